@@ -1,0 +1,26 @@
+"""jaxstab: how much of a fine-tuning result is the random seed?
+
+>>> run = jaxstab.run("configs/quickstart.toml")  # doctest: +SKIP
+>>> run.scores, run.history, run.logits  # doctest: +SKIP
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxstab.config import Config as Config
+    from jaxstab.config import InputError as InputError
+    from jaxstab.config import load_config as load_config
+    from jaxstab.experiment import run as run
+    from jaxstab.store import Run as Run
+
+_HOMES = {"Config": "config", "InputError": "config", "load_config": "config", "run": "experiment", "Run": "store"}
+__all__ = ["Config", "InputError", "Run", "load_config", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports on first use, so that `import jaxstab` and `jaxstab.measures` stay light."""
+    import importlib
+
+    if name not in _HOMES:
+        raise AttributeError(f"module 'jaxstab' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"jaxstab.{_HOMES[name]}"), name)

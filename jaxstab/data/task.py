@@ -1,0 +1,184 @@
+"""A text classification task, checked: texts, integer labels, classes, and three splits."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from jaxstab.config import InputError, Metric, TaskConfig
+from jaxstab.data.sources import KNOWN_TASKS, load_splits
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+HELD_OUT_FOR_BOTH = 0.2
+HELD_OUT_FOR_VALIDATION = 0.1
+
+
+@dataclass(frozen=True)
+class Split:
+    """Examples in their original order.
+
+    Attributes:
+        texts: one sequence of texts per text column (one or two).
+        labels: [N] int32, indices into `Task.classes`.
+        example_ids: [N] int32, row numbers in the source's split.
+    """
+
+    texts: tuple[Sequence[str], ...]
+    labels: np.ndarray
+    example_ids: np.ndarray
+
+    def select(self, indices: np.ndarray) -> "Split":
+        """Returns the examples at `indices`, in that order."""
+        texts = tuple([column[i] for i in indices] for column in self.texts)
+        return Split(texts, self.labels[indices], self.example_ids[indices])
+
+
+@dataclass(frozen=True)
+class Task:
+    """Three splits and what their labels mean.
+
+    Attributes:
+        train: what the seeds are trained on.
+        validation: chooses each seed's best epoch.
+        test: what predictions and measures are about.
+        classes: names of the classes.
+        metric: the score.
+        notes: what was decided about the splits, one sentence each.
+    """
+
+    train: Split
+    validation: Split
+    test: Split
+    classes: tuple[str, ...]
+    metric: Metric
+    notes: tuple[str, ...]
+
+
+def load_task(config: TaskConfig) -> Task:
+    """Loads, checks and splits a task.
+
+    Without a validation split, a stratified part of the training examples is held out; without a (labelled) test
+    split, the validation examples are halved, stratified, as Du & Nguyen (2023) do.
+
+    Raises:
+        InputError: missing columns, empty texts, labels that cannot be used; the message names the row.
+    """
+    known = KNOWN_TASKS.get(config.source)
+    if config.source.removeprefix("hub:").removeprefix("nyu-mll/") == "glue/stsb":
+        raise InputError(f"{config.source}: a regression task; only classification is supported")
+    text = config.text or (known.text if known else None)
+    if text is None:
+        raise InputError(f"{config.source}: task.text is missing; name the one or two text columns")
+    raw = load_splits(config.source)
+    for name, rows in raw.items():
+        _check_columns(rows, (*text, config.label), f"{config.source}: {name} split")
+    classes, labels = _encode_labels(raw, config)
+    splits = {name: _make_split(raw[name], labels[name], text, f"{config.source}: {name}") for name in labels}
+    splits, notes = _complete(splits, config.split_seed)
+    if config.train_examples is not None:
+        splits["train"], note = _subset(splits["train"], config)
+        notes.append(note)
+    for name, split in splits.items():
+        if len(np.unique(split.labels)) < 2:
+            raise InputError(f"{config.source}: the {name} split has one class only; at least two are needed")
+    metric = config.metric or (known.metric if known else "accuracy")
+    if metric in ("f1", "matthews") and len(classes) != 2:
+        raise InputError(f"task.metric = {metric!r} needs 2 classes, not {len(classes)}; use macro_f1 or accuracy")
+    return Task(**splits, classes=classes, metric=metric, notes=tuple(notes))
+
+
+def stratified_halves(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Divides examples in two, each class as evenly as whole numbers allow.
+
+    Args:
+        labels: [N] integers.
+        fraction: size of the second part.
+        seed: of the shuffle inside each class.
+
+    Returns:
+        The sorted indices of the first and of the second part.
+    """
+    shuffled = np.random.default_rng(seed).permutation(len(labels))
+    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    # Systematic sampling along the classes: every 1/fraction-th example.
+    ticks = np.floor(np.arange(len(labels) + 1) * fraction + 0.5)
+    second = np.diff(ticks) > 0
+    return np.sort(by_class[~second]), np.sort(by_class[second])
+
+
+def _check_columns(rows: "Dataset", wanted: Sequence[str], where: str) -> None:
+    for column in wanted:
+        if column not in rows.column_names:
+            raise InputError(f"{where}: no column {column!r}; it has {', '.join(rows.column_names)}")
+    if not len(rows):
+        raise InputError(f"{where}: has no rows")
+
+
+def _encode_labels(raw: "dict[str, Dataset]", config: TaskConfig) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
+    """Class names, and integer labels by split; a test split without labels (GLUE's) is left out."""
+    feature = raw["train"].features[config.label]
+    names = getattr(feature, "names", None)
+    values = {name: list(rows[config.label]) for name, rows in raw.items()}
+    if all(value in (None, -1) for value in values.get("test", [0])):
+        del values["test"]
+    for name, column in values.items():
+        for row, value in enumerate(column):
+            if isinstance(value, float) and value.is_integer():
+                column[row] = int(value)
+            elif value is None or value == "" or isinstance(value, (float, list, dict)):
+                raise InputError(
+                    f"{config.source}: {name} row {row}: label {value!r} is no class; "
+                    f"give column {config.label!r} strings or integers"
+                )
+    known = list(range(len(names))) if names else sorted(set(values["train"]), key=lambda v: (str(type(v)), v))
+    index = {value: i for i, value in enumerate(known)}
+    labels = {}
+    for name, column in values.items():
+        for row, value in enumerate(column):
+            if value not in index:
+                raise InputError(
+                    f"{config.source}: {name} row {row}: label {value!r} is not one of the classes of the training "
+                    f"split ({', '.join(str(k) for k in known[:10])}); correct or remove the row"
+                )
+        labels[name] = np.asarray([index[value] for value in column], np.int32)
+    return tuple(names or [str(value) for value in known]), labels
+
+
+def _make_split(rows: "Dataset", labels: np.ndarray, text: Sequence[str], where: str) -> Split:
+    columns = []
+    for name in text:
+        column = list(rows[name])
+        for row, value in enumerate(column):
+            if not isinstance(value, str) or not value.strip():
+                what = "is empty" if value is None or isinstance(value, str) else f"is {value!r}, not a text"
+                raise InputError(f"{where} row {row}: column {name!r} {what}; correct or remove the row")
+        columns.append(column)
+    return Split(tuple(columns), labels, np.arange(len(labels), dtype=np.int32))
+
+
+def _complete(splits: dict[str, Split], seed: int) -> tuple[dict[str, Split], list[str]]:
+    splits, notes = dict(splits), []
+    if "validation" not in splits:
+        fraction = HELD_OUT_FOR_VALIDATION if "test" in splits else HELD_OUT_FOR_BOTH
+        rest, held = stratified_halves(splits["train"].labels, fraction, seed)
+        splits["validation"] = splits["train"].select(held)
+        splits["train"] = splits["train"].select(rest)
+        notes.append(f"no validation split: {fraction:.0%} of the training examples held out (split_seed {seed})")
+    if "test" not in splits:
+        first, second = stratified_halves(splits["validation"].labels, 0.5, seed)
+        splits["test"] = splits["validation"].select(second)
+        splits["validation"] = splits["validation"].select(first)
+        notes.append(f"no test split: validation examples halved, stratified (split_seed {seed})")
+    return splits, notes
+
+
+def _subset(train: Split, config: TaskConfig) -> tuple[Split, str]:
+    assert config.train_examples is not None
+    if config.train_examples > len(train.labels):
+        raise InputError(f"task.train_examples = {config.train_examples}: there are {len(train.labels)}; ask for fewer")
+    chosen = np.random.default_rng(config.subset_seed).permutation(len(train.labels))[: config.train_examples]
+    note = f"{config.train_examples} of {len(train.labels)} training examples (subset_seed {config.subset_seed})"
+    return train.select(np.sort(chosen)), note

@@ -1,0 +1,133 @@
+"""Texts to token arrays, once for all seeds."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import platformdirs
+
+from jaxstab.config import InputError
+from jaxstab.data.batches import Examples
+from jaxstab.data.task import Split, Task
+
+ROUND_LENGTH_TO = 8
+
+
+@dataclass(frozen=True)
+class EncodedTask:
+    """A task as arrays.
+
+    Attributes:
+        train: token arrays of the training split; likewise `validation` and `test`.
+        vocabulary: [V] int32, the tokenizer's ids that occur in the task, ascending; `input_ids` index into it.
+            Embedding rows outside it get no gradient, so that training can do without them.
+    """
+
+    train: Examples
+    validation: Examples
+    test: Examples
+    vocabulary: np.ndarray
+
+
+def load_tokenizer(directory: Path) -> Any:
+    """Loads the model's own fast tokenizer.
+
+    Raises:
+        InputError: none there, or not a fast one.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(directory), local_files_only=True)
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0][:200]
+        raise InputError(f"{directory}: cannot load the tokenizer ({reason}); the directory needs tokenizer.json") from error
+    if not tokenizer.is_fast:
+        raise InputError(f"{directory}: its tokenizer has no fast version; add a tokenizer.json")
+    return tokenizer
+
+
+def encode_task(task: Task, tokenizer: Any, max_length: int, vocab_size: int, quiet: bool = False) -> EncodedTask:
+    """Tokenises the three splits; a repeated call finds them in the user's cache directory.
+
+    Args:
+        task: the texts.
+        tokenizer: a fast tokenizer of transformers.
+        max_length: longest example in tokens, special tokens included.
+        vocab_size: rows of the model's embedding.
+        quiet: no progress bar.
+
+    Raises:
+        InputError: the tokenizer has more tokens than the model has embeddings.
+    """
+    if len(tokenizer) > vocab_size:
+        raise InputError(
+            f"the tokenizer has {len(tokenizer)} tokens, the model's vocab_size is {vocab_size}; "
+            "use the tokenizer that belongs to the model"
+        )
+    encoded = {
+        name: _encode(getattr(task, name), name, tokenizer, max_length, quiet) for name in ("train", "validation", "test")
+    }
+    vocabulary = np.unique(np.concatenate([np.unique(examples.input_ids) for examples in encoded.values()]))
+    restricted = {
+        name: examples._replace(input_ids=np.searchsorted(vocabulary, examples.input_ids).astype(np.int32))
+        for name, examples in encoded.items()
+    }
+    return EncodedTask(**restricted, vocabulary=vocabulary.astype(np.int32))
+
+
+def _encode(split: Split, name: str, tokenizer: Any, max_length: int, quiet: bool) -> Examples:
+    import datasets
+
+    rows = datasets.Dataset.from_dict({f"text{i}": list(texts) for i, texts in enumerate(split.texts)})
+    fingerprint = _fingerprint(split, tokenizer, max_length)
+    cache = Path(platformdirs.user_cache_dir("jaxstab")) / "tokens"
+    cache.mkdir(parents=True, exist_ok=True)
+
+    def tokenise(batch: dict[str, list[str]]) -> dict[str, list[list[int]]]:
+        output = tokenizer(*batch.values(), truncation=True, max_length=max_length)
+        token_types = output.get("token_type_ids", [[0] * len(ids) for ids in output["input_ids"]])
+        return {"input_ids": output["input_ids"], "token_type_ids": token_types}
+
+    if quiet:
+        datasets.disable_progress_bars()
+    try:
+        tokens = rows.map(
+            tokenise,
+            batched=True,
+            remove_columns=rows.column_names,
+            desc=f"Tokenising {name}",
+            cache_file_name=str(cache / f"{fingerprint}.arrow"),
+            new_fingerprint=fingerprint,
+        )
+    finally:
+        datasets.enable_progress_bars()
+    ids = tokens.data.column("input_ids").combine_chunks()
+    types = tokens.data.column("token_type_ids").combine_chunks()
+    lengths = ids.value_lengths().to_numpy().astype(np.int32)
+    pad = tokenizer.pad_token_id or 0
+    return Examples(
+        input_ids=_pad(ids.flatten().to_numpy(), lengths, pad),
+        token_type_ids=_pad(types.flatten().to_numpy(), lengths, 0),
+        lengths=lengths,
+        labels=split.labels,
+    )
+
+
+def _pad(values: np.ndarray, lengths: np.ndarray, fill: int) -> np.ndarray:
+    width = -(-int(lengths.max()) // ROUND_LENGTH_TO) * ROUND_LENGTH_TO
+    padded = np.full((len(lengths), width), fill, np.int32)
+    padded[np.arange(width) < lengths[:, None]] = values
+    return padded
+
+
+def _fingerprint(split: Split, tokenizer: Any, max_length: int) -> str:
+    """Names the cache entry: a digest of all that the tokens depend on."""
+    digest = hashlib.sha256(f"{max_length} {len(split.texts)}\n".encode())
+    digest.update(tokenizer.backend_tokenizer.to_str().encode())
+    for column in split.texts:
+        for text in column:
+            digest.update(text.encode("utf-8", "surrogatepass") + b"\0")
+    return digest.hexdigest()[:32]

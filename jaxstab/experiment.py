@@ -1,0 +1,242 @@
+"""One experiment from config to run directory, in the order of the data flow."""
+
+import hashlib
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+
+from jaxstab import measures, store
+from jaxstab.config import Config, InputError, SeedTriple, load_config, make_config
+from jaxstab.data.batches import steps_per_epoch, token_budget
+from jaxstab.data.task import Task, load_task
+from jaxstab.data.tokens import EncodedTask, encode_task, load_tokenizer
+from jaxstab.models.checkpoint import Pretrained, load_encoder_config, load_pretrained, resolve_model
+from jaxstab.models.encoder import make_classifier
+from jaxstab.report.terminal import Display
+from jaxstab.seeds import SeedResult, SeedTrainer, default_group_size, make_waves
+from jaxstab.store import Run
+from jaxstab.train import Recipe
+
+PACKAGES = ("jaxstab", "jax", "jaxlib", "flax", "optax", "transformers", "datasets", "numpy")
+
+
+def run(config: Config | Mapping[str, Any] | str | Path, *, display: Display | None = None) -> Run:
+    """Fine-tunes every seed of a config, measures how much they differ, and leaves a run directory.
+
+    A run that was interrupted goes on after its last finished wave; one that has finished is only read.
+
+    Args:
+        config: a `Config`, nested plain values, or the path of a TOML file.
+        display: shows how it gets on; silent by default.
+
+    Raises:
+        InputError: something the user gave cannot be used; raised before anything is compiled.
+    """
+    config = _as_config(config)
+    display = display or Display(quiet=True)
+    experiment = store.find_run(config)
+    if experiment.finished:
+        return experiment
+    started = time.perf_counter()
+    task, encoded, pretrained = load_inputs(config, quiet=display.quiet)
+    recipe = make_recipe(config, task, encoded, pretrained)
+    info = _describe(experiment, config, task, encoded, recipe)
+    store.begin_run(experiment, config)
+    store.write_json(experiment.path / store.INFO, info)
+    display.prepared(config, info)
+    _train(experiment, config, recipe, pretrained, encoded, info, display)
+    _finish(experiment, config, task, info, started)
+    return Run.load(experiment.path)
+
+
+def load_inputs(config: Config, quiet: bool = True) -> tuple[Task, EncodedTask, Pretrained]:
+    """Loads and checks all that training needs, without compiling anything.
+
+    Args:
+        config: of the experiment.
+        quiet: no progress bar while tokenising.
+
+    Raises:
+        InputError: something in it cannot be used.
+    """
+    directory = resolve_model(config.model)
+    task = load_task(config.task)
+    if len(task.train.labels) < config.train.batch_size:
+        raise InputError(
+            f"train.batch_size = {config.train.batch_size}: there are only {len(task.train.labels)} training examples; "
+            "make the batch smaller"
+        )
+    encoder = load_encoder_config(directory, len(task.classes), config.model, config.train.dropout)
+    if config.task.max_length > encoder.max_position_embeddings:
+        raise InputError(
+            f"task.max_length = {config.task.max_length}: the model has {encoder.max_position_embeddings} positions; "
+            "make it smaller"
+        )
+    tokenizer = load_tokenizer(directory)
+    encoded = encode_task(task, tokenizer, config.task.max_length, encoder.vocab_size, quiet)
+    return task, encoded, load_pretrained(directory, encoder, encoded.vocabulary)
+
+
+def make_recipe(config: Config, task: Task, encoded: EncodedTask, pretrained: Pretrained) -> Recipe:
+    """Returns what is fixed for a whole run."""
+    definition, _ = make_classifier(pretrained.config, config.train.precision, config.train.remat)
+    lengths = np.asarray(encoded.train.lengths)
+    return Recipe(
+        config=config.train,
+        definition=definition,
+        classes=len(task.classes),
+        metric=task.metric,
+        steps_per_epoch=steps_per_epoch(len(lengths), config.train.batch_size),
+        budget=token_budget(lengths, config.train.batch_size),
+    )
+
+
+def measure_predictions(logits: np.ndarray, labels: np.ndarray, metric: str) -> dict[str, Any]:
+    """Scores predictions and measures their instability.
+
+    Args:
+        logits: [S, N, C].
+        labels: [N].
+        metric: the task's score.
+
+    Returns:
+        The content of `measures.json`; a measure that one seed does not have is None.
+    """
+    classes = logits.shape[-1]
+    predictions = jnp.argmax(logits, axis=-1)
+    scores = jax.vmap(lambda one: measures.score(metric, one, jnp.asarray(labels), classes))(predictions)
+    values = {
+        "sd": measures.sd(scores),
+        "pairwise_disagreement": measures.pairwise_disagreement(predictions, classes),
+        "fleiss_kappa": measures.fleiss_kappa(predictions, classes),
+        "jsd": measures.jsd(jnp.asarray(logits)),
+    }
+    return {
+        "scores": {"metric": metric, "mean": float(scores.mean()), "per_seed": [float(one) for one in scores]},
+        "measures": {key: {"value": float(x) if jnp.isfinite(x) else None} for key, x in values.items()},
+    }
+
+
+def _as_config(config: Config | Mapping[str, Any] | str | Path) -> Config:
+    if isinstance(config, Config):
+        return config
+    return make_config(config) if isinstance(config, Mapping) else load_config(config)
+
+
+def _describe(experiment: Run, config: Config, task: Task, encoded: EncodedTask, recipe: Recipe) -> dict[str, Any]:
+    """The content of `run.json` at the start; G of a run that began earlier stays what it was."""
+    triples, devices = config.seeds.resolve(), jax.local_devices()
+    examples = hashlib.sha256()
+    for array in (*encoded.train, *encoded.validation, *encoded.test, encoded.vocabulary):
+        examples.update(np.ascontiguousarray(array))
+    group_size = config.seeds.group_size or default_group_size(len(triples), devices)
+    if (experiment.path / store.INFO).exists():
+        earlier = experiment.info
+        group_size = earlier["group_size"]
+        if earlier["examples_sha256"] != examples.hexdigest():
+            raise InputError(f"{experiment.path}: the task's examples have changed since this run began; delete it")
+    return {
+        "status": "running",
+        "metric": task.metric,
+        "classes": list(task.classes),
+        "examples": {name: len(getattr(task, name).labels) for name in ("train", "validation", "test")},
+        "examples_sha256": examples.hexdigest(),
+        "notes": list(task.notes),
+        "majority_score": {name: _majority(task, name) for name in ("validation", "test")},
+        "seeds": [vars(triple) for triple in triples],
+        "steps_per_epoch": recipe.steps_per_epoch,
+        "token_budget": recipe.budget,
+        "group_size": group_size,
+        "devices": len(devices),
+        "device": devices[0].device_kind,
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+    }
+
+
+def _majority(task: Task, split: str) -> float:
+    return float(measures.majority_score(task.metric, jnp.asarray(getattr(task, split).labels), len(task.classes)))
+
+
+def _train(
+    experiment: Run,
+    config: Config,
+    recipe: Recipe,
+    pretrained: Pretrained,
+    encoded: EncodedTask,
+    info: dict[str, Any],
+    display: Display,
+) -> None:
+    """Trains the seeds that have no file yet; each wave's seeds are written when it ends."""
+    todo = [triple for triple in config.seeds.resolve() if not store.seed_file(experiment, triple.seed).exists()]
+    if not todo:
+        return
+    with display:
+        display.compiling()
+        trainer = SeedTrainer(recipe, pretrained, encoded, info["group_size"])
+        waves = make_waves(todo, trainer.wave_size)
+        display.compiled(trainer.compile_seconds, [[triple.seed for triple in wave] for wave in waves])
+        for number, wave in enumerate(waves):
+            for triple, result in zip(wave, trainer.train_wave(wave, number, display), strict=True):
+                store.write_arrays(store.seed_file(experiment, triple.seed), result._asdict())
+    info["compile_seconds"] = round(trainer.compile_seconds, 2)
+
+
+def _finish(experiment: Run, config: Config, task: Task, info: dict[str, Any], started: float) -> None:
+    """Gathers the seeds' files into the run's own and marks it finished."""
+    triples = config.seeds.resolve()
+    by_seed = [SeedResult(**store.load_arrays(store.seed_file(experiment, triple.seed))) for triple in triples]
+    results = SeedResult(*(np.stack(values) for values in zip(*by_seed, strict=True)))
+    path, test = experiment.path, task.test
+    predictions = {
+        "logits": results.logits,
+        "final_logits": results.final_logits,
+        "labels": test.labels,
+        "seeds": np.asarray([triple.seed for triple in triples]),
+        "example_ids": test.example_ids,
+    }
+    store.write_arrays(path / store.PREDICTIONS, predictions)
+    store.write_json(path / store.MEASURES, measure_predictions(results.logits, test.labels, task.metric))
+    store.write_frame(path / store.HISTORY, _history(triples, results, info))
+    texts = {name: list(column) for name, column in zip(_text_names(task), test.texts, strict=True)}
+    labels = [task.classes[label] for label in test.labels]
+    store.write_frame(path / store.TEXTS, pd.DataFrame({"example_id": test.example_ids, **texts, "label": labels}))
+    final = measure_predictions(results.final_logits, test.labels, task.metric)["scores"]["per_seed"]
+    failed = [t.seed for t, one in zip(triples, final, strict=True) if one <= info["majority_score"]["test"]]
+    seconds = time.perf_counter() - started
+    finished = {**info, "status": "finished", "failed_seeds": failed, "wall_seconds": round(seconds, 2)}
+    store.write_json(path / store.INFO, finished)
+    store.remove_checkpoints(experiment)
+
+
+def _text_names(task: Task) -> list[str]:
+    return ["text"] if len(task.test.texts) == 1 else ["text_1", "text_2"]
+
+
+def _history(triples: Sequence[SeedTriple], results: SeedResult, info: dict[str, Any]) -> pd.DataFrame:
+    """One row per seed and evaluation."""
+    epochs = results.train_loss.shape[1]
+    steps = info["steps_per_epoch"]
+    rows = []
+    for i, triple in enumerate(triples):
+        best = int(np.argmax(results.validation_score[i]))
+        for epoch in range(epochs):
+            rows.append(
+                {
+                    **{f"{name}_seed" if name != "seed" else name: value for name, value in vars(triple).items()},
+                    "epoch": epoch + 1,
+                    "step": (epoch + 1) * steps,
+                    "train_loss": results.train_loss[i, epoch],
+                    "validation_loss": results.validation_loss[i, epoch],
+                    "validation_score": results.validation_score[i, epoch],
+                    "best": epoch == best,
+                }
+            )
+    return pd.DataFrame(rows)

@@ -1,0 +1,1 @@
+"""Flax encoders and their pre-trained weights."""

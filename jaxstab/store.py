@@ -1,0 +1,207 @@
+"""The run directory: what is in it, written whole or not at all, and read back."""
+
+import json
+import os
+import shutil
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from jaxstab.config import Config, InputError, dump_config, load_config
+
+CONFIG, INFO, HISTORY = "config.toml", "run.json", "history.parquet"
+PREDICTIONS, MEASURES, TEXTS, CHECKPOINTS = "predictions.npz", "measures.json", "texts.parquet", "checkpoints"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One experiment's directory; everything in it is read when first asked for.
+
+    Attributes:
+        path: the directory.
+    """
+
+    path: Path
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Run":
+        """Opens a finished run.
+
+        Raises:
+            InputError: no run there, or one that has not finished.
+        """
+        run = cls(Path(path))
+        if not (run.path / INFO).exists():
+            raise InputError(f"{path}: not a run directory (no {INFO}); make one with: jaxstab run CONFIG")
+        if not run.finished:
+            raise InputError(f"{path}: not finished; continue it with: jaxstab run {run.path / CONFIG}")
+        return run
+
+    @cached_property
+    def config(self) -> Config:
+        """The resolved config."""
+        return load_config(self.path / CONFIG)
+
+    @cached_property
+    def info(self) -> dict[str, Any]:
+        """Status, seeds, group size, versions, device, timings and notes: `run.json`."""
+        return json.loads((self.path / INFO).read_text(encoding="utf-8"))
+
+    @property
+    def finished(self) -> bool:
+        """Whether all seeds have been trained and measured."""
+        return (self.path / INFO).exists() and self.info["status"] == "finished"
+
+    @cached_property
+    def history(self) -> pd.DataFrame:
+        """One row per seed and evaluation: losses in nats and the validation score."""
+        return pd.read_parquet(self.path / HISTORY)
+
+    @cached_property
+    def texts(self) -> pd.DataFrame:
+        """The test examples: id, texts and label."""
+        return pd.read_parquet(self.path / TEXTS)
+
+    @cached_property
+    def measures(self) -> dict[str, Any]:
+        """Scores and measures: `measures.json`."""
+        return json.loads((self.path / MEASURES).read_text(encoding="utf-8"))
+
+    @cached_property
+    def predictions(self) -> dict[str, np.ndarray]:
+        """The arrays of `predictions.npz`."""
+        return load_arrays(self.path / PREDICTIONS)
+
+    @property
+    def logits(self) -> np.ndarray:
+        """[S, N, C] float32, of the best-validation parameters on the test split."""
+        return self.predictions["logits"]
+
+    @property
+    def final_logits(self) -> np.ndarray:
+        """[S, N, C] float32, of the last parameters on the test split."""
+        return self.predictions["final_logits"]
+
+    @property
+    def labels(self) -> np.ndarray:
+        """[N] int32 class indices of the test split."""
+        return self.predictions["labels"]
+
+    @property
+    def seeds(self) -> np.ndarray:
+        """[S] int64, the seeds' numbers."""
+        return self.predictions["seeds"]
+
+    @property
+    def scores(self) -> np.ndarray:
+        """[S] float64, each seed's test score with its best-validation parameters."""
+        return np.asarray(self.measures["scores"]["per_seed"])
+
+
+def find_run(config: Config) -> Run:
+    """Returns the run of a config, begun or not, and creates nothing.
+
+    Raises:
+        InputError: the directory belongs to another config, or is no run directory and not empty.
+    """
+    path = config.directory
+    if (path / CONFIG).exists():
+        differences = _differences(load_config(path / CONFIG), config)
+        if differences:
+            raise InputError(
+                f"{path}: holds a run of another config (other {', '.join(differences)}); "
+                "give --output.dir another directory, or delete this one"
+            )
+    elif path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise InputError(f"{path}: exists and is no run directory; give --output.dir another directory")
+    return Run(path)
+
+
+def begin_run(run: Run, config: Config) -> None:
+    """Creates the directory of a run with its config.
+
+    Raises:
+        InputError: it cannot be created.
+    """
+    try:
+        (run.path / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
+        write_text(run.path / CONFIG, dump_config(config))
+    except OSError as error:
+        raise InputError(f"{run.path}: cannot be written to ({error.strerror}); give --output.dir another") from None
+
+
+def seed_file(run: Run, seed: int) -> Path:
+    """The file that holds a finished seed until the whole run has finished."""
+    return run.path / CHECKPOINTS / f"seed-{seed}.npz"
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yields a temporary path to write to; it takes the place of `path` only when the block ends without an error."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file, whole."""
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Writes plain values as JSON, whole.
+
+    Raises:
+        ValueError: a value is NaN or infinite, which JSON cannot say.
+    """
+    write_text(path, json.dumps(values, indent=2, allow_nan=False) + "\n")
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes arrays as npz, whole."""
+    with whole_file(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def write_frame(path: Path, frame: pd.DataFrame) -> None:
+    """Writes a data frame as Parquet, whole."""
+    with whole_file(path) as temporary:
+        frame.to_parquet(temporary, index=False)
+
+
+def load_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Reads an npz file; never unpickles.
+
+    Raises:
+        InputError: damaged or not an npz file.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except Exception as error:  # zipfile, zlib and numpy each have their own
+        raise InputError(f"{path}: damaged or not an npz file ({error}); delete it and run again") from None
+
+
+def remove_checkpoints(run: Run) -> None:
+    """Deletes what only an unfinished run needs."""
+    shutil.rmtree(run.path / CHECKPOINTS, ignore_errors=True)
+
+
+def _differences(one: Config, other: Config) -> list[str]:
+    """Keys in which two configs differ; where a run lies and what it is called do not count."""
+    tables = ({**tomllib.loads(dump_config(config)), "name": None, "output": {}} for config in (one, other))
+    first, second = ({(s, k): v for s, table in t.items() for k, v in (table or {}).items()} for t in tables)
+    return [f"{section}.{key}" for section, key in sorted(first.keys() | second.keys()) if first.get((section, key)) != second.get((section, key))]

@@ -1,0 +1,221 @@
+"""Fine-tuning with one seed, as pure functions: loss, schedule, step, prediction. No seed axis here."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from jaxstab.config import TrainConfig
+from jaxstab.data.batches import Batch, Examples, make_batch
+from jaxstab.measures import score
+from jaxstab.models.checkpoint import Pretrained, init_head
+from jaxstab.models.encoder import Outputs, apply
+
+UNDECAYED = ("bias", "scale")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is fixed for a whole run.
+
+    Attributes:
+        config: `[train]`.
+        definition: of the model.
+        classes: C, of the task.
+        metric: the task's score.
+        steps_per_epoch: optimiser steps per epoch.
+        budget: tokens in a training batch's line.
+    """
+
+    config: TrainConfig
+    definition: nnx.GraphDef
+    classes: int
+    metric: str
+    steps_per_epoch: int
+    budget: int
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps of one seed."""
+        return self.config.epochs * self.steps_per_epoch
+
+
+class TrainState(NamedTuple):
+    """One seed between two steps.
+
+    Attributes:
+        params: current parameters, float32.
+        opt_state: of the optimiser.
+        best_params: parameters at the best validation score so far.
+        best_score: that score; -inf before the first evaluation.
+        loss_sum: training loss summed over the steps of this epoch, nats.
+    """
+
+    params: Any
+    opt_state: optax.OptState
+    best_params: Any
+    best_score: Float[Array, ""]
+    loss_sum: Float[Array, ""]
+
+
+class Evaluation(NamedTuple):
+    """One seed at the end of an epoch: mean training loss, validation loss (nats) and validation score."""
+
+    train_loss: Float[Array, ""]
+    validation_loss: Float[Array, ""]
+    validation_score: Float[Array, ""]
+
+
+def learning_rate_at(step: Int[Array, ""], config: TrainConfig, total_steps: int) -> Float[Array, ""]:
+    """Returns the rate at a step counted from 0: linear rise over the warm-up share, then linear fall to 0.
+
+    Source: Hugging Face's `get_linear_schedule_with_warmup`, so the very first step has rate 0.
+    """
+    warmup = int(config.warmup * total_steps)
+    rise = step / max(1, warmup)
+    fall = (total_steps - step) / max(1, total_steps - warmup)
+    return config.learning_rate * jnp.clip(jnp.where(step < warmup, rise, fall), 0.0)
+
+
+def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
+    """Returns AdamW with bias correction after clipping by global norm; the caller multiplies by the learning rate.
+
+    Source: Loshchilov & Hutter (2019); biases and LayerNorm are not decayed.
+    """
+
+    def decayed(params: Any) -> Any:
+        return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key not in UNDECAYED, params)
+
+    return optax.chain(
+        optax.clip_by_global_norm(config.clip_norm),
+        optax.scale_by_adam(config.beta1, config.beta2, config.epsilon),
+        optax.add_decayed_weights(config.weight_decay, decayed),
+    )
+
+
+def init_state(recipe: Recipe, pretrained: Pretrained, params: Any, init_key: PRNGKeyArray) -> TrainState:
+    """Starts one seed: pre-trained parameters, its own head, an empty optimiser.
+
+    Args:
+        recipe: of the run.
+        pretrained: says what the checkpoint lacks.
+        params: `pretrained.params` on the device.
+        init_key: of this seed's initialisation.
+    """
+    params = {**params, **init_head(init_key, pretrained)}
+    return TrainState(
+        params=params,
+        opt_state=make_optimizer(recipe.config).init(params),
+        best_params=params,
+        best_score=jnp.float32(-jnp.inf),
+        loss_sum=jnp.float32(0),
+    )
+
+
+def loss_fn(params: Any, recipe: Recipe, batch: Batch, key: PRNGKeyArray | None) -> Float[Array, ""]:
+    """Returns the mean cross-entropy of a batch in nats, over the examples that are there."""
+    logits = apply(recipe.definition, params, batch, key).logits
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
+    return jnp.sum(losses * batch.weights) / jnp.sum(batch.weights)
+
+
+def train_step(
+    recipe: Recipe, state: TrainState, step: Int[Array, ""], batch: Batch, dropout_key: PRNGKeyArray
+) -> TrainState:
+    """Takes one optimiser step.
+
+    Args:
+        recipe: of the run.
+        state: before the step.
+        step: its number, from 0.
+        batch: its examples.
+        dropout_key: of this seed; the step's own key is folded from it.
+    """
+    loss, gradients = jax.value_and_grad(loss_fn)(state.params, recipe, batch, jax.random.fold_in(dropout_key, step))
+    updates, opt_state = make_optimizer(recipe.config).update(gradients, state.opt_state, state.params)
+    rate = learning_rate_at(step, recipe.config, recipe.total_steps)
+    params = jax.tree.map(lambda value, update: value - rate * update, state.params, updates)
+    return state._replace(params=params, opt_state=opt_state, loss_sum=state.loss_sum + loss)
+
+
+def train_steps(
+    recipe: Recipe,
+    state: TrainState,
+    order: Int[Array, "steps B"],
+    dropout_key: PRNGKeyArray,
+    examples: Examples,
+    start: Int[Array, ""],
+    stop: Int[Array, ""],
+) -> TrainState:
+    """Takes the steps from `start` up to `stop`; traced bounds, so that any stretch is the same program.
+
+    Args:
+        recipe: of the run.
+        state: before the first of them.
+        order: which examples make up each step, for all steps of the seed; -1 for none.
+        dropout_key: of this seed.
+        examples: the training split.
+        start: first step, from 0.
+        stop: one past the last step.
+    """
+
+    def body(step: Int[Array, ""], state: TrainState) -> TrainState:
+        return train_step(recipe, state, step, make_batch(examples, order[step], recipe.budget), dropout_key)
+
+    return jax.lax.fori_loop(start, stop, body, state)
+
+
+def predict(recipe: Recipe, params: Any, examples: Examples, batches: Int[Array, "M B"], budget: int) -> Outputs:
+    """Runs the classifier without dropout over a split.
+
+    Args:
+        recipe: of the run.
+        params: of one seed.
+        examples: the split, N examples.
+        batches: every index into it once, and -1 for none (`jaxstab.data.batches.fixed_batches`).
+        budget: tokens that each of these batches fits into.
+
+    Returns:
+        Outputs in the split's own order: logits [N, C] and first_tokens [L, N, D].
+    """
+
+    def one(indices: Int[Array, " B"]) -> tuple[Array, Array]:
+        outputs = apply(recipe.definition, params, make_batch(examples, indices, budget))
+        return outputs.logits, outputs.first_tokens
+
+    logits, first_tokens = jax.lax.map(one, batches)
+    count = examples.labels.shape[0]
+    flat = batches.reshape(-1)
+    # The place of each example among the batches; empty places sort last and are cut off.
+    places = jnp.argsort(jnp.where(flat < 0, count, flat))[:count]
+    layers = jnp.moveaxis(first_tokens, 1, 0)
+    return Outputs(
+        logits.reshape(-1, logits.shape[-1])[places],
+        layers.reshape(layers.shape[0], -1, layers.shape[-1])[:, places],
+        None,
+    )
+
+
+def evaluate(
+    recipe: Recipe, state: TrainState, examples: Examples, batches: Int[Array, "M B"], budget: int
+) -> tuple[TrainState, Evaluation]:
+    """Scores the current parameters on the validation split and keeps them if they are the best so far.
+
+    Arguments as for `predict`. The first of equal scores stays the best.
+    """
+    logits = predict(recipe, state.params, examples, batches, budget).logits
+    labels = jnp.asarray(examples.labels)
+    validation_score = score(recipe.metric, jnp.argmax(logits, axis=-1), labels, recipe.classes)
+    evaluation = Evaluation(
+        train_loss=state.loss_sum / recipe.steps_per_epoch,
+        validation_loss=optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(),
+        validation_score=validation_score,
+    )
+    better = validation_score > state.best_score
+    best_params = jax.tree.map(lambda new, old: jnp.where(better, new, old), state.params, state.best_params)
+    best_score = jnp.where(better, validation_score, state.best_score)
+    return state._replace(best_params=best_params, best_score=best_score, loss_sum=jnp.float32(0)), evaluation
