@@ -84,7 +84,7 @@ class Embeddings(nnx.Module):
         self.word = nnx.Embed(config.vocab_size, config.hidden_size, rngs=rngs)
         self.position = nnx.Embed(config.max_position_embeddings, config.hidden_size, rngs=rngs)
         self.token_type = nnx.Embed(config.type_vocab_size, config.hidden_size, rngs=rngs)
-        self.norm = nnx.LayerNorm(config.hidden_size, epsilon=config.layer_norm_eps, rngs=rngs)
+        self.norm = nnx.LayerNorm(config.hidden_size, epsilon=config.layer_norm_eps, dtype=jnp.float32, rngs=rngs)
         self.rate = config.hidden_dropout_prob
         self.dtype = dtype
 
@@ -131,10 +131,10 @@ class EncoderLayer(nnx.Module):
     def __init__(self, config: EncoderConfig, dtype: jnp.dtype, rngs: nnx.Rngs):
         width, inner = config.hidden_size, config.intermediate_size
         self.attention = Attention(config, dtype, rngs)
-        self.attention_norm = nnx.LayerNorm(width, epsilon=config.layer_norm_eps, rngs=rngs)
+        self.attention_norm = nnx.LayerNorm(width, epsilon=config.layer_norm_eps, dtype=jnp.float32, rngs=rngs)
         self.intermediate = nnx.Linear(width, inner, dtype=dtype, rngs=rngs)
         self.output = nnx.Linear(inner, width, dtype=dtype, rngs=rngs)
-        self.output_norm = nnx.LayerNorm(width, epsilon=config.layer_norm_eps, rngs=rngs)
+        self.output_norm = nnx.LayerNorm(width, epsilon=config.layer_norm_eps, dtype=jnp.float32, rngs=rngs)
         self.activation = config.hidden_act
         self.rate = config.hidden_dropout_prob
 

