@@ -1,45 +1,42 @@
 """The command line: each verb one call of something that can be imported."""
 
 import sys
-from pathlib import Path
-from typing import Annotated
+from collections.abc import Sequence
 
 import click
-import typer
 
-from jaxstab.config import InputError
-
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="How much of my result is the random seed?")
+from jaxstab.config import InputError, load_config
 
 
-@app.callback()
-def _jaxstab() -> None:
-    """Makes `run` a verb although it is the only one."""
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="jaxstab")
+def cli() -> None:
+    """How much of my result is the random seed?"""
 
 
-@app.command("run", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
-def run_command(
-    context: typer.Context,
-    config: Annotated[Path, typer.Argument(help="TOML file of the experiment.", show_default=False)],
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing; the run directory holds everything.")] = False,
-) -> None:
-    """Fine-tune every seed of CONFIG at once and measure how much they differ.
+@cli.command("run", context_settings={"ignore_unknown_options": True})
+@click.argument("config")
+@click.argument("overrides", nargs=-1, type=click.UNPROCESSED, metavar="[--KEY VALUE]...")
+@click.option("--quiet", is_flag=True, help="Print nothing; the run directory holds everything.")
+def run_command(config: str, overrides: Sequence[str], quiet: bool) -> None:
+    """Fine-tune every seed of CONFIG, a TOML file, at once and measure how much they differ.
 
-    Any key of the config can be changed on the command line:
+    Any key of the config can be changed on the command line, here two of them:
 
-    jaxstab run configs/quickstart.toml --seeds.count 20 --train.learning_rate 5e-5
+        jaxstab run configs/quickstart.toml --seeds.count 20 --train.learning_rate 5e-5
+
+    The same command goes on with a run that was interrupted, and shows the summary of one that has finished.
     """
-    from jaxstab.config import load_config
-    from jaxstab.experiment import run
+    settings = load_config(config, overrides)
+    from jaxstab.experiment import run  # imports JAX, which a mistake in the config need not wait for
     from jaxstab.report.terminal import Display, print_summary
 
-    settings = load_config(config, context.args)
     finished = run(settings, display=Display(quiet))
     if not quiet:
         print_summary(finished)
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command.
 
     Args:
@@ -49,17 +46,20 @@ def main(arguments: list[str] | None = None) -> int:
         0 done, 2 bad input (one line on standard error), 130 interrupted.
     """
     try:
-        result = app(args=arguments, prog_name="jaxstab", standalone_mode=False)
-        return result if isinstance(result, int) else 0
+        cli.main(arguments, prog_name="jaxstab", standalone_mode=False)
     except InputError as error:
-        print(f"jaxstab: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return _fail(str(error))
     except click.ClickException as error:
-        print(f"jaxstab: error: {error.format_message()}; see jaxstab --help", file=sys.stderr)
-        return 2
+        return _fail(f"{error.format_message()}; see jaxstab --help")
     except (KeyboardInterrupt, click.Abort):
         print("jaxstab: interrupted; finished seeds are kept, the same command goes on from there", file=sys.stderr)
         return 130
+    return 0
+
+
+def _fail(message: str) -> int:
+    print(f"jaxstab: error: {' '.join(message.split())}", file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":

@@ -1,19 +1,23 @@
-"""Many seeds at once: the only file that knows the seed axis and the mesh.
+"""Many seeds at once: the only file that knows the seed axis and the devices.
 
-One program trains a group of G seeds on each device (`vmap`) of a one-dimensional mesh (`shard_map`). XLA's reductions
-may change in the last bits with the shape of a batch, so G is fixed for a run: a wave with fewer seeds is filled up with
-dummies, and a seed's numbers do not depend on its neighbours, its place, the number of waves or of devices.
+One program trains a group of G seeds (`vmap`); every device runs it on a group of its own, at the same time. XLA's
+reductions may change in the last bits with the shape of a batch, so G is fixed for a run: a group with fewer seeds is
+filled up with dummies, and a seed's numbers do not depend on its neighbours, its place, the number of waves or of devices.
+
+Seeds exchange nothing, so there is no mesh: XLA compiles a program for one partition otherwise than the same program for
+several (`shard_map` over one and over two CPU devices differed by 4e-8 after 12 steps), and only independent copies of
+one program give the same bits on any number of devices.
 """
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxstab.config import SeedTriple
 from jaxstab.data.batches import Examples, example_orders, fixed_batches
@@ -24,7 +28,6 @@ from jaxstab.train import Evaluation, Recipe, TrainState, evaluate, init_state, 
 PREDICTION_BATCH = 32
 REPORTS_PER_EPOCH = 10
 LARGEST_CPU_GROUP = 4
-SEED, COMMON = PartitionSpec("seed"), PartitionSpec()
 INIT, DROPOUT = 0, 1  # purposes that a key is folded for
 
 
@@ -67,24 +70,8 @@ def make_waves(triples: Sequence[SeedTriple], wave_size: int) -> list[Sequence[S
     return [triples[i : i + wave_size] for i in range(0, len(triples), wave_size)]
 
 
-class Programs(NamedTuple):
-    """The compiled functions of a wave."""
-
-    init: Callable
-    train: Callable
-    evaluate: Callable
-    predict: Callable
-
-
-class FixedBatches(NamedTuple):
-    """A split on the devices with its division into batches."""
-
-    arrays: tuple[Examples, jax.Array]
-    budget: int
-
-
 class SeedTrainer:
-    """The compiled program of a run, with its data on the devices; `train_wave` may be called any number of times."""
+    """The compiled programs of a run, with its data on the devices; `train_wave` may be called any number of times."""
 
     def __init__(
         self,
@@ -101,21 +88,19 @@ class SeedTrainer:
             pretrained: what all seeds start from.
             task: token arrays.
             group_size: G, seeds per device.
-            devices: the mesh, in order; all local devices by default.
+            devices: all local devices by default.
         """
+        devices = devices or jax.local_devices()
+        started = time.perf_counter()
+        # In threads, because XLA compiles outside Python's lock.
+        with ThreadPoolExecutor(len(devices)) as threads:
+            self._groups = list(
+                threads.map(lambda device: _Group(recipe, pretrained, task, group_size, device), devices)
+            )
+        self.compile_seconds = time.perf_counter() - started
         self.recipe = recipe
         self.group_size = group_size
-        self.mesh = Mesh(np.asarray(devices or jax.local_devices()), ("seed",))
-        self._lengths = np.asarray(task.train.lengths)
-        self._common = jax.device_put((pretrained.params, task.train), NamedSharding(self.mesh, COMMON))
-        started = time.perf_counter()
-        self._programs = self._compile(pretrained, task)
-        self.compile_seconds = time.perf_counter() - started
-
-    @property
-    def wave_size(self) -> int:
-        """Seeds per wave."""
-        return self.group_size * self.mesh.size
+        self.wave_size = group_size * len(devices)
 
     def train_wave(self, triples: Sequence[SeedTriple], wave: int, progress: Progress) -> list[SeedResult]:
         """Fine-tunes up to `wave_size` seeds from start to end.
@@ -125,82 +110,110 @@ class SeedTrainer:
             wave: its number, for `progress`.
             progress: told after every stretch of steps and every evaluation.
         """
-        programs, steps = self._programs, self.recipe.steps_per_epoch
-        params, examples = self._common
-        init_keys, orders, dropout_keys = self._plan(triples)
-        state = programs.init(params, init_keys)
+        parts = make_waves(triples, self.group_size)
+        groups = self._groups[: len(parts)]
+        steps = self.recipe.steps_per_epoch
+        for group, part in zip(groups, parts, strict=True):
+            group.start(part)
         history: list[Evaluation] = []
         for epoch in range(self.recipe.config.epochs):
             for start, stop in _stretches(epoch * steps, (epoch + 1) * steps):
-                state = programs.train(state, orders, dropout_keys, examples, np.int32(start), np.int32(stop))
-                jax.block_until_ready(state.loss_sum)
+                # Each call only enqueues, so that the devices work at the same time.
+                for group in groups:
+                    group.train(start, stop)
+                for group in groups:
+                    group.wait()
                 progress.stepped(wave, stop)
-            state, evaluation = programs.evaluate(state)
-            history.append(Evaluation(*(np.asarray(value)[: len(triples)] for value in evaluation)))
+            evaluations = [group.evaluate() for group in groups]
+            history.append(Evaluation(*(_gather(values, triples) for values in zip(*evaluations, strict=True))))
             progress.evaluated(wave, epoch + 1, history[-1])
-        by_seed = [np.asarray(logits) for logits in programs.predict(state)]
+        predictions = [group.predict() for group in groups]
+        by_seed = [_gather(values, triples) for values in zip(*predictions, strict=True)]
         by_seed += [np.stack(values, axis=1) for values in zip(*history, strict=True)]
         return [SeedResult(*(values[i] for values in by_seed)) for i in range(len(triples))]
 
+
+class _Group:
+    """G seeds on one device: its programs, its copy of what is common to all seeds, and the state of its seeds."""
+
+    def __init__(
+        self, recipe: Recipe, pretrained: Pretrained, task: EncodedTask, group_size: int, device: jax.Device
+    ):
+        self._recipe, self._group_size, self._device = recipe, group_size, device
+        self._lengths = np.asarray(task.train.lengths)
+        self._params, self._examples = jax.device_put((pretrained.params, task.train), device)
+        validation, validation_budget = self._fixed(task.validation)
+        test, test_budget = self._fixed(task.test)
+
+        def evaluate_one(state: TrainState, *split: Any) -> tuple[TrainState, Evaluation]:
+            return evaluate(recipe, state, *split, validation_budget)
+
+        def predict_one(state: TrainState, *split: Any) -> tuple[jax.Array, jax.Array]:
+            best, last = (predict(recipe, p, *split, test_budget) for p in (state.best_params, state.params))
+            return best.logits, last.logits
+
+        # Compiled ahead of time, so that the time it takes is known and no step pays for it.
+        keys, orders = self._plan([SeedTriple(0, 0, 0, 0)])[:2]
+        init = _over_seeds(partial(init_state, recipe, pretrained), (None, 0))
+        state = jax.eval_shape(init, self._params, keys)
+        here = jax.sharding.SingleDeviceSharding(device)
+        state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), state)
+        bounds = jax.device_put((np.int32(0), np.int32(0)), device)
+        train = _over_seeds(partial(train_steps, recipe), (0, 0, 0, None, None, None), donated=True)
+        evaluation = _over_seeds(evaluate_one, (0, None, None), donated=True).lower(state, *validation).compile()
+        prediction = _over_seeds(predict_one, (0, None, None)).lower(state, *test).compile()
+        self._init = init.lower(self._params, keys).compile()
+        self._train = train.lower(state, orders, keys, self._examples, *bounds).compile()
+        self._evaluate = lambda state: evaluation(state, *validation)
+        self._predict = lambda state: prediction(state, *test)
+
+    def start(self, triples: Sequence[SeedTriple]) -> None:
+        """Initialises up to G seeds."""
+        init_keys, self._orders, self._dropout_keys = self._plan(triples)
+        self._state = self._init(self._params, init_keys)
+
+    def train(self, start: int, stop: int) -> None:
+        """Enqueues the steps from `start` up to `stop`."""
+        bounds = jax.device_put((np.int32(start), np.int32(stop)), self._device)
+        self._state = self._train(self._state, self._orders, self._dropout_keys, self._examples, *bounds)
+
+    def wait(self) -> None:
+        """Waits for the enqueued steps."""
+        jax.block_until_ready(self._state.loss_sum)
+
+    def evaluate(self) -> Evaluation:
+        """Enqueues an evaluation of every seed; values are [G]."""
+        self._state, evaluation = self._evaluate(self._state)
+        return evaluation
+
+    def predict(self) -> tuple[jax.Array, jax.Array]:
+        """Enqueues test predictions [G, N, C] from the best and from the last parameters."""
+        return self._predict(self._state)
+
     def _plan(self, triples: Sequence[SeedTriple]) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Init keys [W], orders [W, steps, B] and dropout keys [W], filled up with the first seed."""
-        filled = [*triples, *[triples[0]] * (self.wave_size - len(triples))]
-        config = self.recipe.config
+        """Init keys [G], orders [G, steps, B] and dropout keys [G], filled up with the first seed."""
+        filled = [*triples, *[triples[0]] * (self._group_size - len(triples))]
+        config, budget = self._recipe.config, self._recipe.budget
         orders = np.stack(
-            [example_orders(t.order, self._lengths, config.batch_size, config.epochs, self.recipe.budget) for t in filled]
+            [example_orders(t.order, self._lengths, config.batch_size, config.epochs, budget) for t in filled]
         )
         plan = (_keys([t.init for t in filled], INIT), orders, _keys([t.dropout for t in filled], DROPOUT))
-        return jax.device_put(plan, NamedSharding(self.mesh, SEED))
+        return jax.device_put(plan, self._device)
 
-    def _compile(self, pretrained: Pretrained, task: EncodedTask) -> Programs:
-        """Compiles ahead of time, so that the time it takes is known and no step pays for it."""
-        recipe = self.recipe
-        validation, test = (self._fixed(split) for split in (task.validation, task.test))
-
-        def both(state: TrainState, examples: Examples, batches: jax.Array) -> tuple[jax.Array, jax.Array]:
-            best = predict(recipe, state.best_params, examples, batches, test.budget)
-            return best.logits, predict(recipe, state.params, examples, batches, test.budget).logits
-
-        def evaluated(state: TrainState, examples: Examples, batches: jax.Array) -> tuple[TrainState, Evaluation]:
-            return evaluate(recipe, state, examples, batches, validation.budget)
-
-        params, examples = self._common
-        triple = SeedTriple(0, 0, 0, 0)
-        init_keys, orders, dropout_keys = self._plan([triple])
-        init = self._over_seeds(partial(init_state, recipe, pretrained), (None, 0))
-        state = jax.eval_shape(init, params, init_keys)
-        state = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=NamedSharding(self.mesh, SEED)), state
-        )
-        train = self._over_seeds(partial(train_steps, recipe), (0, 0, 0, None, None, None), donated=True)
-        evaluation = self._over_seeds(evaluated, (0, None, None), donated=True)
-        prediction = self._over_seeds(both, (0, None, None))
-        evaluation_program = evaluation.lower(state, *validation.arrays).compile()
-        prediction_program = prediction.lower(state, *test.arrays).compile()
-        return Programs(
-            init=init.lower(params, init_keys).compile(),
-            train=train.lower(state, orders, dropout_keys, examples, np.int32(0), np.int32(0)).compile(),
-            evaluate=lambda state: evaluation_program(state, *validation.arrays),
-            predict=lambda state: prediction_program(state, *test.arrays),
-        )
-
-    def _fixed(self, split: Examples) -> FixedBatches:
+    def _fixed(self, split: Examples) -> tuple[tuple[Examples, jax.Array], int]:
+        """A split with its division into batches, on the device, and their token budget."""
         batches, budget = fixed_batches(np.asarray(split.lengths), PREDICTION_BATCH)
-        return FixedBatches(jax.device_put((split, batches), NamedSharding(self.mesh, COMMON)), budget)
+        return jax.device_put((split, batches), self._device), budget
 
-    def _over_seeds(self, one_seed: Callable, axes: tuple[int | None, ...], donated: bool = False) -> Callable:
-        """Vectorises a function of one seed over the seeds of a device and shards it over the mesh.
 
-        The arguments whose axis is None are common to all seeds; every result has a leading seed axis.
-        """
-        sharded = jax.shard_map(
-            jax.vmap(one_seed, in_axes=axes),
-            mesh=self.mesh,
-            in_specs=tuple(COMMON if axis is None else SEED for axis in axes),
-            out_specs=SEED,
-            check_vma=False,
-        )
-        return jax.jit(sharded, donate_argnums=0 if donated else ())
+def _over_seeds(one_seed: Callable, axes: tuple[int | None, ...], donated: bool = False) -> Any:
+    """Vectorises a function of one seed; arguments whose axis is None are common to all seeds."""
+    return jax.jit(jax.vmap(one_seed, in_axes=axes), donate_argnums=0 if donated else ())
+
+
+def _gather(by_device: Sequence[jax.Array], triples: Sequence[SeedTriple]) -> np.ndarray:
+    """Puts the devices' [G, ...] together and cuts off dummies."""
+    return np.concatenate([np.asarray(values) for values in by_device])[: len(triples)]
 
 
 def _keys(seeds: Sequence[int], purpose: int) -> jax.Array:

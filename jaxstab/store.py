@@ -189,7 +189,7 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
         InputError: damaged or not an npz file.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
     except Exception as error:  # zipfile, zlib and numpy each have their own
         raise InputError(f"{path}: damaged or not an npz file ({error}); delete it and run again") from None

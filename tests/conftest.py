@@ -9,14 +9,22 @@ import jax
 import pytest
 from tiny import write_checkpoint, write_task
 
-jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+@pytest.fixture(autouse=True)
+def _strict_promotion(request):
+    """Mixed dtypes are errors, except where optax itself mixes them (an integer count in AdamW's bias correction)."""
+    mode = "standard" if request.node.get_closest_marker("optimiser") else "strict"
+    with jax.numpy_dtype_promotion(mode):
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_caches(tmp_path_factory):
-    """Tokens and data sets are cached in a directory of this session."""
+    """Tokens and compiled programs are cached in a directory of this session."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
         yield
 
 

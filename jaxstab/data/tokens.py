@@ -1,6 +1,7 @@
 """Texts to token arrays, once for all seeds."""
 
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from jaxstab.data.batches import Examples
 from jaxstab.data.task import Split, Task
 
 ROUND_LENGTH_TO = 8
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spm.model")
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,13 @@ def load_tokenizer(directory: Path) -> Any:
     """
     from transformers import AutoTokenizer
 
+    if not any((directory / name).exists() for name in TOKENIZER_FILES):
+        raise InputError(f"{directory}: has no tokenizer; it needs one of {', '.join(TOKENIZER_FILES)}")
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(directory), local_files_only=True)
     except Exception as error:
         reason = str(error).strip().splitlines()[0][:200]
-        raise InputError(f"{directory}: cannot load the tokenizer ({reason}); the directory needs tokenizer.json") from error
+        raise InputError(f"{directory}: cannot load the tokenizer: {reason}; save it again") from error
     if not tokenizer.is_fast:
         raise InputError(f"{directory}: its tokenizer has no fast version; add a tokenizer.json")
     return tokenizer
@@ -126,7 +130,9 @@ def _pad(values: np.ndarray, lengths: np.ndarray, fill: int) -> np.ndarray:
 def _fingerprint(split: Split, tokenizer: Any, max_length: int) -> str:
     """Names the cache entry: a digest of all that the tokens depend on."""
     digest = hashlib.sha256(f"{max_length} {len(split.texts)}\n".encode())
-    digest.update(tokenizer.backend_tokenizer.to_str().encode())
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    # A call leaves its truncation and padding behind in the tokenizer.
+    digest.update(json.dumps({**state, "truncation": None, "padding": None}).encode())
     for column in split.texts:
         for text in column:
             digest.update(text.encode("utf-8", "surrogatepass") + b"\0")

@@ -37,7 +37,7 @@ def score(metric: str, predictions: Int[Array, " N"], labels: Int[Array, " N"], 
     if metric == "f1":
         return f1[1]
     if metric == "macro_f1":
-        return f1.sum() / jnp.sum(guesses + truths > 0)
+        return f1.sum() / jnp.sum(guesses + truths > 0, dtype=jnp.float32)
     raise ValueError(f"unknown metric {metric!r}; use accuracy, f1, matthews or macro_f1")
 
 

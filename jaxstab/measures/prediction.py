@@ -60,6 +60,8 @@ def jsd(logits: Float[Array, "S N C"]) -> Float[Array, ""]:
         Nats in [0, ln 2]; NaN for one seed. Source: Lin (1991).
     """
     seeds = logits.shape[0]
+    if seeds < 2:
+        return jnp.float32(jnp.nan)
     log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
 
     def against_all(one: Float[Array, "N C"]) -> Float[Array, ""]:

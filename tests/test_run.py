@@ -1,0 +1,266 @@
+"""The whole way: config to run directory, interruption, and what the command line says."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+
+import jaxstab
+from jaxstab import cli, store
+from jaxstab.config import dump_config, load_config, make_config
+from jaxstab.report.terminal import Display
+from jaxstab.store import Run
+
+pytestmark = pytest.mark.optimiser
+
+
+@pytest.fixture(autouse=True)
+def _one_device(monkeypatch):
+    """One device only, so that four seeds take two waves."""
+    monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
+
+
+def _config_file(settings, tmp_path):
+    (tmp_path / "config.toml").write_text(dump_config(make_config(settings)))
+    return str(tmp_path / "config.toml")
+
+
+def test_run_leaves_a_directory_that_can_be_read(settings):
+    run = jaxstab.run(settings)
+    assert run.logits.shape == run.final_logits.shape == (4, 30, 2)
+    assert run.logits.dtype == np.float32
+    assert list(run.seeds) == [0, 1, 2, 3]
+    assert run.config == make_config(settings)
+    assert sorted(p.name for p in run.path.iterdir()) == [
+        "config.toml", "history.parquet", "measures.json", "predictions.npz", "run.json", "texts.parquet",
+    ]  # fmt: skip
+    assert isinstance(run.history, pd.DataFrame)
+    assert len(run.history) == 4 * 2
+    assert run.history.groupby("seed").best.sum().eq(1).all()
+    predicted = run.logits.argmax(-1)
+    np.testing.assert_allclose(run.scores, (predicted == run.labels).mean(axis=1), atol=1e-6)
+    assert run.measures["measures"]["sd"]["value"] == pytest.approx(run.scores.std(ddof=1), abs=1e-6)
+    best = run.history[run.history.best].sort_values("seed").validation_score
+    assert (best.to_numpy() == run.history.groupby("seed").validation_score.max().to_numpy()).all()
+    assert list(run.texts.columns) == ["example_id", "text", "label"]
+    assert run.texts.label.tolist() == [run.info["classes"][label] for label in run.labels]
+    assert run.info["status"] == "finished"
+    assert {"jax", "numpy", "transformers"} <= run.info["versions"].keys()
+
+
+def test_a_finished_run_is_not_computed_again(settings, monkeypatch):
+    first = jaxstab.run(settings)
+    monkeypatch.setattr("jaxstab.experiment.load_inputs", lambda *_: pytest.fail("loaded again"))
+    assert jaxstab.run(settings).path == first.path
+
+
+class Interrupted(Display):
+    """Stops in the second wave, as Ctrl-C does."""
+
+    def evaluated(self, wave, epoch, evaluation):
+        if wave == 1:
+            raise KeyboardInterrupt
+
+
+def test_an_interrupted_run_goes_on_to_the_same_numbers(settings, tmp_path):
+    whole = jaxstab.run({**settings, "output": {"dir": str(tmp_path / "whole")}})
+    with pytest.raises(KeyboardInterrupt):
+        jaxstab.run(settings, display=Interrupted(quiet=True))
+    finished = sorted((tmp_path / "run" / "checkpoints").iterdir())
+    assert [file.name for file in finished] == ["seed-0.npz", "seed-1.npz"]
+    with pytest.raises(jaxstab.InputError, match="not finished; continue it with: jaxstab run"):
+        Run.load(tmp_path / "run")
+    trained = []
+
+    class Listening(Display):
+        def compiled(self, seconds, waves):
+            trained.extend(waves)
+            super().compiled(seconds, waves)
+
+    run = jaxstab.run(settings, display=Listening(quiet=True))
+    assert trained == [[2, 3]]
+    np.testing.assert_array_equal(run.logits, whole.logits)
+    np.testing.assert_array_equal(run.final_logits, whole.final_logits)
+    pd.testing.assert_frame_equal(run.history, whole.history)
+    assert run.measures == whole.measures
+
+
+def test_changed_examples_are_noticed(settings, task_directory, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        jaxstab.run(settings, display=Interrupted(quiet=True))
+    before = (task_directory / "train.jsonl").read_text()
+    (task_directory / "train.jsonl").write_text(before.replace("film", "plot"))
+    try:
+        with pytest.raises(jaxstab.InputError, match="examples have changed"):
+            jaxstab.run(settings)
+    finally:
+        (task_directory / "train.jsonl").write_text(before)
+
+
+def test_one_seed_and_crossed_seeds(settings, tmp_path):
+    one = jaxstab.run({**settings, "seeds": {"list": [3]}})
+    assert one.measures["measures"]["jsd"]["value"] is None
+    crossed = {"init": [0, 1], "order": [5], "dropout": [2, 3], "crossed": True}
+    run = jaxstab.run({**settings, "seeds": crossed, "output": {"dir": str(tmp_path / "crossed")}})
+    columns = ["seed", "init_seed", "order_seed", "dropout_seed"]
+    assert run.history[run.history.epoch == 1][columns].to_numpy().tolist() == [
+        [0, 0, 5, 2], [1, 0, 5, 3], [2, 1, 5, 2], [3, 1, 5, 3],
+    ]  # fmt: skip
+
+
+def test_bfloat16_trains(settings, tmp_path):
+    settings["train"]["precision"] = "bfloat16"
+    run = jaxstab.run(settings)
+    assert run.logits.dtype == np.float32
+    full = jaxstab.run({**settings, "train": {**settings["train"], "precision": "float32"}, "output": {"dir": str(tmp_path / "full")}})
+    difference = np.abs(run.logits - full.logits).max()
+    assert 0 < difference < 0.2
+
+
+def test_the_command_prints_lines_and_a_summary(settings, tmp_path, capsys):
+    assert cli.main(["run", _config_file(settings, tmp_path), "--name", "shown"]) == 0
+    out = capsys.readouterr().out
+    assert "epoch 2/2: train loss" in out
+    assert "validation accuracy mean" in out
+    assert re.search(r"failed \d of 4; step 12/12", out)
+    assert "shown: test accuracy of 4 seeds" in out
+    for word in ("pairwise_disagreement", "fleiss_kappa", "jsd", "majority class", "seeds per minute", "disagree most"):
+        assert word in out
+    assert cli.main(["run", _config_file(settings, tmp_path)]) == 0
+    assert "test accuracy of 4 seeds" in capsys.readouterr().out
+
+
+def test_quiet_prints_nothing(settings, tmp_path, capfd):
+    assert cli.main(["run", _config_file(settings, tmp_path), "--quiet"]) == 0
+    assert capfd.readouterr().out == ""
+
+
+def test_failed_seeds_are_named(settings, capsys):
+    settings["train"] |= {"learning_rate": 1e-12, "epochs": 1}
+    run = jaxstab.run(settings)
+    scores = (run.final_logits.argmax(-1) == run.labels).mean(axis=1)
+    majority = max(np.bincount(run.labels)) / len(run.labels)
+    assert run.info["failed_seeds"] == [s for s, one in zip(run.seeds, scores, strict=True) if one <= majority + 1e-9]
+    assert run.info["failed_seeds"]
+
+
+def _spoil(path, value):
+    def change(settings):
+        section, key = path.split(".")
+        return {**settings, section: {**settings.get(section, {}), key: value}}
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_spoil("task.source", "no/such"), "no/such: no such file"),
+        (_spoil("task.text", ["body"]), "no column 'body'; it has sentence, label"),
+        (_spoil("model.source", "no/model"), "no/model: no such directory"),
+        (_spoil("train.batch_size", 45), "train.batch_size = 45: there are only 44 training examples"),
+        (_spoil("task.max_length", 64), "task.max_length = 64: the model has 24 positions"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_2_before_anything_is_made(settings, tmp_path, capsys, monkeypatch, change, message):
+    monkeypatch.setattr("jaxstab.experiment.SeedTrainer", lambda *_: pytest.fail("compiled"))
+    assert cli.main(["run", _config_file(change(settings), tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith("jaxstab: error: ")
+    assert len(error.splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_bad_command_lines(settings, tmp_path, capsys):
+    path = _config_file(settings, tmp_path)
+    for arguments, message in [
+        (["run", path, "--train.epoch", "3"], "did you mean train.epochs?"),
+        (["run", path, "--train.epochs"], "has no value"),
+        (["run", path, "--train.epochs", "many"], "train.epochs = 'many'"),
+        (["run", "none.toml"], "none.toml: cannot read the config"),
+        (["run"], "Missing argument"),
+        (["rnu", path], "No such command"),
+    ]:
+        assert cli.main(arguments) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert len(error.splitlines()) == 1
+
+
+def test_an_output_directory_of_another_config_is_never_overwritten(settings, tmp_path, capsys):
+    run = jaxstab.run(settings)
+    before = (run.path / "predictions.npz").read_bytes()
+    path = _config_file(settings, tmp_path)
+    assert cli.main(["run", path, "--train.epochs", "3", "--seeds.count", "5"]) == 2
+    error = capsys.readouterr().err
+    assert "another config (other seeds.count, train.epochs)" in error
+    assert "--output.dir" in error
+    assert (run.path / "predictions.npz").read_bytes() == before
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("x")
+    assert cli.main(["run", path, "--output.dir", str(tmp_path / "mine")]) == 2
+    assert "exists and is no run directory" in capsys.readouterr().err
+
+
+def test_interruption_exits_130(settings, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("jaxstab.experiment.run", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert cli.main(["run", _config_file(settings, tmp_path)]) == 130
+    assert "goes on from there" in capsys.readouterr().err
+
+
+def test_python_m_jaxstab_runs_where_there_is_no_terminal(tmp_path):
+    environment = {**os.environ, "XLA_FLAGS": ""}
+    result = subprocess.run(
+        [sys.executable, "-m", "jaxstab", "run", "none.toml"], capture_output=True, text=True, cwd=tmp_path, env=environment
+    )
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr == "jaxstab: error: none.toml: cannot read the config (No such file or directory); give the path of a TOML file\n"
+
+
+def test_a_live_display_shows_a_bar(settings):
+    from io import StringIO
+
+    from rich.console import Console
+
+    screen = StringIO()
+    jaxstab.run(settings, display=Display(console=Console(file=screen, force_terminal=True, width=200)))
+    assert "to go:" in screen.getvalue()
+    assert "wave 2 of 2" in screen.getvalue()
+
+
+def test_files_are_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "x.json"
+    store.write_json(path, {"a": 1})
+    with pytest.raises(ValueError, match="JSON"):
+        store.write_json(path, {"a": float("nan")})
+    with pytest.raises(RuntimeError), store.whole_file(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_pickled_and_damaged_arrays_are_refused(tmp_path):
+    np.savez(tmp_path / "pickled.npz", x=np.array([{}], dtype=object))
+    (tmp_path / "cut.npz").write_bytes(b"PK\x03\x04nonsense")
+    for name in ("pickled.npz", "cut.npz", "none.npz"):
+        with pytest.raises(jaxstab.InputError, match=name):
+            store.load_arrays(tmp_path / name)
+
+
+def test_what_is_no_run_is_refused(tmp_path):
+    with pytest.raises(jaxstab.InputError, match="not a run directory"):
+        Run.load(tmp_path)
+
+
+def test_the_recorded_config_starts_the_same_run(settings):
+    run = jaxstab.run(settings)
+    assert load_config(run.path / "config.toml") == make_config(settings)

