@@ -136,7 +136,7 @@ def _describe(experiment: Run, config: Config, task: Task, encoded: EncodedTask,
     triples, devices = config.seeds.resolve(), jax.local_devices()
     examples = hashlib.sha256()
     for array in (*encoded.train, *encoded.validation, *encoded.test, encoded.vocabulary):
-        examples.update(np.ascontiguousarray(array))
+        examples.update(np.ascontiguousarray(array).tobytes())
     group_size = config.seeds.group_size or default_group_size(len(triples), devices)
     if (experiment.path / store.INFO).exists():
         earlier = experiment.info

@@ -2,9 +2,9 @@
 
 One program trains a group of G seeds (`vmap`); every device runs it on a group of its own, at the same time. XLA's
 reductions may change in the last bits with the shape of a batch, so G is fixed for a run: a group with fewer seeds is
-filled up with dummies, and a seed's numbers do not depend on its neighbours, its place, the number of waves or of devices.
+filled up with dummies, and a seed's numbers do not depend on its neighbours, its place, how many waves or devices.
 
-Seeds exchange nothing, so there is no mesh: XLA compiles a program for one partition otherwise than the same program for
+Seeds exchange nothing, so there is no mesh: XLA compiles a program for one partition otherwise than the same one for
 several (`shard_map` over one and over two CPU devices differed by 4e-8 after 12 steps), and only independent copies of
 one program give the same bits on any number of devices.
 """
@@ -136,20 +136,18 @@ class SeedTrainer:
 class _Group:
     """G seeds on one device: its programs, its copy of what is common to all seeds, and the state of its seeds."""
 
-    def __init__(
-        self, recipe: Recipe, pretrained: Pretrained, task: EncodedTask, group_size: int, device: jax.Device
-    ):
+    def __init__(self, recipe: Recipe, pretrained: Pretrained, task: EncodedTask, group_size: int, device: jax.Device):
         self._recipe, self._group_size, self._device = recipe, group_size, device
         self._lengths = np.asarray(task.train.lengths)
         self._params, self._examples = jax.device_put((pretrained.params, task.train), device)
         validation, validation_budget = self._fixed(task.validation)
         test, test_budget = self._fixed(task.test)
 
-        def evaluate_one(state: TrainState, *split: Any) -> tuple[TrainState, Evaluation]:
-            return evaluate(recipe, state, *split, validation_budget)
+        def evaluate_one(state: TrainState, examples: Examples, batches: jax.Array) -> tuple[TrainState, Evaluation]:
+            return evaluate(recipe, state, examples, batches, validation_budget)
 
-        def predict_one(state: TrainState, *split: Any) -> tuple[jax.Array, jax.Array]:
-            best, last = (predict(recipe, p, *split, test_budget) for p in (state.best_params, state.params))
+        def predict_one(state: TrainState, examples: Examples, batches: jax.Array) -> tuple[jax.Array, jax.Array]:
+            best, last = (predict(recipe, p, examples, batches, test_budget) for p in (state.best_params, state.params))
             return best.logits, last.logits
 
         # Compiled ahead of time, so that the time it takes is known and no step pays for it.

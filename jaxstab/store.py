@@ -173,7 +173,7 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes arrays as npz, whole."""
     with whole_file(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
 def write_frame(path: Path, frame: pd.DataFrame) -> None:
@@ -204,4 +204,8 @@ def _differences(one: Config, other: Config) -> list[str]:
     """Keys in which two configs differ; where a run lies and what it is called do not count."""
     tables = ({**tomllib.loads(dump_config(config)), "name": None, "output": {}} for config in (one, other))
     first, second = ({(s, k): v for s, table in t.items() for k, v in (table or {}).items()} for t in tables)
-    return [f"{section}.{key}" for section, key in sorted(first.keys() | second.keys()) if first.get((section, key)) != second.get((section, key))]
+    return [
+        f"{section}.{key}"
+        for section, key in sorted(first.keys() | second.keys())
+        if first.get((section, key)) != second.get((section, key))
+    ]

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
@@ -63,11 +64,17 @@ class TrainState(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """One seed at the end of an epoch: mean training loss, validation loss (nats) and validation score."""
+    """One seed at the end of an epoch, or several along a leading axis, then as numpy arrays.
 
-    train_loss: Float[Array, ""]
-    validation_loss: Float[Array, ""]
-    validation_score: Float[Array, ""]
+    Attributes:
+        train_loss: mean over the steps of the epoch, nats.
+        validation_loss: mean cross-entropy, nats.
+        validation_score: the task's score.
+    """
+
+    train_loss: Float[Array | np.ndarray, "..."]
+    validation_loss: Float[Array | np.ndarray, "..."]
+    validation_score: Float[Array | np.ndarray, "..."]
 
 
 def learning_rate_at(step: Int[Array, ""], config: TrainConfig, total_steps: int) -> Float[Array, ""]:

@@ -41,12 +41,17 @@ def test_weights_are_found_with_or_without_prefix_and_pooler(tmp_path, prefix, p
     np.testing.assert_array_equal(
         loaded.params["layers"]["output"]["kernel"][1], weights["encoder.layer.1.output.dense.weight"].T
     )
-    np.testing.assert_array_equal(loaded.params["embeddings"]["word"]["embedding"], weights["embeddings.word_embeddings.weight"])
+    np.testing.assert_array_equal(
+        loaded.params["embeddings"]["word"]["embedding"], weights["embeddings.word_embeddings.weight"]
+    )
 
 
 def test_several_files_and_old_names(tmp_path, checkpoint):
     weights = random_weights(SIZES)
-    old = {name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): value for name, value in weights.items()}
+    old = {
+        name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): value
+        for name, value in weights.items()
+    }
     names = sorted(old)
     shutil.copy(checkpoint / "config.json", tmp_path)
     save_file({name: old[name] for name in names[:10]}, tmp_path / "model-00001-of-00002.safetensors")
@@ -89,12 +94,16 @@ def test_the_head_follows_the_initializer_range(tmp_path):
     assert abs(np.std(head["pooler"]["kernel"]) - 0.5) < 0.05
     assert not head["classifier"]["bias"].any()
     with_pooler = _load(write_checkpoint(tmp_path / "p", {**SIZES, "initializer_range": 0.5}), classes=100)
-    np.testing.assert_array_equal(init_head(jax.random.key(3), with_pooler)["classifier"]["kernel"], head["classifier"]["kernel"])
+    np.testing.assert_array_equal(
+        init_head(jax.random.key(3), with_pooler)["classifier"]["kernel"], head["classifier"]["kernel"]
+    )
 
 
 def _edit_config(directory, **changes):
     values = json.loads((directory / "config.json").read_text())
-    (directory / "config.json").write_text(json.dumps({k: v for k, v in {**values, **changes}.items() if v is not None}))
+    (directory / "config.json").write_text(
+        json.dumps({k: v for k, v in {**values, **changes}.items() if v is not None})
+    )
 
 
 @pytest.mark.parametrize(
@@ -128,7 +137,11 @@ def test_pickled_weights_are_refused_with_the_remedy(tmp_path):
 
 @pytest.mark.parametrize(
     ("source", "message"),
-    [("bundled:bert", "unknown bundled model"), ("no/such/dir", "no such directory"), ("hub:nobody/nothing", "cannot be downloaded")],
+    [
+        ("bundled:bert", "unknown bundled model"),
+        ("no/such/dir", "no such directory"),
+        ("hub:nobody/nothing", "cannot be downloaded"),
+    ],
 )
 def test_sources_that_are_not_there(source, message):
     with pytest.raises(InputError, match=message):
@@ -152,7 +165,7 @@ def test_a_directory_without_tokenizer(tmp_path):
     write_checkpoint(tmp_path)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (tmp_path / name).unlink()
-    with pytest.raises(InputError, match="has no tokenizer; it needs one of tokenizer.json"):
+    with pytest.raises(InputError, match=r"has no tokenizer; it needs one of tokenizer\.json"):
         load_tokenizer(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(InputError, match="cannot load the tokenizer"):

@@ -15,6 +15,7 @@ from jaxstab.models.encoder import EncoderConfig, apply, dropout, make_classifie
 GOLDEN = Path(__file__).parent / "golden"
 TOLERANCE = 1e-5
 
+
 def _head(width, classes):
     rng = np.random.default_rng(7)
     kernel = rng.standard_normal((classes, width)).astype(np.float32).T * np.float32(0.2)

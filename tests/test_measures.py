@@ -122,6 +122,9 @@ def test_order_of_seeds_and_constants_in_logits_do_not_matter():
 
 
 def test_measures_import_without_transformers_and_datasets():
-    code = "import sys; from jaxstab import measures; print([m for m in ('transformers', 'datasets', 'flax') if m in sys.modules])"
+    code = (
+        "import sys; from jaxstab import measures; "
+        "print([m for m in ('transformers', 'datasets', 'flax') if m in sys.modules])"
+    )
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert output.stdout.strip() == "[]"

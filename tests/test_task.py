@@ -82,7 +82,9 @@ def test_a_test_split_without_labels_is_left_out(tmp_path):
 
 def test_string_labels_and_two_columns(tmp_path):
     frame = pd.DataFrame({"a": ["x"] * 20, "b": ["NA"] * 20, "label": ["no", "maybe", "yes", "no"] * 5})
-    task = load_task(_config(_directory(tmp_path / "d", frame, frame, ending=".csv"), text=("a", "b"), metric="macro_f1"))
+    task = load_task(
+        _config(_directory(tmp_path / "d", frame, frame, ending=".csv"), text=("a", "b"), metric="macro_f1")
+    )
     assert task.classes == ("maybe", "no", "yes")
     assert task.train.texts[1][0] == "NA"
     assert list(task.train.labels[:3]) == [1, 0, 2]

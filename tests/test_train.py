@@ -26,7 +26,10 @@ pytestmark = pytest.mark.optimiser
 RNG = np.random.default_rng(0)
 LENGTHS = RNG.integers(3, 17, 40).astype(np.int32)
 EXAMPLES = Examples(
-    RNG.integers(4, 22, (40, 16)).astype(np.int32), np.zeros((40, 16), np.int32), LENGTHS, RNG.integers(0, 2, 40).astype(np.int32)
+    RNG.integers(4, 22, (40, 16)).astype(np.int32),
+    np.zeros((40, 16), np.int32),
+    LENGTHS,
+    RNG.integers(0, 2, 40).astype(np.int32),
 )
 
 
@@ -78,9 +81,7 @@ def test_training_agrees_with_pytorch(tmp_path):
     recipe, state = _setup(directory, weight_decay=0.1, clip_norm=0.5)
     order = np.stack([RNG.permutation(40)[:8] for _ in range(10)]).astype(np.int32)
     start = state.params
-    step = jax.jit(
-        lambda s, i, idx: train_step(recipe, s, i, make_batch(EXAMPLES, idx, 8 * 16), jax.random.key(0))
-    )
+    step = jax.jit(lambda s, i, idx: train_step(recipe, s, i, make_batch(EXAMPLES, idx, 8 * 16), jax.random.key(0)))
     for number, indices in enumerate(order):
         state = step(state, jnp.int32(number), indices)
 

@@ -1,4 +1,4 @@
-"""Where texts come from: the hub, a local file or directory, or the bundled demo; always `datasets.Dataset` by split."""
+"""Where texts come from: the hub, a local file or directory, or the bundled demo; one `datasets.Dataset` per split."""
 
 import importlib.util
 from collections.abc import Callable
@@ -63,9 +63,11 @@ def load_splits(source: str) -> "dict[str, Dataset]":
         loaded = _load_bundled(name)
     else:
         loaded = _load_local(Path(source).expanduser())
-    splits = {
-        split: loaded[name] for split, names in SPLIT_NAMES.items() if (name := next(filter(loaded.get, names), None))
-    }
+    splits = {}
+    for split, names in SPLIT_NAMES.items():
+        found = [name for name in names if name in loaded]
+        if found:
+            splits[split] = loaded[found[0]]
     if "train" not in splits:
         raise InputError(f"{source}: no training split; found {', '.join(loaded) or 'no rows'}")
     return splits
@@ -74,14 +76,11 @@ def load_splits(source: str) -> "dict[str, Dataset]":
 def _load_hub(name: str) -> "dict[str, Dataset]":
     import datasets
 
-    *repository, subset = name.split("/")
-    if name.count("/") == 2 or repository == ["glue"]:
-        path, config = "/".join(repository), subset
-    else:
-        path, config = name, None
-    if path == "glue":
-        path = "nyu-mll/glue"
-    return _read(f"hub:{name}", lambda: datasets.load_dataset(path, config))
+    if name.startswith("glue/"):
+        name = f"nyu-mll/{name}"
+    owner, _, rest = name.partition("/")
+    repository, _, subset = rest.partition("/")
+    return _read(f"hub:{name}", lambda: datasets.load_dataset(f"{owner}/{repository}", subset or None))
 
 
 def _load_bundled(name: str) -> "dict[str, Dataset]":

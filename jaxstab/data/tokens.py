@@ -72,7 +72,8 @@ def encode_task(task: Task, tokenizer: Any, max_length: int, vocab_size: int, qu
             "use the tokenizer that belongs to the model"
         )
     encoded = {
-        name: _encode(getattr(task, name), name, tokenizer, max_length, quiet) for name in ("train", "validation", "test")
+        name: _encode(getattr(task, name), name, tokenizer, max_length, quiet)
+        for name in ("train", "validation", "test")
     }
     vocabulary = np.unique(np.concatenate([np.unique(examples.input_ids) for examples in encoded.values()]))
     restricted = {

@@ -17,7 +17,14 @@ from jaxstab.config import InputError, ModelConfig
 from jaxstab.models.encoder import ACTIVATIONS, EncoderConfig, make_classifier
 
 SUPPORTED = ("bert",)
-NEEDED_FILES = ["config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*", "vocab*", "special_tokens_map.json"]
+NEEDED_FILES = [
+    "config.json",
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "tokenizer*",
+    "vocab*",
+    "special_tokens_map.json",
+]
 
 
 class Entry(NamedTuple):
@@ -119,7 +126,9 @@ def load_encoder_config(directory: Path, num_labels: int, model: ModelConfig, dr
     if kind not in SUPPORTED:
         raise InputError(f"{file}: model_type {kind!r} is not supported; supported: {', '.join(SUPPORTED)}")
     if values.get("position_embedding_type", "absolute") != "absolute":
-        raise InputError(f"{file}: position_embedding_type {values['position_embedding_type']!r}: only 'absolute' is supported")
+        raise InputError(
+            f"{file}: position_embedding_type {values['position_embedding_type']!r}: only 'absolute' is supported"
+        )
     known = {f.name: values[f.name] for f in fields(EncoderConfig) if f.name in values}
     known["num_labels"] = num_labels
     if dropout is not None:
@@ -195,9 +204,13 @@ def _open_tensors(directory: Path) -> dict[str, Any]:
 
     files = sorted(directory.glob("*.safetensors"))
     if not files:
-        other = " (pytorch_model.bin is not read: it can run code)" if (directory / "pytorch_model.bin").exists() else ""
-        raise InputError(f"{directory}: no *.safetensors file{other}; convert with model.save_pretrained(DIR) of transformers")
-    tensors = {}
+        other = (
+            " (pytorch_model.bin is not read: it can run code)" if (directory / "pytorch_model.bin").exists() else ""
+        )
+        raise InputError(
+            f"{directory}: no *.safetensors file{other}; convert with model.save_pretrained(DIR) of transformers"
+        )
+    tensors: dict[str, Any] = {}
     for file in files:
         try:
             opened = safe_open(file, framework="np")
@@ -212,13 +225,16 @@ def _read(
 ) -> np.ndarray:
     found = tensors.get(prefix + name, tensors.get(name))
     if found is None:  # the names of TensorFlow's first BERT
-        found = tensors.get(prefix + name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"))
+        found = tensors.get(
+            prefix + name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
+        )
     if found is None:
         raise InputError(f"{directory}: weight {prefix + name} is missing; the files do not fit config.json")
     expected = shape[::-1] if entry.transposed else shape
     if tuple(found.get_shape()) != expected:
+        found_shape = list(found.get_shape())
         raise InputError(
-            f"{directory}: weight {prefix + name} has shape {list(found.get_shape())}, config.json says {list(expected)}"
+            f"{directory}: weight {prefix + name} has shape {found_shape}, config.json says {list(expected)}"
         )
     value = np.asarray(found[:], np.float32)
     return np.ascontiguousarray(value.T) if entry.transposed else value

@@ -73,7 +73,7 @@ def dropout(x: Array, rate: float, key: PRNGKeyArray | None) -> Array:
     return jnp.where(levels >= dropped, x * (DROPOUT_LEVELS / (DROPOUT_LEVELS - dropped)), jnp.zeros_like(x))
 
 
-def _fold(key: PRNGKeyArray | None, site: int) -> PRNGKeyArray | None:
+def _fold(key: PRNGKeyArray | None, site: int | Array) -> PRNGKeyArray | None:
     return None if key is None else jax.random.fold_in(key, site)
 
 
@@ -190,7 +190,9 @@ class SequenceClassifier(nnx.Module):
         return Outputs(logits, first_tokens, states)
 
 
-def make_classifier(config: EncoderConfig, precision: str = "float32", remat: bool = False) -> tuple[nnx.GraphDef, dict]:
+def make_classifier(
+    config: EncoderConfig, precision: str = "float32", remat: bool = False
+) -> tuple[nnx.GraphDef, dict]:
     """Defines the model without allocating anything.
 
     Args:
@@ -208,7 +210,11 @@ def make_classifier(config: EncoderConfig, precision: str = "float32", remat: bo
 
 
 def apply(
-    definition: nnx.GraphDef, params: dict, batch: Batch, key: PRNGKeyArray | None = None, all_hidden_states: bool = False
+    definition: nnx.GraphDef,
+    params: dict,
+    batch: Batch,
+    key: PRNGKeyArray | None = None,
+    all_hidden_states: bool = False,
 ) -> Outputs:
     """Runs the classifier that `make_classifier` defined, as a pure function of its parameters."""
     return nnx.merge(definition, params)(batch, key, all_hidden_states)

@@ -127,7 +127,9 @@ def print_summary(run: Run, console: Console | None = None) -> None:
     else:
         console.print("No seed failed (all end above the majority class).")
     seconds, count = info["wall_seconds"], len(info["seeds"])
-    console.print(f"{count} seeds in {_minutes(seconds)} ({60 * count / seconds:.1f} seeds per minute). Run: {run.path}")
+    console.print(
+        f"{count} seeds in {_minutes(seconds)} ({60 * count / seconds:.1f} seeds per minute). Run: {run.path}"
+    )
 
 
 def _score_table(run: Run) -> Table:

