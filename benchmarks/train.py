@@ -2,9 +2,9 @@
 
     python benchmarks/train.py ../shared/data/cola --seeds 8 --epochs 3 --examples 320
 
-Same model, examples, batch size, epochs, recipe, validation every epoch, best weights kept, test predictions from best and
-last weights. The loop is what a user would write: transformers, dynamic padding, one seed after another. Its seeds cost
-the same each, so it may be timed on fewer of them (--torch-seeds). Prints a table and writes JSON.
+Same model, examples, batch size, epochs, recipe, validation every epoch, best weights kept, test predictions from best
+and last weights. The loop is what a user would write: transformers, dynamic padding, one seed after another. Its seeds
+cost the same each, so it may be timed on fewer of them (--torch-seeds). Prints a table and writes JSON.
 """
 
 import argparse

@@ -46,7 +46,7 @@ def run(config: Config | Mapping[str, Any] | str | Path, *, display: Display | N
     if experiment.finished:
         return experiment
     started = time.perf_counter()
-    task, encoded, pretrained = load_inputs(config, quiet=display.quiet)
+    task, encoded, pretrained = load_inputs(config, show_progress=display.is_live)
     recipe = make_recipe(config, task, encoded, pretrained)
     info = _describe(experiment, config, task, encoded, recipe)
     store.begin_run(experiment, config)
@@ -57,12 +57,12 @@ def run(config: Config | Mapping[str, Any] | str | Path, *, display: Display | N
     return Run.load(experiment.path)
 
 
-def load_inputs(config: Config, quiet: bool = True) -> tuple[Task, EncodedTask, Pretrained]:
+def load_inputs(config: Config, show_progress: bool = False) -> tuple[Task, EncodedTask, Pretrained]:
     """Loads and checks all that training needs, without compiling anything.
 
     Args:
         config: of the experiment.
-        quiet: no progress bar while tokenising.
+        show_progress: with a bar while tokenising.
 
     Raises:
         InputError: something in it cannot be used.
@@ -81,7 +81,7 @@ def load_inputs(config: Config, quiet: bool = True) -> tuple[Task, EncodedTask, 
             "make it smaller"
         )
     tokenizer = load_tokenizer(directory)
-    encoded = encode_task(task, tokenizer, config.task.max_length, encoder.vocab_size, quiet)
+    encoded = encode_task(task, tokenizer, config.task.max_length, encoder.vocab_size, show_progress)
     return task, encoded, load_pretrained(directory, encoder, encoded.vocabulary)
 
 

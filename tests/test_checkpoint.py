@@ -180,18 +180,18 @@ def test_tokens_are_those_of_the_tokenizer_and_are_cached(tmp_path, monkeypatch,
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     task = load_task(TaskConfig(source=str(task_directory), text=("sentence",)))
     tokenizer = load_tokenizer(checkpoint)
-    encoded = encode_task(task, tokenizer, 10, 22, quiet=True)
+    encoded = encode_task(task, tokenizer, 10, 22)
     for row, text in enumerate(task.train.texts[0]):
         expected = tokenizer(text, truncation=True, max_length=10)["input_ids"]
         length = encoded.train.lengths[row]
         assert list(encoded.vocabulary[encoded.train.input_ids[row, :length]]) == expected
     files = sorted(tmp_path.glob("jaxstab/tokens/*.arrow"))
     times = [file.stat().st_mtime_ns for file in files]
-    again = encode_task(task, tokenizer, 10, 22, quiet=True)
+    again = encode_task(task, tokenizer, 10, 22)
     assert [file.stat().st_mtime_ns for file in files] == times
     assert len(files) == 3
     np.testing.assert_array_equal(again.train.input_ids, encoded.train.input_ids)
-    encode_task(task, tokenizer, 9, 22, quiet=True)
+    encode_task(task, tokenizer, 9, 22)
     assert len(list(tmp_path.glob("jaxstab/tokens/*.arrow"))) == 6
 
 
@@ -203,4 +203,4 @@ def test_a_tokenizer_that_does_not_fit_the_model(tmp_path, task_directory):
     write_tokenizer(tmp_path)
     task = load_task(TaskConfig(source=str(task_directory), text=("sentence",)))
     with pytest.raises(InputError, match=r"the tokenizer has 22 tokens, the model's vocab_size is 20"):
-        encode_task(task, load_tokenizer(tmp_path), 10, 20, quiet=True)
+        encode_task(task, load_tokenizer(tmp_path), 10, 20)

@@ -53,7 +53,9 @@ def load_tokenizer(directory: Path) -> Any:
     return tokenizer
 
 
-def encode_task(task: Task, tokenizer: Any, max_length: int, vocab_size: int, quiet: bool = False) -> EncodedTask:
+def encode_task(
+    task: Task, tokenizer: Any, max_length: int, vocab_size: int, show_progress: bool = False
+) -> EncodedTask:
     """Tokenises the three splits; a repeated call finds them in the user's cache directory.
 
     Args:
@@ -61,7 +63,7 @@ def encode_task(task: Task, tokenizer: Any, max_length: int, vocab_size: int, qu
         tokenizer: a fast tokenizer of transformers.
         max_length: longest example in tokens, special tokens included.
         vocab_size: rows of the model's embedding.
-        quiet: no progress bar.
+        show_progress: with a bar per split.
 
     Raises:
         InputError: the tokenizer has more tokens than the model has embeddings.
@@ -72,7 +74,7 @@ def encode_task(task: Task, tokenizer: Any, max_length: int, vocab_size: int, qu
             "use the tokenizer that belongs to the model"
         )
     encoded = {
-        name: _encode(getattr(task, name), name, tokenizer, max_length, quiet)
+        name: _encode(getattr(task, name), name, tokenizer, max_length, show_progress)
         for name in ("train", "validation", "test")
     }
     vocabulary = np.unique(np.concatenate([np.unique(examples.input_ids) for examples in encoded.values()]))
@@ -83,7 +85,7 @@ def encode_task(task: Task, tokenizer: Any, max_length: int, vocab_size: int, qu
     return EncodedTask(**restricted, vocabulary=vocabulary.astype(np.int32))
 
 
-def _encode(split: Split, name: str, tokenizer: Any, max_length: int, quiet: bool) -> Examples:
+def _encode(split: Split, name: str, tokenizer: Any, max_length: int, show_progress: bool) -> Examples:
     import datasets
 
     rows = datasets.Dataset.from_dict({f"text{i}": list(texts) for i, texts in enumerate(split.texts)})
@@ -96,7 +98,7 @@ def _encode(split: Split, name: str, tokenizer: Any, max_length: int, quiet: boo
         token_types = output.get("token_type_ids", [[0] * len(ids) for ids in output["input_ids"]])
         return {"input_ids": output["input_ids"], "token_type_ids": token_types}
 
-    if quiet:
+    if not show_progress:
         datasets.disable_progress_bars()
     try:
         tokens = rows.map(

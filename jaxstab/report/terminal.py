@@ -36,13 +36,18 @@ class Display:
             TextColumn("steps, to go:"),
             TimeRemainingColumn(),
             console=self.console,
-            disable=quiet or not self.console.is_terminal,
+            disable=not self.is_live,
             transient=True,
         )
         self._started = time.perf_counter()
         self._waves: list[list[int]] = []
         self._info: dict[str, Any] = {}
         self._steps = self._done = 0
+
+    @property
+    def is_live(self) -> bool:
+        """Whether there is a terminal that a bar can move on."""
+        return not self.quiet and self.console.is_terminal
 
     def __enter__(self) -> "Display":
         """Starts the bar."""
