@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ def load_tokenizer(directory: Path) -> Any:
     Raises:
         InputError: none there, or not a fast one.
     """
+    # Without this, transformers says that it has no PyTorch, which a tokenizer does not need.
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     from transformers import AutoTokenizer
 
     if not any((directory / name).exists() for name in TOKENIZER_FILES):
