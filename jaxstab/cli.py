@@ -21,9 +21,9 @@ def cli() -> None:
 def run_command(config: str, overrides: Sequence[str], quiet: bool) -> None:
     """Fine-tune every seed of CONFIG, a TOML file, at once and measure how much they differ.
 
-    Any key of the config can be changed on the command line, here two of them:
+    Any key of the config can be changed on the command line:
 
-        jaxstab run configs/quickstart.toml --seeds.count 20 --train.learning_rate 5e-5
+    jaxstab run configs/quickstart.toml --seeds.count 20 --train.epochs 5
 
     The same command goes on with a run that was interrupted, and shows the summary of one that has finished.
     """
