@@ -182,7 +182,7 @@ class Config:
     Attributes:
         model: `[model]`.
         task: `[task]`.
-        name: what the run is called.
+        name: what the run is called; the name of the config file by default.
         seeds: `[seeds]`.
         train: `[train]`.
         mitigation: `[mitigation]`.
@@ -222,6 +222,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path}: not valid TOML: {error}") from None
+    values = {"name": Path(path).stem, **values}
     return make_config(_merge(values, parse_overrides(overrides)), where=str(path))
 
 

@@ -3,7 +3,8 @@
 import hashlib
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -50,10 +51,11 @@ def run(config: Config | Mapping[str, Any] | str | Path, *, display: Display | N
     recipe = make_recipe(config, task, encoded, pretrained)
     info = _describe(experiment, config, task, encoded, recipe)
     store.begin_run(experiment, config)
-    store.write_json(experiment.path / store.INFO, info)
-    display.prepared(config, info)
-    _train(experiment, config, recipe, pretrained, encoded, info, display)
-    _finish(experiment, config, task, info, started)
+    with _recorded(experiment, info, started):
+        display.prepared(config, info)
+        _train(experiment, config, recipe, pretrained, encoded, info, display)
+        _finish(experiment, config, task, info)
+    store.remove_checkpoints(experiment)
     return Run.load(experiment.path)
 
 
@@ -120,9 +122,14 @@ def measure_predictions(logits: np.ndarray, labels: np.ndarray, metric: str) -> 
         "jsd": measures.jsd(jnp.asarray(logits)),
     }
     return {
-        "scores": {"metric": metric, "mean": float(scores.mean()), "per_seed": [float(one) for one in scores]},
-        "measures": {key: {"value": float(x) if jnp.isfinite(x) else None} for key, x in values.items()},
+        "scores": {"metric": metric, "mean": _plain(scores.mean()), "per_seed": [_plain(one) for one in scores]},
+        "measures": {key: {"value": _plain(x) if jnp.isfinite(x) else None} for key, x in values.items()},
     }
+
+
+def _plain(value: jax.Array) -> float:
+    """The shortest decimal that is this float32: 0.4, not 0.4000000059604645."""
+    return float(str(np.float32(value)))
 
 
 def _as_config(config: Config | Mapping[str, Any] | str | Path) -> Config:
@@ -138,13 +145,15 @@ def _describe(experiment: Run, config: Config, task: Task, encoded: EncodedTask,
     for array in (*encoded.train, *encoded.validation, *encoded.test, encoded.vocabulary):
         examples.update(np.ascontiguousarray(array).tobytes())
     group_size = config.seeds.group_size or default_group_size(len(triples), devices)
+    wall_seconds = 0.0
     if (experiment.path / store.INFO).exists():
         earlier = experiment.info
-        group_size = earlier["group_size"]
+        group_size, wall_seconds = earlier["group_size"], earlier["wall_seconds"]
         if earlier["examples_sha256"] != examples.hexdigest():
             raise InputError(f"{experiment.path}: the task's examples have changed since this run began; delete it")
     return {
         "status": "running",
+        "wall_seconds": wall_seconds,
         "metric": task.metric,
         "classes": list(task.classes),
         "examples": {name: len(getattr(task, name).labels) for name in ("train", "validation", "test")},
@@ -161,8 +170,22 @@ def _describe(experiment: Run, config: Config, task: Task, encoded: EncodedTask,
     }
 
 
+@contextmanager
+def _recorded(experiment: Run, info: dict[str, Any], started: float) -> Iterator[None]:
+    """Keeps status and seconds in `run.json` up to date, whatever happens; seconds add up over interruptions."""
+    before, path = info["wall_seconds"], experiment.path / store.INFO
+    store.write_json(path, info)
+    status = "interrupted"
+    try:
+        yield
+        status = "finished"
+    finally:
+        seconds = before + time.perf_counter() - started
+        store.write_json(path, {**info, "status": status, "wall_seconds": round(seconds, 2)})
+
+
 def _majority(task: Task, split: str) -> float:
-    return float(measures.majority_score(task.metric, jnp.asarray(getattr(task, split).labels), len(task.classes)))
+    return _plain(measures.majority_score(task.metric, jnp.asarray(getattr(task, split).labels), len(task.classes)))
 
 
 def _train(
@@ -189,8 +212,8 @@ def _train(
     info["compile_seconds"] = round(trainer.compile_seconds, 2)
 
 
-def _finish(experiment: Run, config: Config, task: Task, info: dict[str, Any], started: float) -> None:
-    """Gathers the seeds' files into the run's own and marks it finished."""
+def _finish(experiment: Run, config: Config, task: Task, info: dict[str, Any]) -> None:
+    """Gathers the seeds' files into the run's own."""
     triples = config.seeds.resolve()
     by_seed = [SeedResult(**store.load_arrays(store.seed_file(experiment, triple.seed))) for triple in triples]
     results = SeedResult(*(np.stack(values) for values in zip(*by_seed, strict=True)))
@@ -209,11 +232,8 @@ def _finish(experiment: Run, config: Config, task: Task, info: dict[str, Any], s
     labels = [task.classes[label] for label in test.labels]
     store.write_frame(path / store.TEXTS, pd.DataFrame({"example_id": test.example_ids, **texts, "label": labels}))
     final = measure_predictions(results.final_logits, test.labels, task.metric)["scores"]["per_seed"]
-    failed = [t.seed for t, one in zip(triples, final, strict=True) if one <= info["majority_score"]["test"]]
-    seconds = time.perf_counter() - started
-    finished = {**info, "status": "finished", "failed_seeds": failed, "wall_seconds": round(seconds, 2)}
-    store.write_json(path / store.INFO, finished)
-    store.remove_checkpoints(experiment)
+    majority = info["majority_score"]["test"]
+    info["failed_seeds"] = [t.seed for t, one in zip(triples, final, strict=True) if one <= majority]
 
 
 def _text_names(task: Task) -> list[str]:

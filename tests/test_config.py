@@ -37,6 +37,12 @@ def test_overrides_change_single_keys(tmp_path):
     assert (config.task.source, config.name) == ("data/x", "n")
 
 
+def test_a_run_is_called_after_its_config_file(tmp_path):
+    (tmp_path / "reviews.toml").write_text('[model]\nsource = "m"\n[task]\nsource = "t"\n')
+    config = load_config(tmp_path / "reviews.toml")
+    assert (config.name, str(config.directory)) == ("reviews", "runs/reviews")
+
+
 def test_config_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         make_config(MINIMAL).train.epochs = 3  # type: ignore[misc]

@@ -73,6 +73,8 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(settings, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         jaxstab.run(settings, display=Interrupted(quiet=True))
     finished = sorted((tmp_path / "run" / "checkpoints").iterdir())
+    interrupted = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert interrupted["status"] == "interrupted"
     assert [file.name for file in finished] == ["seed-0.npz", "seed-1.npz"]
     with pytest.raises(jaxstab.InputError, match="not finished; continue it with: jaxstab run"):
         Run.load(tmp_path / "run")
@@ -89,6 +91,7 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(settings, tmp_path):
     np.testing.assert_array_equal(run.final_logits, whole.final_logits)
     pd.testing.assert_frame_equal(run.history, whole.history)
     assert run.measures == whole.measures
+    assert run.info["wall_seconds"] > interrupted["wall_seconds"] > 0
 
 
 def test_changed_examples_are_noticed(settings, task_directory, tmp_path):

@@ -70,9 +70,11 @@ class Display:
         self._print(f"examples: {counts}; {len(info['classes'])} classes; {info['metric']}")
         for note in info["notes"]:
             self._print(f"note: {note}")
+        count, device = info["devices"], info["device"]
+        where = f"one {device} device" if count == 1 else f"each of {count} {device} devices"
         self._print(
-            f"{len(info['seeds'])} seeds, {info['group_size']} at once on each of {info['devices']} "
-            f"{info['device']} device(s); {self._steps} steps in {config.train.epochs} epochs"
+            f"{len(info['seeds'])} seeds, {info['group_size']} at once on {where}; "
+            f"{self._steps} steps in {config.train.epochs} epochs"
         )
 
     def compiling(self) -> None:
