@@ -131,8 +131,9 @@ def begin_run(run: Run, config: Config) -> None:
         InputError: it cannot be created.
     """
     try:
-        (run.path / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
+        run.path.mkdir(parents=True, exist_ok=True)
         write_text(run.path / CONFIG, dump_config(config))
+        (run.path / CHECKPOINTS).mkdir(exist_ok=True)
     except OSError as error:
         raise InputError(f"{run.path}: cannot be written to ({error.strerror}); give --output.dir another") from None
 
