@@ -141,9 +141,11 @@ class EncoderLayer(nnx.Module):
     def __call__(self, hidden: Float[Array, "K D"], batch: Batch, key: PRNGKeyArray | None) -> Float[Array, "K D"]:
         """Applies the layer; LayerNorm is computed in float32."""
         attended = self.attention(hidden, batch, _fold(key, 0))
-        hidden = self.attention_norm(hidden + dropout(attended, self.rate, _fold(key, 1))).astype(hidden.dtype)
+        summed = hidden + dropout(attended, self.rate, _fold(key, 1))
+        hidden = self.attention_norm(summed.astype(jnp.float32)).astype(hidden.dtype)
         transformed = self.output(ACTIVATIONS[self.activation](self.intermediate(hidden)))
-        return self.output_norm(hidden + dropout(transformed, self.rate, _fold(key, 2))).astype(hidden.dtype)
+        summed = hidden + dropout(transformed, self.rate, _fold(key, 2))
+        return self.output_norm(summed.astype(jnp.float32)).astype(hidden.dtype)
 
 
 class SequenceClassifier(nnx.Module):
