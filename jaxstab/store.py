@@ -52,7 +52,7 @@ class Run:
     @cached_property
     def info(self) -> dict[str, Any]:
         """Status, seeds, group size, versions, device, timings and notes: `run.json`."""
-        return json.loads((self.path / INFO).read_text(encoding="utf-8"))
+        return load_json(self.path / INFO)
 
     @property
     def finished(self) -> bool:
@@ -72,7 +72,7 @@ class Run:
     @cached_property
     def measures(self) -> dict[str, Any]:
         """Scores and measures: `measures.json`."""
-        return json.loads((self.path / MEASURES).read_text(encoding="utf-8"))
+        return load_json(self.path / MEASURES)
 
     @cached_property
     def predictions(self) -> dict[str, np.ndarray]:
@@ -181,6 +181,18 @@ def write_frame(path: Path, frame: pd.DataFrame) -> None:
     """Writes a data frame as Parquet, whole."""
     with whole_file(path) as temporary:
         frame.to_parquet(temporary, index=False)
+
+
+def load_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON file.
+
+    Raises:
+        InputError: missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: missing or damaged ({error}); delete the run and start it again") from None
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:

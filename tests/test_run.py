@@ -273,6 +273,15 @@ def test_pickled_and_damaged_arrays_are_refused(tmp_path):
             store.load_arrays(tmp_path / name)
 
 
+def test_a_damaged_record_is_named(settings, tmp_path, capsys):
+    run = jaxstab.run(settings)
+    (run.path / "run.json").write_text('{"status": "fin')
+    assert cli.main(["run", _config_file(settings, tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert "run.json: missing or damaged" in error
+    assert len(error.splitlines()) == 1
+
+
 def test_what_is_no_run_is_refused(tmp_path):
     with pytest.raises(jaxstab.InputError, match="not a run directory"):
         Run.load(tmp_path)

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from jaxstab.config import Config
+from jaxstab.measures import example_disagreement
 from jaxstab.store import Run
 
 FLIPPING_EXAMPLES = 10
@@ -135,13 +136,16 @@ def print_summary(run: Run, console: Console | None = None) -> None:
         console.print("No seed failed (all end above the majority class).")
     seconds, count = info["wall_seconds"], len(info["seeds"])
     console.print(
-        f"{count} seeds in {_minutes(seconds)} ({60 * count / seconds:.1f} seeds per minute). Run: {run.path}"
+        f"{count} seeds in {_minutes(seconds)} ({60 * count / seconds:.1f} seeds per minute). Run: {run.path}",
+        markup=False,
     )
 
 
 def _score_table(run: Run) -> Table:
     info, scores = run.info, run.scores
-    table = Table(title=f"{run.config.name}: test {info['metric']} of {len(scores)} seeds", title_justify="left")
+    table = Table(
+        title=f"{escape(run.config.name)}: test {info['metric']} of {len(scores)} seeds", title_justify="left"
+    )
     for name in ("mean", "SD", "worst", "median", "best", "majority class"):
         table.add_column(name, justify="right")
     sd = run.measures["measures"]["sd"]["value"]
@@ -177,8 +181,7 @@ MEANINGS = {
 def _flips_table(run: Run) -> Table:
     classes, predictions = run.info["classes"], run.logits.argmax(axis=-1)
     votes = np.stack([(predictions == c).sum(axis=0) for c in range(len(classes))], axis=1)
-    # Most disagreement first: the share of agreeing pairs is a sum of squared vote shares.
-    order = np.argsort((votes.astype(float) ** 2).sum(axis=1), kind="stable")
+    order = np.argsort(-np.asarray(example_disagreement(predictions, len(classes))), kind="stable")
     table = Table(title="Examples on which seeds disagree most", title_justify="left", show_lines=True)
     table.add_column("id", justify="right")
     table.add_column("label")
