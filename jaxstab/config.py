@@ -170,9 +170,11 @@ class OutputConfig:
 
     Attributes:
         dir: the run directory; `runs/NAME` by default.
+        keep_representations: also write `representations.npy` [S, L, N, D], the first token's hidden states.
     """
 
     dir: str | None = None
+    keep_representations: bool = False
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -5,6 +5,7 @@ import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,11 @@ from jaxstab.data.tokens import EncodedTask, encode_task, load_tokenizer
 from jaxstab.models.checkpoint import Pretrained, load_encoder_config, load_pretrained, resolve_model
 from jaxstab.models.encoder import make_classifier
 from jaxstab.report.terminal import Display
-from jaxstab.seeds import SeedResult, SeedTrainer, default_group_size, make_waves
+from jaxstab.seeds import SeedTrainer, default_group_size, make_waves
 from jaxstab.store import Run
 from jaxstab.train import Recipe
 
+LARGEST = "representations"  # of a seed's arrays: in a file of its own, from which layers are read one by one
 PACKAGES = ("jaxstab", "jax", "jaxlib", "flax", "optax", "transformers", "datasets", "numpy")
 
 
@@ -45,6 +47,10 @@ def run(config: Config | Mapping[str, Any] | str | Path, *, display: Display | N
     display = display or Display(quiet=True)
     experiment = store.find_run(config)
     if experiment.finished:
+        if config.output.keep_representations and experiment.representations is None:
+            raise InputError(
+                f"{experiment.path}: has finished without keeping representations; give --output.dir another directory"
+            )
         return experiment
     started = time.perf_counter()
     task, encoded, pretrained = load_inputs(config, show_progress=display.is_live)
@@ -54,7 +60,7 @@ def run(config: Config | Mapping[str, Any] | str | Path, *, display: Display | N
     with _recorded(experiment, info, started):
         display.prepared(config, info)
         _train(experiment, config, recipe, pretrained, encoded, info, display)
-        _finish(experiment, config, task, info)
+        _finish(experiment, config, task, info, display)
     store.remove_checkpoints(experiment)
     return Run.load(experiment.path)
 
@@ -99,37 +105,6 @@ def make_recipe(config: Config, task: Task, encoded: EncodedTask, pretrained: Pr
         steps_per_epoch=steps_per_epoch(len(lengths), config.train.batch_size),
         budget=token_budget(lengths, config.train.batch_size),
     )
-
-
-def measure_predictions(logits: np.ndarray, labels: np.ndarray, metric: str) -> dict[str, Any]:
-    """Scores predictions and measures their instability.
-
-    Args:
-        logits: [S, N, C].
-        labels: [N].
-        metric: the task's score.
-
-    Returns:
-        The content of `measures.json`; a measure that one seed does not have is None.
-    """
-    classes = logits.shape[-1]
-    predictions = jnp.argmax(logits, axis=-1)
-    scores = jax.vmap(lambda one: measures.score(metric, one, jnp.asarray(labels), classes))(predictions)
-    values = {
-        "sd": measures.sd(scores),
-        "pairwise_disagreement": measures.pairwise_disagreement(predictions, classes),
-        "fleiss_kappa": measures.fleiss_kappa(predictions, classes),
-        "jsd": measures.jsd(jnp.asarray(logits)),
-    }
-    return {
-        "scores": {"metric": metric, "mean": _plain(scores.mean()), "per_seed": [_plain(one) for one in scores]},
-        "measures": {key: {"value": _plain(x) if jnp.isfinite(x) else None} for key, x in values.items()},
-    }
-
-
-def _plain(value: jax.Array) -> float:
-    """The shortest decimal that is this float32: 0.4, not 0.4000000059604645."""
-    return float(str(np.float32(value)))
 
 
 def _as_config(config: Config | Mapping[str, Any] | str | Path) -> Config:
@@ -185,7 +160,7 @@ def _recorded(experiment: Run, info: dict[str, Any], started: float) -> Iterator
 
 
 def _majority(task: Task, split: str) -> float:
-    return _plain(measures.majority_score(task.metric, jnp.asarray(getattr(task, split).labels), len(task.classes)))
+    return measures.plain(measures.majority_score(task.metric, jnp.asarray(getattr(task, split).labels), len(task.classes)))
 
 
 def _train(
@@ -208,54 +183,91 @@ def _train(
         display.compiled(trainer.compile_seconds, [[triple.seed for triple in wave] for wave in waves])
         for number, wave in enumerate(waves):
             for triple, result in zip(wave, trainer.train_wave(wave, number, display), strict=True):
-                store.write_arrays(store.seed_file(experiment, triple.seed), result._asdict())
+                arrays = result._asdict()
+                store.write_array(store.representation_file(experiment, triple.seed), arrays.pop(LARGEST))
+                store.write_arrays(store.seed_file(experiment, triple.seed), arrays)
     info["compile_seconds"] = round(trainer.compile_seconds, 2)
 
 
-def _finish(experiment: Run, config: Config, task: Task, info: dict[str, Any]) -> None:
-    """Gathers the seeds' files into the run's own."""
+def _finish(experiment: Run, config: Config, task: Task, info: dict[str, Any], display: Display) -> None:
+    """Gathers the seeds' files into the run's own, and measures."""
     triples = config.seeds.resolve()
-    by_seed = [SeedResult(**store.load_arrays(store.seed_file(experiment, triple.seed))) for triple in triples]
-    results = SeedResult(*(np.stack(values) for values in zip(*by_seed, strict=True)))
+    numbers = [triple.seed for triple in triples]
+    by_seed = [store.load_arrays(store.seed_file(experiment, seed)) for seed in numbers]
+    results = {name: np.stack([one[name] for one in by_seed]) for name in by_seed[0]}
+    representations = [store.load_array(store.representation_file(experiment, seed)) for seed in numbers]
     path, test = experiment.path, task.test
     predictions = {
-        "logits": results.logits,
-        "final_logits": results.final_logits,
+        "logits": results["logits"],
+        "final_logits": results["final_logits"],
         "labels": test.labels,
-        "seeds": np.asarray([triple.seed for triple in triples]),
+        "seeds": np.asarray(numbers),
         "example_ids": test.example_ids,
     }
     store.write_arrays(path / store.PREDICTIONS, predictions)
-    store.write_json(path / store.MEASURES, measure_predictions(results.logits, test.labels, task.metric))
     store.write_frame(path / store.HISTORY, _history(triples, results, info))
     texts = {name: list(column) for name, column in zip(_text_names(task), test.texts, strict=True)}
     labels = [task.classes[label] for label in test.labels]
     store.write_frame(path / store.TEXTS, pd.DataFrame({"example_id": test.example_ids, **texts, "label": labels}))
-    final = measure_predictions(results.final_logits, test.labels, task.metric)["scores"]["per_seed"]
-    majority = info["majority_score"]["test"]
-    info["failed_seeds"] = [t.seed for t, one in zip(triples, final, strict=True) if one <= majority]
+    if config.output.keep_representations:
+        store.write_stacked(path / store.REPRESENTATIONS, representations)
+    final = _scores(task, results["final_logits"])
+    info["failed_seeds"] = [seed for seed, one in zip(numbers, final, strict=True) if one <= info["majority_score"]["test"]]
+    with display.measuring(len(numbers), representations[0].shape):
+        converged, found = _measure(task, numbers, results["logits"], representations)
+    represented = measures.represented_examples(len(test.labels))
+    store.write_arrays(
+        path / store.DISTANCES, found.distances | {"seeds": np.asarray(converged), "represented": represented}
+    )
+    store.write_json(path / store.MEASURES, found.as_json())
+
+
+def _measure(
+    task: Task, seeds: Sequence[int], logits: np.ndarray, representations: Sequence[np.ndarray]
+) -> tuple[list[int], measures.Results]:
+    """Scores all seeds, and measures those that did not diverge; returns which these are."""
+    predictions = np.argmax(logits, axis=-1)
+    scored = measures.measure(measures.check(predictions=predictions, labels=task.test.labels), task.metric, ())
+    finite = np.isfinite(logits).all(axis=(1, 2))
+    converged = [seed for seed, good in zip(seeds, finite, strict=True) if good]
+    diverged = [seed for seed, good in zip(seeds, finite, strict=True) if not good]
+    if not converged:
+        return converged, replace(scored, warnings=["every seed diverged: logits are not finite"])
+    inputs = measures.check(logits[finite], labels=task.test.labels, seeds=converged)
+    kept = [one for one, good in zip(representations, finite, strict=True) if good]
+    found = measures.measure(replace(inputs, representations=kept), task.metric)
+    if diverged:
+        named = ", ".join(map(str, diverged))
+        found.warnings.insert(0, f"left out of every measure, because logits are not finite: seed {named}")
+    return converged, replace(found, scores=scored.scores)
+
+
+def _scores(task: Task, logits: np.ndarray) -> list[float]:
+    """Of each seed on the test split."""
+    predictions, labels = jnp.argmax(logits, axis=-1), jnp.asarray(task.test.labels)
+    return [measures.plain(one) for one in measures.scores(task.metric, predictions, labels, len(task.classes))]
 
 
 def _text_names(task: Task) -> list[str]:
     return ["text"] if len(task.test.texts) == 1 else ["text_1", "text_2"]
 
 
-def _history(triples: Sequence[SeedTriple], results: SeedResult, info: dict[str, Any]) -> pd.DataFrame:
+def _history(triples: Sequence[SeedTriple], results: Mapping[str, np.ndarray], info: dict[str, Any]) -> pd.DataFrame:
     """One row per seed and evaluation."""
-    epochs = results.train_loss.shape[1]
+    epochs = results["train_loss"].shape[1]
     steps = info["steps_per_epoch"]
     rows = []
     for i, triple in enumerate(triples):
-        best = int(np.argmax(results.validation_score[i]))
+        best = int(np.argmax(results["validation_score"][i]))
         for epoch in range(epochs):
             rows.append(
                 {
                     **{f"{name}_seed" if name != "seed" else name: value for name, value in vars(triple).items()},
                     "epoch": epoch + 1,
                     "step": (epoch + 1) * steps,
-                    "train_loss": results.train_loss[i, epoch],
-                    "validation_loss": results.validation_loss[i, epoch],
-                    "validation_score": results.validation_score[i, epoch],
+                    "train_loss": results["train_loss"][i, epoch],
+                    "validation_loss": results["validation_loss"][i, epoch],
+                    "validation_score": results["validation_score"][i, epoch],
                     "best": epoch == best,
                 }
             )

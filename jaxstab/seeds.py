@@ -22,6 +22,7 @@ import numpy as np
 from jaxstab.config import SeedTriple
 from jaxstab.data.batches import Examples, example_orders, fixed_batches
 from jaxstab.data.tokens import EncodedTask
+from jaxstab.measures import represented_examples
 from jaxstab.models.checkpoint import Pretrained
 from jaxstab.train import Evaluation, Recipe, TrainState, evaluate, init_state, predict, train_steps
 
@@ -47,6 +48,8 @@ class SeedResult(NamedTuple):
     Attributes:
         logits: [N, C] float32, of the best-validation parameters on the test split.
         final_logits: [N, C] float32, of the last parameters.
+        representations: [L, M, D] float32, hidden state of the first token after each layer, of the best-validation
+            parameters on `represented_examples` of the test split.
         train_loss: [E] float32, mean over each epoch, nats.
         validation_loss: [E] float32, nats.
         validation_score: [E] float32.
@@ -54,6 +57,7 @@ class SeedResult(NamedTuple):
 
     logits: np.ndarray
     final_logits: np.ndarray
+    representations: np.ndarray
     train_loss: np.ndarray
     validation_loss: np.ndarray
     validation_score: np.ndarray
@@ -146,9 +150,17 @@ class _Group:
         def evaluate_one(state: TrainState, examples: Examples, batches: jax.Array) -> tuple[TrainState, Evaluation]:
             return evaluate(recipe, state, examples, batches, validation_budget)
 
-        def predict_one(state: TrainState, examples: Examples, batches: jax.Array) -> tuple[jax.Array, jax.Array]:
-            best, last = (predict(recipe, p, examples, batches, test_budget) for p in (state.best_params, state.params))
-            return best.logits, last.logits
+        represented = represented_examples(len(task.test.labels))
+        sample, sample_budget = self._fixed(jax.tree.map(lambda array: array[represented], task.test))
+
+        def predict_one(
+            state: TrainState, test: tuple[Examples, jax.Array], sample: tuple[Examples, jax.Array]
+        ) -> tuple[jax.Array, jax.Array, jax.Array]:
+            best, last = (predict(recipe, p, *test, test_budget) for p in (state.best_params, state.params))
+            if len(represented) == len(task.test.labels):
+                return best.logits, last.logits, best.first_tokens
+            # A pass of its own, because hidden states of a large test split would not fit.
+            return best.logits, last.logits, predict(recipe, state.best_params, *sample, sample_budget).first_tokens
 
         # Compiled ahead of time, so that the time it takes is known and no step pays for it.
         keys, orders = self._plan([SeedTriple(0, 0, 0, 0)])[:2]
@@ -159,11 +171,11 @@ class _Group:
         bounds = jax.device_put((np.int32(0), np.int32(0)), device)
         train = _over_seeds(partial(train_steps, recipe), (0, 0, 0, None, None, None), donated=True)
         evaluation = _over_seeds(evaluate_one, (0, None, None), donated=True).lower(state, *validation).compile()
-        prediction = _over_seeds(predict_one, (0, None, None)).lower(state, *test).compile()
+        prediction = _over_seeds(predict_one, (0, None, None)).lower(state, test, sample).compile()
         self._init = init.lower(self._params, keys).compile()
         self._train = train.lower(state, orders, keys, self._examples, *bounds).compile()
         self._evaluate = lambda state: evaluation(state, *validation)
-        self._predict = lambda state: prediction(state, *test)
+        self._predict = lambda state: prediction(state, test, sample)
 
     def start(self, triples: Sequence[SeedTriple]) -> None:
         """Initialises up to G seeds."""
@@ -184,8 +196,8 @@ class _Group:
         self._state, evaluation = self._evaluate(self._state)
         return evaluation
 
-    def predict(self) -> tuple[jax.Array, jax.Array]:
-        """Enqueues test predictions [G, N, C] from the best and from the last parameters."""
+    def predict(self) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Enqueues test predictions [G, N, C] from the best and from the last parameters, and representations."""
         return self._predict(self._state)
 
     def _plan(self, triples: Sequence[SeedTriple]) -> tuple[jax.Array, jax.Array, jax.Array]:

@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +18,7 @@ from jaxstab.config import Config, InputError, dump_config, load_config
 
 CONFIG, INFO, HISTORY = "config.toml", "run.json", "history.parquet"
 PREDICTIONS, MEASURES, TEXTS, CHECKPOINTS = "predictions.npz", "measures.json", "texts.parquet", "checkpoints"
+DISTANCES, REPRESENTATIONS = "distances.npz", "representations.npy"
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,17 @@ class Run:
     def predictions(self) -> dict[str, np.ndarray]:
         """The arrays of `predictions.npz`."""
         return load_arrays(self.path / PREDICTIONS)
+
+    @cached_property
+    def distances(self) -> dict[str, np.ndarray]:
+        """Of every measure of pairs [L, S, S] float32, L = 1 for predictions; and `represented` [M], see there."""
+        return load_arrays(self.path / DISTANCES)
+
+    @cached_property
+    def representations(self) -> np.ndarray | None:
+        """[S, L, M, D] float32, read from disk as needed; None unless the run kept them."""
+        path = self.path / REPRESENTATIONS
+        return load_array(path) if path.exists() else None
 
     @property
     def logits(self) -> np.ndarray:
@@ -143,6 +155,11 @@ def seed_file(run: Run, seed: int) -> Path:
     return run.path / CHECKPOINTS / f"seed-{seed}.npz"
 
 
+def representation_file(run: Run, seed: int) -> Path:
+    """The file beside it with the seed's representations [L, M, D]."""
+    return run.path / CHECKPOINTS / f"seed-{seed}.npy"
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Yields a temporary path to write to; it takes the place of `path` only when the block ends without an error."""
@@ -177,6 +194,22 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
+def write_array(path: Path, array: np.ndarray) -> None:
+    """Writes an array as npy, whole."""
+    with whole_file(path) as temporary, temporary.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
+
+
+def write_stacked(path: Path, arrays: Sequence[np.ndarray]) -> None:
+    """Writes arrays of one shape as npy with a leading axis, whole, without having them all in memory."""
+    with whole_file(path) as temporary:
+        shape = (len(arrays), *arrays[0].shape)
+        stacked = np.lib.format.open_memmap(temporary, mode="w+", dtype=arrays[0].dtype, shape=shape)
+        for i, array in enumerate(arrays):
+            stacked[i] = array
+        stacked.flush()
+
+
 def write_frame(path: Path, frame: pd.DataFrame) -> None:
     """Writes a data frame as Parquet, whole."""
     with whole_file(path) as temporary:
@@ -206,6 +239,18 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
             return {name: arrays[name] for name in arrays.files}
     except Exception as error:  # zipfile, zlib and numpy each have their own
         raise InputError(f"{path}: damaged or not an npz file ({error}); delete it and run again") from None
+
+
+def load_array(path: Path) -> np.ndarray:
+    """Maps an npy file into memory, so that only what is used is read; never unpickles.
+
+    Raises:
+        InputError: damaged or not an npy file.
+    """
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: damaged or not an npy file ({error}); delete it and run again") from None
 
 
 def remove_checkpoints(run: Run) -> None:

@@ -1,9 +1,70 @@
 """Measures of instability: arrays in, arrays out. Imports nothing else of jaxstab.
 
-Axes: S seeds, N examples, C classes.
+Axes: S seeds, L layers, N examples, C classes, D features.
 """
 
-from jaxstab.measures.performance import majority_score, score, sd
-from jaxstab.measures.prediction import example_disagreement, fleiss_kappa, jsd, pairwise_disagreement
+from jaxstab.measures.everything import Results, measure, plain, represented_examples
+from jaxstab.measures.everything import measure_all as all
+from jaxstab.measures.inputs import Inputs, check
+from jaxstab.measures.performance import calibration_error, majority_score, score, scores, sd
+from jaxstab.measures.prediction import (
+    ambiguity,
+    calibration_spread,
+    cohen_kappa,
+    discrepancy,
+    ensemble_gain,
+    example_disagreement,
+    fleiss_kappa,
+    generalised_jsd,
+    jsd,
+    krippendorff_alpha,
+    normalised_disagreement,
+    pairwise_disagreement,
+    stable_fraction,
+)
+from jaxstab.measures.registry import MEASURES, Measure, select
+from jaxstab.measures.representation import distances
+from jaxstab.measures.resampling import (
+    chi_square_interval,
+    jackknife_interval,
+    leave_one_out,
+    mean_over_pairs,
+    multi_bootstrap,
+)
 
-__all__ = ["example_disagreement", "fleiss_kappa", "jsd", "majority_score", "pairwise_disagreement", "score", "sd"]
+__all__ = [
+    "MEASURES",
+    "Inputs",
+    "Measure",
+    "Results",
+    "all",
+    "ambiguity",
+    "calibration_error",
+    "calibration_spread",
+    "check",
+    "chi_square_interval",
+    "cohen_kappa",
+    "discrepancy",
+    "distances",
+    "ensemble_gain",
+    "example_disagreement",
+    "fleiss_kappa",
+    "generalised_jsd",
+    "jackknife_interval",
+    "jsd",
+    "krippendorff_alpha",
+    "leave_one_out",
+    "majority_score",
+    "mean_over_pairs",
+    "measure",
+    "multi_bootstrap",
+    "normalised_disagreement",
+    "pairwise_disagreement",
+    "plain",
+    "represented_examples",
+    "score",
+    "scores",
+    "sd",
+    "select",
+    "stable_fraction",
+]

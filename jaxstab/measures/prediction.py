@@ -1,8 +1,17 @@
-"""How much seeds differ in what they predict. Larger is less stable; 0 when all seeds agree."""
+"""How much seeds differ in what they predict.
+
+A measure of pairs of seeds returns a matrix [S, S] of distances, 0 on its diagonal; its value is the mean over pairs of
+different seeds (`jaxstab.measures.resampling.mean_over_pairs`). A measure of the whole set of seeds returns a scalar, and
+takes `keep` [S], 1 for seeds that count and 0 for those that do not, so that seeds can be left out without compiling again.
+"""
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxstab.measures.performance import calibration_error, score, scores, sd
+
+COMPETING_MARGIN = 0.01
 
 
 def example_disagreement(predictions: Int[Array, "S N"], classes: int) -> Float[Array, " N"]:
@@ -15,61 +24,274 @@ def example_disagreement(predictions: Int[Array, "S N"], classes: int) -> Float[
     Returns:
         [N] shares in [0, 1]; NaN for one seed.
     """
-    seeds = predictions.shape[0]
-    votes = jnp.stack([(predictions == c).sum(axis=0, dtype=jnp.float32) for c in range(classes)])
-    return 1 - (votes * (votes - 1)).sum(axis=0) / (seeds * (seeds - 1))
+    keep = jnp.ones(predictions.shape[0])
+    return _split_votes(predictions, classes, keep)[0]
 
 
-def pairwise_disagreement(predictions: Int[Array, "S N"], classes: int) -> Float[Array, ""]:
-    """Returns the share of examples on which two seeds predict different classes, averaged over pairs of seeds.
+def pairwise_disagreement(predictions: Int[Array, "S N"]) -> Float[Array, "S S"]:
+    """Returns, for each pair of seeds, the share of examples on which they predict different classes.
+
+    Args:
+        predictions: [S, N] class indices.
+
+    Returns:
+        [S, S] in [0, 1]. Source: Milani Fard et al. (2016), churn.
+    """
+    return _disagreements(predictions) / predictions.shape[1]
+
+
+def cohen_kappa(predictions: Int[Array, "S N"], classes: int) -> Float[Array, "S S"]:
+    """Returns 1 - Cohen's kappa: disagreement relative to that of two seeds which vote independently, each as often.
 
     Args:
         predictions: [S, N] class indices.
         classes: C.
 
     Returns:
-        A share in [0, 1]; NaN for one seed. Source: Milani Fard et al. (2016), churn.
+        [S, S] in [0, 2]; 1 is chance; 0 where both seeds predict one and the same class throughout.
+        Source: Cohen (1960).
     """
-    return example_disagreement(predictions, classes).mean()
+    shares = _shares(predictions, classes)
+    expected = 1 - jnp.matmul(shares, shares.T, precision="highest")
+    return _ratio(pairwise_disagreement(predictions), expected)
 
 
-def fleiss_kappa(predictions: Int[Array, "S N"], classes: int) -> Float[Array, ""]:
-    """Returns 1 - Fleiss' kappa: pairwise disagreement relative to that of votes cast by the overall class shares.
+def normalised_disagreement(
+    predictions: Int[Array, "S N"], labels: Int[Array, " N"], classes: int
+) -> Float[Array, "S S"]:
+    """Returns where disagreement lies between the least and the most that the accuracies of the two seeds allow.
+
+    Two seeds with error rates e and f disagree on at least |e - f| of the examples and on at most e + f, but not more
+    than 1, or than 2 - e - f where there are only two classes (then two wrong seeds agree).
 
     Args:
         predictions: [S, N] class indices.
+        labels: [N] class indices.
         classes: C.
 
     Returns:
-        0 for full agreement (also if only one class is ever predicted), 1 for chance; can exceed 1; NaN for one seed.
-        Source: Fleiss (1971).
+        [S, S] in [0, 1]; 0 if the errors of one seed contain those of the other, 1 if they overlap as little as they
+        can, 0 where the accuracies leave no choice.
     """
-    disagreement = pairwise_disagreement(predictions, classes)
-    shares = jnp.stack([jnp.mean(predictions == c, dtype=jnp.float32) for c in range(classes)])
-    expected = jnp.sum(shares * (1 - shares))
-    return jnp.where(expected > 0, disagreement / jnp.where(expected > 0, expected, 1), disagreement)
+    examples = labels.shape[0]
+    wrong = jnp.sum(predictions != labels, axis=1, dtype=jnp.float32)
+    least = jnp.abs(wrong[:, None] - wrong)
+    both = wrong[:, None] + wrong
+    most = jnp.minimum(both, 2 * examples - both if classes == 2 else examples)
+    return _ratio(_disagreements(predictions) - least, most - least)
 
 
-def jsd(logits: Float[Array, "S N C"]) -> Float[Array, ""]:
-    """Returns the Jensen-Shannon divergence of two seeds' class probabilities, averaged over pairs and examples.
+def jsd(logits: Float[Array, "S N C"]) -> Float[Array, "S S"]:
+    """Returns the Jensen-Shannon divergence of two seeds' class probabilities, averaged over examples.
 
     Args:
         logits: [S, N, C].
 
     Returns:
-        Nats in [0, ln 2]; NaN for one seed. Source: Lin (1991).
+        [S, S] nats in [0, ln 2]. Source: Lin (1991).
     """
-    seeds = logits.shape[0]
-    if seeds < 2:
-        return jnp.float32(jnp.nan)
     log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
 
-    def against_all(one: Float[Array, "N C"]) -> Float[Array, ""]:
+    def against_all(one: Float[Array, "N C"]) -> Float[Array, " S"]:
         log_mean = jnp.logaddexp(one, log_p) - jnp.log(2.0)
         divergence = _weighted(one, one - log_mean) + _weighted(log_p, log_p - log_mean)
-        return jnp.maximum(divergence / 2, 0).mean(axis=-1).sum()
+        return jnp.maximum(divergence / 2, 0).mean(axis=-1)
 
-    return jax.lax.map(against_all, log_p).sum() / (seeds * (seeds - 1))
+    return _symmetric(jax.lax.map(against_all, log_p))
+
+
+def fleiss_kappa(
+    predictions: Int[Array, "S N"], classes: int, keep: Float[Array, " S"] | None = None
+) -> Float[Array, ""]:
+    """Returns 1 - Fleiss' kappa: pairwise disagreement relative to that of votes cast by the overall class shares.
+
+    Args:
+        predictions: [S, N] class indices.
+        classes: C.
+        keep: [S] which seeds count; all by default.
+
+    Returns:
+        0 for full agreement (also if only one class is ever predicted), 1 for chance; can exceed 1; NaN for one seed.
+        Source: Fleiss (1971).
+    """
+    disagreement, shares = _split_votes(predictions, classes, _all(predictions, keep))
+    return _ratio(disagreement.mean(), jnp.sum(shares * (1 - shares)))
+
+
+def krippendorff_alpha(
+    predictions: Int[Array, "S N"], classes: int, keep: Float[Array, " S"] | None = None
+) -> Float[Array, ""]:
+    """Returns 1 - Krippendorff's alpha for nominal data: like `fleiss_kappa`, with pairs drawn without replacement.
+
+    Args:
+        predictions: [S, N] class indices.
+        classes: C.
+        keep: [S] which seeds count; all by default.
+
+    Returns:
+        0 for full agreement, 1 for chance; can exceed 1; NaN for one seed. Source: Krippendorff (2011).
+    """
+    keep = _all(predictions, keep)
+    disagreement, shares = _split_votes(predictions, classes, keep)
+    votes = keep.sum() * predictions.shape[1]
+    return _ratio(disagreement.mean(), jnp.sum(shares * (1 - shares)) * votes / (votes - 1))
+
+
+def stable_fraction(predictions: Int[Array, "S N"], keep: Float[Array, " S"] | None = None) -> Float[Array, ""]:
+    """Returns the share of examples on which all seeds agree: smaller is less stable, and it falls with more seeds.
+
+    Args:
+        predictions: [S, N] class indices.
+        keep: [S] which seeds count; all by default.
+    """
+    keep = _all(predictions, keep)
+    same = predictions == predictions[jnp.argmax(keep)]
+    return jnp.mean(jnp.all(same | (keep == 0)[:, None], axis=0), dtype=jnp.float32)
+
+
+def ambiguity(
+    predictions: Int[Array, "S N"], labels: Int[Array, " N"], keep: Float[Array, " S"] | None = None
+) -> Float[Array, ""]:
+    """Returns the share of examples that some seed about as good would decide otherwise, averaged over seeds.
+
+    Every seed is the baseline in turn; seeds whose accuracy is at most 0.01 below its own compete with it.
+
+    Args:
+        predictions: [S, N] class indices.
+        labels: [N] class indices.
+        keep: [S] which seeds count; all by default.
+
+    Returns:
+        A share in [0, 1] that grows with more seeds. Source: Marx et al. (2020), definition 2.
+    """
+    keep = _all(predictions, keep)
+    competes = _competes(predictions, labels) & (keep > 0)
+
+    def conflicts(baseline: tuple[Int[Array, " N"], Bool[Array, " S"]]) -> Float[Array, ""]:
+        own, competing = baseline
+        return jnp.mean(jnp.any((predictions != own) & competing[:, None], axis=0), dtype=jnp.float32)
+
+    return (jax.lax.map(conflicts, (predictions, competes)) * keep).sum() / keep.sum()
+
+
+def discrepancy(
+    predictions: Int[Array, "S N"], labels: Int[Array, " N"], keep: Float[Array, " S"] | None = None
+) -> Float[Array, ""]:
+    """Returns the largest disagreement with a seed about as good, averaged over seeds; baselines as for `ambiguity`.
+
+    Args:
+        predictions: [S, N] class indices.
+        labels: [N] class indices.
+        keep: [S] which seeds count; all by default.
+
+    Returns:
+        A share in [0, 1] that grows with more seeds. Source: Marx et al. (2020), definition 3.
+    """
+    keep = _all(predictions, keep)
+    competes = _competes(predictions, labels) & (keep > 0)
+    largest = jnp.max(jnp.where(competes, pairwise_disagreement(predictions), 0), axis=1)
+    return (largest * keep).sum() / keep.sum()
+
+
+def generalised_jsd(logits: Float[Array, "S N C"], keep: Float[Array, " S"] | None = None) -> Float[Array, ""]:
+    """Returns the Jensen-Shannon divergence of all seeds at once: entropy of their mean minus mean of their entropies.
+
+    Args:
+        logits: [S, N, C].
+        keep: [S] which seeds count; all by default.
+
+    Returns:
+        Nats in [0, ln min(S, C)], averaged over examples: the mutual information of seed and prediction. Grows with
+        more seeds. Source: Lin (1991), eq. 5.1.
+    """
+    keep = _all(logits, keep)
+    log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
+    mean = jnp.tensordot(keep / keep.sum(), jnp.exp(log_p), 1, precision="highest")
+    # As a mean of divergences from the mean, which does not cancel where seeds agree.
+    divergence = _weighted(log_p, log_p - jnp.log(jnp.where(mean > 0, mean, 1))).mean(axis=-1)
+    return jnp.maximum((keep * divergence).sum() / keep.sum(), 0)
+
+
+def calibration_spread(
+    logits: Float[Array, "S N C"], labels: Int[Array, " N"], keep: Float[Array, " S"] | None = None
+) -> Float[Array, ""]:
+    """Returns the standard deviation over seeds of the expected calibration error (`calibration_error`).
+
+    Args:
+        logits: [S, N, C].
+        labels: [N] class indices.
+        keep: [S] which seeds count; all by default.
+    """
+    return sd(calibration_error(logits, labels), keep)
+
+
+def ensemble_gain(
+    logits: Float[Array, "S N C"], labels: Int[Array, " N"], metric: str, keep: Float[Array, " S"] | None = None
+) -> Float[Array, ""]:
+    """Returns what averaging the seeds' probabilities gains over the mean of their scores.
+
+    Args:
+        logits: [S, N, C].
+        labels: [N] class indices.
+        metric: the score, see `score_of_confusion`.
+        keep: [S] which seeds count; all by default.
+
+    Returns:
+        In the units of the score; 0 if all seeds agree, negative where the ensemble is worse.
+        Source: Lakshminarayanan et al. (2017).
+    """
+    keep, classes = _all(logits, keep), logits.shape[-1]
+    logits = logits.astype(jnp.float32)
+    alone = scores(metric, jnp.argmax(logits, axis=-1), labels, classes)
+    mean = jnp.tensordot(keep, jax.nn.softmax(logits), 1, precision="highest")
+    return score(metric, jnp.argmax(mean, axis=-1), labels, classes) - (keep * alone).sum() / keep.sum()
+
+
+def _all(per_seed: Array, keep: Array | None) -> Array:
+    return jnp.ones(per_seed.shape[0]) if keep is None else keep
+
+
+def _disagreements(predictions: Int[Array, "S N"]) -> Float[Array, "S S"]:
+    """Counts the examples on which two seeds differ."""
+    return jax.lax.map(lambda one: jnp.sum(one != predictions, axis=1, dtype=jnp.float32), predictions)
+
+
+def _shares(predictions: Int[Array, "S N"], classes: int) -> Float[Array, "S C"]:
+    """How often each seed predicts each class."""
+    shares = jax.lax.map(lambda c: jnp.mean(predictions == c, axis=1, dtype=jnp.float32), jnp.arange(classes))
+    return shares.T
+
+
+def _split_votes(
+    predictions: Int[Array, "S N"], classes: int, keep: Float[Array, " S"]
+) -> tuple[Float[Array, " N"], Float[Array, " C"]]:
+    """The share of pairs of seeds that disagree on each example, and the share of all votes each class has."""
+
+    def of_class(c: Int[Array, ""]) -> tuple[Float[Array, " N"], Float[Array, ""]]:
+        votes = jnp.matmul(keep, (predictions == c).astype(jnp.float32), precision="highest")
+        return votes * (votes - 1), votes.mean()
+
+    agreeing, votes = jax.lax.map(of_class, jnp.arange(classes))
+    count = keep.sum()
+    pairs = jnp.where(count > 1, count * (count - 1), jnp.nan)
+    return 1 - agreeing.sum(axis=0) / pairs, votes / count
+
+
+def _competes(predictions: Int[Array, "S N"], labels: Int[Array, " N"]) -> Bool[Array, "S S"]:
+    """Whether the accuracy of the second seed is at most the margin below that of the first."""
+    wrong = jnp.sum(predictions != labels, axis=1, dtype=jnp.float32)
+    # A little more than the margin, so that rounding does not decide between whole examples.
+    return wrong <= wrong[:, None] + COMPETING_MARGIN * labels.shape[0] + 1e-3
+
+
+def _ratio(part: Array, whole: Array) -> Array:
+    """part / whole; where the whole is 0, so is the part."""
+    return jnp.where(whole > 0, part / jnp.where(whole > 0, whole, 1), part)
+
+
+def _symmetric(distances: Float[Array, "S S"]) -> Float[Array, "S S"]:
+    """The mean with the transpose, and an exact 0 on the diagonal."""
+    return (distances + distances.T) / 2 * (1 - jnp.eye(distances.shape[0]))
 
 
 def _weighted(log_p: Array, ratio: Array) -> Array:

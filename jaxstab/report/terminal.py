@@ -1,6 +1,8 @@
 """What the terminal shows: a live display while training, and the summary of a run."""
 
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
@@ -110,6 +112,15 @@ class Display:
             f"worst {scores.min():.3f} (seed {seeds[scores.argmin()]}), failed {failed} of {len(scores)}; "
             f"step {self._done}/{total}, {_minutes(to_go)} to go"
         )
+
+    @contextmanager
+    def measuring(self, seeds: int, shape: Sequence[int]) -> Iterator[None]:
+        """Says how long measuring took; `shape` is that of a seed's representations."""
+        layers, examples, features = shape
+        started = time.perf_counter()
+        self._print(f"measuring {seeds} seeds: {layers} layers, {examples} test examples, {features} features ...")
+        yield
+        self._print(f"measured in {time.perf_counter() - started:.1f} s")
 
     def _print(self, line: str) -> None:
         self.console.print(line, markup=False, highlight=False, soft_wrap=not self.console.is_terminal)

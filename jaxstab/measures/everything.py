@@ -1,0 +1,280 @@
+"""All measures of anyone's arrays: values, intervals, nulls and what to beware of."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxstab.measures import paper
+from jaxstab.measures.inputs import Inputs, check
+from jaxstab.measures.nulls import gaussian_null, shuffled_null
+from jaxstab.measures.performance import scores
+from jaxstab.measures.registry import MEASURES, Measure, select
+from jaxstab.measures.representation import distances
+from jaxstab.measures.resampling import (
+    chi_square_interval,
+    jackknife_interval,
+    leave_one_out,
+    mean_over_pairs,
+    multi_bootstrap,
+)
+
+MAX_EXAMPLES = 1000
+SATURATED = 0.2
+
+
+@dataclass(frozen=True)
+class Results:
+    """What measuring found.
+
+    Attributes:
+        scores: `metric`, `mean`, `per_seed`, `interval` (seeds resampled) and `joint_interval` (seeds and examples
+            resampled); None without labels.
+        measures: for each name `value` and `interval`; of representations, whose value is that of the last layer, also
+            `layers`, `layer_intervals`, `null` (independent normal data of the same N and D) and `null_shuffled`.
+        distances: [L, S, S] float32 of every measure of pairs; L = 1 for predictions.
+        left_out: for each measure that is not there, the reason.
+        warnings: one line each.
+    """
+
+    scores: dict[str, Any] | None = None
+    measures: dict[str, dict[str, Any]] = field(default_factory=dict)
+    distances: dict[str, np.ndarray] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    def __getitem__(self, name: str) -> dict[str, Any]:
+        """The values of one measure."""
+        return self.measures[name]
+
+    def as_json(self) -> dict[str, Any]:
+        """The content of `measures.json`."""
+        parts = ("scores", "measures", "left_out", "warnings")
+        return {name: getattr(self, name) for name in parts if getattr(self, name) is not None}
+
+
+def measure_all(
+    *,
+    logits: Any = None,
+    predictions: Any = None,
+    labels: Any = None,
+    representations: Any = None,
+    metric: str = "accuracy",
+    only: Iterable[str] | None = None,
+    compat: str | None = None,
+    max_examples: int = MAX_EXAMPLES,
+) -> Results:
+    """Measures the instability of S seeds at every level of detail that the given arrays have.
+
+    Args:
+        logits: [S, N, C], numpy, JAX or PyTorch, as all arrays.
+        predictions: [S, N] class indices, where there are no logits.
+        labels: [N] class indices; without them there are no scores.
+        representations: [S, L, N, D], or S arrays [L, N, D].
+        metric: the score: accuracy, f1, matthews or macro_f1.
+        only: names of measures; all by default.
+        compat: `paper` adds `paper`, the number that the released code of Du & Nguyen (2023) gives, where it differs.
+        max_examples: representations are compared on a random subset of so many examples, where there are more.
+
+    Raises:
+        ValueError: in one line, which array is wrong and where, or an unknown name.
+    """
+    inputs = check(logits, predictions, labels, representations)
+    if inputs.seeds < 2:
+        raise ValueError("one seed only; instability needs at least two")
+    return measure(inputs, metric, select(only), compat, max_examples)
+
+
+def represented_examples(examples: int, at_most: int = MAX_EXAMPLES) -> np.ndarray:
+    """Returns which examples representations are compared on: all, or a random subset that depends on N only."""
+    return np.sort(np.random.default_rng(0).permutation(examples)[:at_most])
+
+
+def measure(
+    inputs: Inputs,
+    metric: str = "accuracy",
+    chosen: Sequence[Measure] = tuple(MEASURES.values()),
+    compat: str | None = None,
+    max_examples: int = MAX_EXAMPLES,
+) -> Results:
+    """Measures checked arrays; see `measure_all`. Of one seed there are scores, and every measure is None."""
+    results = Results(scores=_scores(inputs, metric))
+    for one in chosen:
+        missing = sorted(one.needs - inputs.available)
+        if missing:
+            results.left_out[one.name] = f"needs {' and '.join(missing)}"
+    there = [one for one in chosen if one.name not in results.left_out]
+    if inputs.predictions is not None:
+        _measure_predictions(results, inputs, metric, [one for one in there if one.granularity != "representation"])
+    of_layers = [one for one in there if one.granularity == "representation"]
+    if of_layers and inputs.seeds > 1:
+        _measure_representations(results, inputs, of_layers, max_examples)
+    elif of_layers:
+        results.measures.update({one.name: _row(np.nan, np.full(2, np.nan)) for one in of_layers})
+    if compat == "paper":
+        _add_paper(results, inputs)
+    results.measures.update({one.name: results.measures.pop(one.name) for one in there})  # the registry's order
+    return results
+
+
+@partial(
+    jax.tree_util.register_dataclass, data_fields=["logits", "predictions", "labels"], meta_fields=["metric", "classes"]
+)
+@dataclass(frozen=True)
+class _OnDevice:
+    """What measures of predictions are computed from; arrays as in `Inputs`."""
+
+    logits: jax.Array | None
+    predictions: jax.Array
+    labels: jax.Array | None
+    metric: str
+    classes: int
+
+
+@partial(jax.jit, static_argnames="names")
+def _pair_distances(arrays: _OnDevice, names: tuple[str, ...]) -> dict[str, jax.Array]:
+    """Measures of pairs of predictions: [S, S] each."""
+    return {name: MEASURES[name].compute(arrays) for name in names}  # type: ignore[misc]
+
+
+@partial(jax.jit, static_argnames="names")
+def _set_values(arrays: _OnDevice, names: tuple[str, ...]) -> dict[str, jax.Array]:
+    """Measures of a set of seeds: [1 + S], first with all of them, then without each in turn."""
+    seeds = arrays.predictions.shape[0]
+    keeps = jnp.concatenate([jnp.ones((1, seeds)), 1 - jnp.eye(seeds)])
+    return jax.lax.map(lambda keep: {name: MEASURES[name].compute(arrays, keep) for name in names}, keeps)  # type: ignore[misc]
+
+
+def _scores(inputs: Inputs, metric: str) -> dict[str, Any] | None:
+    if inputs.predictions is None or inputs.labels is None:
+        return None
+    per_seed = np.asarray(scores(metric, jnp.asarray(inputs.predictions), jnp.asarray(inputs.labels), inputs.classes))
+    found = {"metric": metric, "mean": plain(per_seed.mean()), "per_seed": [plain(one) for one in per_seed]}
+    if inputs.seeds < 2:
+        return found | {"interval": None, "joint_interval": None}
+    exact = per_seed.astype(np.float64)
+    without = (exact.sum() - exact) / (inputs.seeds - 1)
+    joint = multi_bootstrap(metric, inputs.predictions, inputs.labels, inputs.classes)
+    interval = jackknife_interval(exact.mean(), without)
+    return found | {"interval": _plain_interval(interval), "joint_interval": _plain_interval(joint)}
+
+
+def _measure_predictions(results: Results, inputs: Inputs, metric: str, chosen: Sequence[Measure]) -> None:
+    arrays = _OnDevice(
+        *(None if array is None else jnp.asarray(array) for array in (inputs.logits, inputs.predictions, inputs.labels)),
+        metric=metric,
+        classes=inputs.classes,
+    )
+    of_pairs = tuple(one.name for one in chosen if one.shape == "pairs")
+    for name, matrix in _pair_distances(arrays, of_pairs).items():
+        results.distances[name] = np.asarray(matrix)[None]
+        values, intervals = _pair_values(MEASURES[name], results.distances[name])
+        results.measures[name] = _row(values[0], intervals[0])
+    of_sets = tuple(one.name for one in chosen if one.shape == "set")
+    for name, values in _set_values(arrays, of_sets).items():
+        value, without = np.asarray(values[0], np.float64), np.asarray(values[1:], np.float64)
+        interval = jackknife_interval(value, without, MEASURES[name].low, MEASURES[name].high)
+        results.measures[name] = _row(value if inputs.seeds > 1 else np.nan, interval)
+    if "sd" in of_sets and inputs.seeds > 1:
+        exact = chi_square_interval(results.measures["sd"]["value"], inputs.seeds)
+        results.measures["sd"]["chi_square_interval"] = _plain_interval(exact)
+
+
+def _measure_representations(
+    results: Results, inputs: Inputs, chosen: Sequence[Measure], max_examples: int
+) -> None:
+    """Layer by layer, so that only one layer of all seeds is on the device."""
+    per_seed, names = inputs.representations or [], tuple(one.name for one in chosen)
+    layers, examples, features = per_seed[0].shape
+    subset = represented_examples(examples, max_examples)
+    if len(subset) < examples:
+        results.warnings.append(f"representations compared on {len(subset)} of {examples} examples, drawn at random")
+    by_layer, shuffled = [], []
+    for layer in range(layers):
+        stacked = np.stack([_single(one[layer][subset]) for one in per_seed])
+        _warn_constant(results, stacked, layer, inputs.names)
+        by_layer.append({name: np.asarray(matrix) for name, matrix in distances(stacked, names).items()})
+        shuffled.append(shuffled_null(names, stacked))
+    nulls = gaussian_null(names, len(subset), features)
+    for one in chosen:
+        matrices = np.stack([found[one.name] for found in by_layer])
+        results.distances[one.name] = matrices
+        values, intervals = _pair_values(one, matrices)
+        results.measures[one.name] = _row(values[-1], intervals[-1]) | {
+            "layers": [plain(value) for value in values],
+            "layer_intervals": [_plain_interval(interval) for interval in intervals],
+            "null": plain(nulls[one.name]),
+            "null_shuffled": [plain(found[one.name]) for found in shuffled],
+        }
+    _warn_saturated(results, names, len(subset), features)
+
+
+def _pair_values(one: Measure, matrices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Values [L] and intervals [L, 2] of distances [L, S, S]."""
+    values = mean_over_pairs(matrices)
+    return values, jackknife_interval(values, leave_one_out(matrices), one.low, one.high)
+
+
+def _single(array: np.ndarray) -> np.ndarray:
+    """As float32; of float64 the mean is removed before, so that values far from 0 keep their digits."""
+    array = array - array.mean(axis=0) if array.dtype == np.float64 else array
+    return array.astype(np.float32)
+
+
+def _warn_constant(results: Results, stacked: np.ndarray, layer: int, names: Sequence[int]) -> None:
+    same = (stacked == stacked[:, :1]).all(axis=1)
+    for seed in np.flatnonzero(same.all(axis=1)):
+        results.warnings.append(
+            f"layer {layer + 1} of seed {names[seed]} is the same for all examples; its distance to others is set to 1"
+        )
+    some = same.any(axis=1) & ~same.all(axis=1)
+    if some.any():
+        seed = int(np.argmax(some))
+        results.warnings.append(
+            f"layer {layer + 1}: constant features, {same[seed].sum()} of {same.shape[1]} in seed {names[seed]}; "
+            "they have no weight"
+        )
+
+
+def _warn_saturated(results: Results, names: Sequence[str], examples: int, features: int) -> None:
+    for name in names:
+        row = results.measures[name]
+        null, interval = row["null_shuffled"][-1], row["interval"]
+        relation = "<=" if examples <= features else ">"
+        if null < SATURATED:
+            results.warnings.append(
+                f"{name} is saturated: {row['value']:.3f} in the last layer, but {null:.3f} with examples shuffled "
+                f"({examples} examples {relation} {features} features)"
+            )
+        elif row["value"] >= null or (interval and interval[0] <= null <= interval[1]):
+            results.warnings.append(
+                f"{name}: {row['value']:.3f} in the last layer, no more alike than with examples shuffled ({null:.3f})"
+            )
+
+
+def _add_paper(results: Results, inputs: Inputs) -> None:
+    found = results.measures
+    if "sd" in found and results.scores is not None:
+        found["sd"]["paper"] = plain(paper.sd(np.asarray(results.scores["per_seed"])))
+    if "fleiss_kappa" in found and inputs.predictions is not None:
+        found["fleiss_kappa"]["paper"] = plain(paper.fleiss_kappa(inputs.predictions, inputs.classes))
+    if "svcca" in found and inputs.representations is not None:
+        last = np.stack([np.asarray(one[-1]) for one in inputs.representations])
+        found["svcca"]["paper"] = plain(paper.svcca(last))
+
+
+def _row(value: Any, interval: np.ndarray) -> dict[str, Any]:
+    return {"value": plain(value) if np.isfinite(value) else None, "interval": _plain_interval(interval)}
+
+
+def _plain_interval(interval: np.ndarray) -> list[float] | None:
+    return [plain(end) for end in interval] if np.isfinite(interval).all() else None
+
+
+def plain(value: Any) -> float:
+    """The shortest decimal that is this float32: 0.4, not 0.4000000059604645."""
+    return float(str(np.float32(value)))

@@ -1,0 +1,187 @@
+"""Anyone's arrays, checked: numpy, JAX or PyTorch, in and out as numpy."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray
+AXES = {
+    "logits": "[S, N, C]: seeds, examples, classes",
+    "predictions": "[S, N]: seeds, examples",
+    "labels": "[N]: examples",
+    "representations": "[S, L, N, D]: seeds, layers, examples, features",
+}
+FEWEST_EXAMPLES = 4  # of debiased CKA
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What can be measured.
+
+    Attributes:
+        classes: C.
+        logits: [S, N, C] float32.
+        predictions: [S, N] int32; those of the logits where there are logits.
+        labels: [N] int32.
+        representations: S arrays [L, N, D], of any floating type.
+        names: [S] what messages call the seeds.
+    """
+
+    classes: int
+    logits: Array | None
+    predictions: Array | None
+    labels: Array | None
+    representations: Sequence[Array] | None
+    names: Sequence[int]
+
+    @property
+    def seeds(self) -> int:
+        """S."""
+        return len(self.names)
+
+    @property
+    def available(self) -> frozenset[str]:
+        """The names of the arrays that are there."""
+        return frozenset(name for name in AXES if getattr(self, name) is not None)
+
+
+def check(
+    logits: Any = None,
+    predictions: Any = None,
+    labels: Any = None,
+    representations: Any = None,
+    seeds: Sequence[int] | None = None,
+) -> Inputs:
+    """Checks arrays.
+
+    Args:
+        logits: [S, N, C] floating.
+        predictions: [S, N] class indices, instead of logits.
+        labels: [N] class indices.
+        representations: [S, L, N, D] floating, or a sequence of S arrays [L, N, D].
+        seeds: what messages call the seeds; 0, 1, ... by default.
+
+    Raises:
+        ValueError: in one line, which array is wrong and where.
+    """
+    if logits is not None and predictions is not None:
+        raise ValueError("logits and predictions: give one of them; predictions follow from logits")
+    if logits is None and predictions is None and representations is None:
+        raise ValueError("nothing to measure: give logits, predictions or representations")
+    logits, predictions, labels = (
+        None if array is None else _as_numpy(array, name)
+        for name, array in (("logits", logits), ("predictions", predictions), ("labels", labels))
+    )
+    per_seed = None if representations is None else _representations(representations)
+    for name, array in (("logits", logits), ("predictions", predictions), ("labels", labels)):
+        _check_axes(name, array)
+    count = _check_lengths(logits, predictions, labels, per_seed)
+    names = range(count) if seeds is None else seeds
+    classes = 0
+    if logits is not None:
+        logits, classes = _floating("logits", logits), logits.shape[-1]
+        if classes < 2:
+            raise ValueError("logits: 1 class; a classifier has at least 2")
+        for name, one in zip(names, logits, strict=True):
+            _check_finite("logits", one, ("example", "class"), name)
+        predictions = logits.argmax(-1)
+    predictions = _indices("predictions", predictions, classes)
+    labels = _indices("labels", labels, classes)
+    if predictions is not None and not classes:
+        classes = max(2, *(1 + int(array.max()) for array in (predictions, labels) if array is not None))
+    for name, layers in zip(names, per_seed or (), strict=False):
+        if layers.shape[1] < FEWEST_EXAMPLES:
+            raise ValueError(f"representations: {layers.shape[1]} examples; at least {FEWEST_EXAMPLES} are needed")
+        for number, layer in enumerate(layers, start=1):
+            _check_finite("representations", layer, ("example", "feature"), f"{name}, layer {number}")
+    return Inputs(classes, logits, predictions, labels, per_seed, names)
+
+
+def _as_numpy(array: Any, name: str) -> Array:
+    """Takes numpy, JAX and PyTorch arrays, the latter with or without gradient, on any device."""
+    if hasattr(array, "detach"):
+        array = array.detach().cpu()
+        array = array.float() if array.is_floating_point() and array.element_size() < 4 else array
+    try:
+        found = np.asarray(array)
+    except ValueError:  # ragged lists
+        raise ValueError(f"{name}: rows differ in length; expected {AXES[name]}") from None
+    if found.dtype == object:
+        raise ValueError(f"{name}: holds Python objects, not numbers; expected {AXES[name]}")
+    return found
+
+
+def _representations(representations: Any) -> list[Array]:
+    name = "representations"
+    is_sequence = isinstance(representations, list | tuple)
+    per_seed = [_as_numpy(one, name) for one in representations] if is_sequence else list(_as_numpy(representations, name))
+    shapes = {one.shape for one in per_seed}
+    if len(shapes) > 1:
+        raise ValueError(f"{name}: seeds differ in shape, {' and '.join(map(str, sorted(shapes)))}")
+    shape = shapes.pop() if shapes else ()
+    if len(shape) != 3:
+        hint = "; add the axis of layers: representations[:, None]" if len(shape) == 2 else ""
+        raise ValueError(f"{name}: {len(shape) + 1} axes {(len(per_seed), *shape)}; expected {AXES[name]}{hint}")
+    if 0 in shape:
+        raise ValueError(f"{name}: shape {(len(per_seed), *shape)} is empty")
+    return [_floating(name, one) for one in per_seed]
+
+
+def _check_axes(name: str, array: Array | None) -> None:
+    axes = AXES[name].partition(":")[0].count(",") + 1
+    if array is not None and array.ndim != axes:
+        raise ValueError(f"{name}: {array.ndim} axes {array.shape}; expected {AXES[name]}")
+    if array is not None and 0 in array.shape:
+        raise ValueError(f"{name}: shape {array.shape} is empty")
+
+
+def _check_lengths(
+    logits: Array | None, predictions: Array | None, labels: Array | None, per_seed: list[Array] | None
+) -> int:
+    """All arrays must have the same seeds, whose number it returns, and the same examples."""
+    seeds, examples = {}, {}
+    for name, array in (("logits", logits), ("predictions", predictions)):
+        if array is not None:
+            seeds[name], examples[name] = array.shape[:2]
+    if per_seed is not None:
+        seeds["representations"], examples["representations"] = len(per_seed), per_seed[0].shape[1]
+    if labels is not None:
+        examples["labels"] = len(labels)
+    for what, lengths in (("seeds", seeds), ("examples", examples)):
+        if len(set(lengths.values())) > 1:
+            counts = ", ".join(f"{name} {count}" for name, count in lengths.items())
+            raise ValueError(f"numbers of {what} differ: {counts}")
+    return next(iter(seeds.values()))
+
+
+def _floating(name: str, array: Array) -> Array:
+    if array.dtype.kind not in "fiu" and array.dtype.name != "bfloat16":
+        raise ValueError(f"{name}: of type {array.dtype}; expected real numbers")
+    return array if name == "representations" and array.dtype.kind == "f" else array.astype(np.float32)
+
+
+def _check_finite(name: str, array: Array, axes: Sequence[str], seed: int | str) -> None:
+    """Of one seed or layer; places count from 0."""
+    if np.isfinite(array).all():
+        return
+    place = tuple(int(p) for p in np.argwhere(~np.isfinite(array))[0])
+    where = ", ".join(f"{axis} {one}" for axis, one in zip(axes, place, strict=True))
+    raise ValueError(f"{name}: {array[place]} at seed {seed}, {where}; every value must be finite")
+
+
+def _indices(name: str, array: Array | None, classes: int) -> Array | None:
+    """Class indices as int32; `classes` is 0 if unknown."""
+    if array is None:
+        return None
+    if array.dtype.kind not in "iub" and not (array.dtype.kind == "f" and (array == np.round(array)).all()):
+        raise ValueError(f"{name}: of type {array.dtype}; expected class indices 0, 1, ...")
+    wrong = (array < 0) | (array >= classes if classes else False)
+    if wrong.any():
+        place = tuple(int(p) for p in np.argwhere(wrong)[0])
+        axes = ("seed", "example")[-array.ndim :]
+        where = ", ".join(f"{axis} {one}" for axis, one in zip(axes, place, strict=True))
+        known = f"there are {classes} classes, 0 to {classes - 1}" if classes else "classes count from 0"
+        raise ValueError(f"{name}: {array[place]} at {where} is out of range; {known}")
+    return array.astype(np.int32)

@@ -1,0 +1,243 @@
+"""Every measure of instability, once: what it is called, what it needs, and how it is read."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+
+from jaxstab.measures import prediction
+from jaxstab.measures.inputs import Inputs
+from jaxstab.measures.performance import scores, sd
+
+Granularity = Literal["score", "prediction", "representation"]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A row of the registry.
+
+    Attributes:
+        name: in tables and files.
+        granularity: of what seeds are compared by: scores, predictions or representations.
+        shape: `pairs` is a matrix [S, S] whose mean over pairs of different seeds is the value; `set` is one number for
+            all seeds together.
+        needs: the arrays it is computed from.
+        unit: of its values.
+        low: smallest value.
+        high: largest value; `inf` where there is none.
+        meaning: what it says, in a line.
+        source: where it is defined.
+        larger_is_less_stable: false where it is the other way round.
+        compute: for `pairs`, from arrays on the device to [S, S]; for `set`, from them and `keep` [S] to a scalar. None
+            for representations, which `jaxstab.measures.representation.distances` computes together.
+    """
+
+    name: str
+    granularity: Granularity
+    shape: Literal["pairs", "set"]
+    needs: frozenset[str]
+    unit: str
+    low: float
+    high: float
+    meaning: str
+    source: str
+    larger_is_less_stable: bool = True
+    compute: Callable[..., jax.Array] | None = None
+
+
+def missing_inputs(measure: Measure, inputs: Inputs) -> list[str]:
+    """The arrays that a measure needs and that are not there."""
+    return sorted(measure.needs - inputs.available)
+
+
+def _predictions(name: str, shape: Literal["pairs", "set"], needs: str, compute: Callable, **how: Any) -> Measure:
+    return Measure(name, "prediction", shape, frozenset(needs.split()), compute=compute, **how)
+
+
+def _representations(name: str, meaning: str, source: str, high: float = 1) -> Measure:
+    return Measure(name, "representation", "pairs", frozenset({"representations"}), "1", 0, high, meaning, source)
+
+
+_share = {"unit": "share", "low": 0, "high": 1}
+
+MEASURES: dict[str, Measure] = {
+    measure.name: measure
+    for measure in (
+        Measure(
+            "sd",
+            "score",
+            "set",
+            frozenset({"predictions", "labels"}),
+            "score",
+            0,
+            math.inf,
+            "standard deviation of the score over seeds",
+            "denominator S - 1",
+            compute=lambda a, keep: sd(scores(a.metric, a.predictions, a.labels, a.classes), keep),
+        ),
+        _predictions(
+            "pairwise_disagreement",
+            "pairs",
+            "predictions",
+            lambda a: prediction.pairwise_disagreement(a.predictions),
+            **_share,
+            meaning="share of examples on which two seeds predict different classes",
+            source="Milani Fard et al. (2016)",
+        ),
+        _predictions(
+            "fleiss_kappa",
+            "set",
+            "predictions",
+            lambda a, keep: prediction.fleiss_kappa(a.predictions, a.classes, keep),
+            unit="1 - kappa",
+            low=0,
+            high=math.inf,
+            meaning="disagreement, where 1 is that of independent votes with the same class shares",
+            source="Fleiss (1971)",
+        ),
+        _predictions(
+            "jsd",
+            "pairs",
+            "logits",
+            lambda a: prediction.jsd(a.logits),
+            unit="nats",
+            low=0,
+            high=math.log(2),
+            meaning="Jensen-Shannon divergence of two seeds' class probabilities",
+            source="Lin (1991)",
+        ),
+        _predictions(
+            "cohen_kappa",
+            "pairs",
+            "predictions",
+            lambda a: prediction.cohen_kappa(a.predictions, a.classes),
+            unit="1 - kappa",
+            low=0,
+            high=2,
+            meaning="disagreement of two seeds, where 1 is that of independent votes with their class shares",
+            source="Cohen (1960)",
+        ),
+        _predictions(
+            "krippendorff_alpha",
+            "set",
+            "predictions",
+            lambda a, keep: prediction.krippendorff_alpha(a.predictions, a.classes, keep),
+            unit="1 - alpha",
+            low=0,
+            high=math.inf,
+            meaning="as fleiss_kappa, corrected for the finite number of votes",
+            source="Krippendorff (2011)",
+        ),
+        _predictions(
+            "normalised_disagreement",
+            "pairs",
+            "predictions labels",
+            lambda a: prediction.normalised_disagreement(a.predictions, a.labels, a.classes),
+            **_share,
+            meaning="disagreement between the least (0) and the most (1) that the two accuracies allow",
+            source="bounds in docs/measures.md",
+        ),
+        _predictions(
+            "stable_fraction",
+            "set",
+            "predictions",
+            lambda a, keep: prediction.stable_fraction(a.predictions, keep),
+            **_share,
+            meaning="share of examples on which all seeds agree; smaller is less stable",
+            source="complement of Marx et al. (2020), def. 2",
+            larger_is_less_stable=False,
+        ),
+        _predictions(
+            "ambiguity",
+            "set",
+            "predictions labels",
+            lambda a, keep: prediction.ambiguity(a.predictions, a.labels, keep),
+            **_share,
+            meaning="share of examples that some seed about as good would decide otherwise",
+            source="Marx et al. (2020), def. 2",
+        ),
+        _predictions(
+            "discrepancy",
+            "set",
+            "predictions labels",
+            lambda a, keep: prediction.discrepancy(a.predictions, a.labels, keep),
+            **_share,
+            meaning="largest disagreement with a seed about as good",
+            source="Marx et al. (2020), def. 3",
+        ),
+        _predictions(
+            "generalised_jsd",
+            "set",
+            "logits",
+            lambda a, keep: prediction.generalised_jsd(a.logits, keep),
+            unit="nats",
+            low=0,
+            high=math.inf,
+            meaning="divergence of all seeds' class probabilities from their mean",
+            source="Lin (1991), eq. 5.1",
+        ),
+        _predictions(
+            "calibration_spread",
+            "set",
+            "logits labels",
+            lambda a, keep: prediction.calibration_spread(a.logits, a.labels, keep),
+            unit="share",
+            low=0,
+            high=math.inf,
+            meaning="standard deviation over seeds of the expected calibration error",
+            source="Guo et al. (2017), eq. 3",
+        ),
+        _predictions(
+            "ensemble_gain",
+            "set",
+            "logits labels",
+            lambda a, keep: prediction.ensemble_gain(a.logits, a.labels, a.metric, keep),
+            unit="score",
+            low=-math.inf,
+            high=math.inf,
+            meaning="what averaging the seeds' probabilities gains over their mean score",
+            source="Lakshminarayanan et al. (2017)",
+        ),
+        _representations(
+            "cka", "1 - debiased linear CKA", "Kornblith et al. (2019); Song et al. (2012), eq. 4", math.inf
+        ),
+        _representations("op", "1 - similarity after the best rotation (orthogonal Procrustes)", "Ding et al. (2021)"),
+        _representations(
+            "svcca", "1 - mean canonical correlation of the leading directions (99 %)", "Raghu et al. (2017)"
+        ),
+        _representations(
+            "cka_biased", "1 - linear CKA with its bias towards 0 where N < D", "Kornblith et al. (2019), eq. 3"
+        ),
+        _representations(
+            "pwcca", "1 - canonical correlations weighted by their share in the features", "Morcos et al. (2018)"
+        ),
+        _representations(
+            "rsa", "1 - rank correlation of the distances between examples", "Kriegeskorte et al. (2008)", 2
+        ),
+        _representations(
+            "distance_correlation",
+            "1 - bias-corrected squared distance correlation",
+            "Szekely & Rizzo (2014)",
+            math.inf,
+        ),
+        _representations(
+            "knn_jaccard", "share of nearest neighbours (10) that are not the same", "Klabunde et al. (2025)"
+        ),
+    )
+}
+
+
+def select(names: Any = None) -> list[Measure]:
+    """Returns measures by name, all of them by default, in the order of the registry.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    if names is None:
+        return list(MEASURES.values())
+    for name in names:
+        if name not in MEASURES:
+            raise ValueError(f"no measure {name!r}; there are {', '.join(MEASURES)}")
+    return [measure for measure in MEASURES.values() if measure.name in set(names)]

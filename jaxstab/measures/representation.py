@@ -1,0 +1,312 @@
+"""How much seeds differ in one layer's representations [S, N, D], as matrices [S, S] of distances.
+
+Every seed is centred, scaled to unit Frobenius norm and factored once; pairs only meet in matrix products. Measures of
+Gram or distance matrices are then cosines of long vectors, built in blocks of rows; measures of subspaces are singular
+values of a matrix of size min(N, D) per pair, in blocks of pairs. So memory is a few times that of the representations,
+and for `rsa` half of S N^2 numbers.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+BLOCK = 2**24  # numbers in a block, 64 MiB
+NEIGHBOURS = 10
+KEPT = 0.99  # of the sum of singular values, for `svcca`
+SUBSPACES = ("svcca", "pwcca", "op")
+SCHULZ_STEPS = 24
+
+matmul = partial(jnp.matmul, precision="highest")
+einsum = partial(jnp.einsum, precision="highest")
+
+
+@partial(jax.jit, static_argnames="names")
+def distances(representations: Float[Array, "S N D"], names: tuple[str, ...]) -> dict[str, Float[Array, "S S"]]:
+    """Computes measures of one layer for all pairs of seeds.
+
+    Args:
+        representations: [S, N, D] with N >= 4, float32.
+        names: which of `cka`, `cka_biased`, `distance_correlation`, `rsa`, `knn_jaccard`, `svcca`, `pwcca`, `op`.
+
+    Returns:
+        A symmetric matrix [S, S] each, with a zero diagonal. Where one seed's representation is constant, its distance
+        is 1, and 0 to another that is constant.
+    """
+    X, constant = center(representations)
+    found = _subspace_distances(X, [name for name in SUBSPACES if name in names])
+    for name, measure in MATRICES.items():
+        if name in names:
+            found[name] = measure(X)
+    one, both = constant[:, None] ^ constant, constant[:, None] & constant
+    off_diagonal = ~np.eye(len(constant), dtype=bool)
+    return {
+        name: jnp.where(both | ~off_diagonal, 0.0, jnp.where(one, 1.0, (found[name] + found[name].T) / 2))
+        for name in names
+    }
+
+
+def center(representations: Float[Array, "S N D"]) -> tuple[Float[Array, "S N D"], Bool[Array, " S"]]:
+    """Removes each seed's mean over examples and scales it to unit Frobenius norm.
+
+    Returns:
+        The centred representations, and [S] which of them do not vary beyond float32's rounding of their values; these
+        are all zeros.
+    """
+    largest = jnp.abs(representations).max(axis=(1, 2), keepdims=True)
+    X = representations / jnp.where(largest > 0, largest, 1)
+    # Twice, because the first mean of values far from 0 is rounded.
+    X = X - X.mean(axis=1, keepdims=True)
+    X = X - X.mean(axis=1, keepdims=True)
+    spread = jnp.abs(X).max(axis=(1, 2), keepdims=True)
+    constant = spread <= 4 * jnp.finfo(X.dtype).eps
+    X = X / jnp.where(constant, 1, spread)
+    X = X / jnp.where(constant, 1, jnp.sqrt((X**2).sum(axis=(1, 2), keepdims=True)))
+    return jnp.where(constant, 0, X), constant[:, 0, 0]
+
+
+def cka(X: Float[Array, "S N D"]) -> Float[Array, "S S"]:
+    """Returns 1 - debiased linear CKA of centred representations; about 1 for independent data, and may exceed it.
+
+    Source: Kornblith et al. (2019) with the unbiased HSIC of Song et al. (2012), eq. 4. For centred features the rows
+    of a Gram matrix K sum to 0, so that HSIC_u(K, L) n (n - 3) is
+    <K, L> - n / (n - 2) sum_i K_ii L_ii + tr K tr L / ((n - 1)(n - 2)).
+    """
+    n, diagonals = X.shape[1], (X**2).sum(axis=-1)
+    traces = diagonals.sum(axis=-1)
+    products = _gram_products(X) - n / (n - 2) * matmul(diagonals, diagonals.T)
+    return _one_minus_cosine(products + traces[:, None] * traces / ((n - 1) * (n - 2)))
+
+
+def cka_biased(X: Float[Array, "S N D"]) -> Float[Array, "S S"]:
+    """Returns 1 - linear CKA of centred representations; falls towards 0 for independent data where N < D.
+
+    Source: Kornblith et al. (2019), eq. 3.
+    """
+    return _one_minus_cosine(_gram_products(X))
+
+
+def distance_correlation(X: Float[Array, "S N D"]) -> Float[Array, "S S"]:
+    """Returns 1 - the bias-corrected squared distance correlation; about 1 for independent data, and may exceed it.
+
+    Source: Szekely & Rizzo (2014), eqs. 2.3 to 2.6: the cosine of U-centred matrices of Euclidean distances.
+    """
+    n = X.shape[1]
+
+    def row_sums(rows: Float[Array, "S B N"], indices: Int[Array, " B"]) -> Float[Array, "S B"]:
+        return jnp.sqrt(rows).sum(axis=-1)
+
+    sums = jnp.moveaxis(_map_rows(X, row_sums), 0, 1).reshape(len(X), -1)[:, :n]
+    total = sums.sum(axis=-1)[:, None, None] / ((n - 1) * (n - 2))
+
+    def products(rows: Float[Array, "S B N"], indices: Int[Array, " B"]) -> Float[Array, "S S"]:
+        own = sums[:, jnp.minimum(indices, n - 1), None] / (n - 2)
+        centred = jnp.sqrt(rows) - own - sums[:, None] / (n - 2) + total
+        counts = (indices[:, None] != jnp.arange(n)) & (indices < n)[:, None]
+        flat = jnp.where(counts, centred, 0).reshape(len(X), -1)
+        return matmul(flat, flat.T)
+
+    return _one_minus_cosine(_map_rows(X, products).sum(axis=0))
+
+
+def rsa(X: Float[Array, "S N D"]) -> Float[Array, "S S"]:
+    """Returns 1 - the Spearman correlation of two seeds' Euclidean distances between examples, in [0, 2].
+
+    Source: Kriegeskorte et al. (2008); ties get their mean rank.
+    """
+    pairs = jnp.triu_indices(X.shape[1], 1)
+
+    def ranks(one: Float[Array, "N D"]) -> Float[Array, " M"]:
+        ranks = jax.scipy.stats.rankdata(_squared_distances(one[None], one[None])[0][pairs]).astype(jnp.float32)
+        centred = ranks - (len(pairs[0]) + 1) / 2
+        return centred / len(pairs[0])
+
+    vectors = jax.lax.map(ranks, X)
+    return _one_minus_cosine(matmul(vectors, vectors.T))
+
+
+def knn_jaccard(X: Float[Array, "S N D"]) -> Float[Array, "S S"]:
+    """Returns 1 - the Jaccard similarity of an example's nearest neighbours in two seeds, averaged over examples.
+
+    10 neighbours by Euclidean distance, or less than half of the examples where these are few; among equally near ones
+    the earlier counts. In [0, 1]. Source: Klabunde et al. (2025), section 3.4.
+    """
+    n = X.shape[1]
+    k = max(1, min(NEIGHBOURS, (n - 1) // 2))
+
+    def similarities(rows: Float[Array, "S B N"], indices: Int[Array, " B"]) -> Float[Array, "S S"]:
+        others = jnp.where(indices[:, None] == jnp.arange(n), jnp.inf, rows)
+        nearest = jax.lax.top_k(-others, k)[1]
+        member = jnp.zeros(rows.shape, jnp.float32)
+        member = jnp.put_along_axis(member, nearest, 1.0, axis=-1, inplace=False)
+        shared = einsum("ibn,jbn->bij", member, member)
+        return (shared / (2 * k - shared) * (indices < n)[:, None, None]).sum(axis=0)
+
+    # A row has S numbers to every other seed besides its N.
+    return 1 - _map_rows(X, similarities, width=n + len(X)).sum(axis=0) / n
+
+
+MATRICES: dict[str, Callable[[Float[Array, "S N D"]], Float[Array, "S S"]]] = {
+    "cka": cka,
+    "cka_biased": cka_biased,
+    "distance_correlation": distance_correlation,
+    "rsa": rsa,
+    "knn_jaccard": knn_jaccard,
+}
+
+
+def _subspace_distances(X: Float[Array, "S N D"], names: Sequence[str]) -> dict[str, Float[Array, "S S"]]:
+    """`svcca`, `pwcca` and `op` from one singular value decomposition X = U diag(s) Vt per seed.
+
+    - `op`: 1 - nuclear norm of X^T Y = that of diag(s) U^T U' diag(s'). Source: Ding et al. (2021), halved.
+    - `svcca`: 1 - mean canonical correlation of the leading singular subspaces. Source: Raghu et al. (2017).
+    - `pwcca`: 1 - mean of all canonical correlations, each weighted by sum_j |<h, x_j>|, its variate's share in the
+      features; the mean of both directions. Source: Morcos et al. (2018), section 2.2.
+    """
+    if not names:
+        return {}
+    seeds, n, d = X.shape
+    U, s, Vt = jnp.linalg.svd(X, full_matrices=False)
+    size, total = s.shape[-1], s.sum(axis=-1, keepdims=True)
+    rank = jnp.sum(s > s[:, :1] * max(n, d) * jnp.finfo(s.dtype).eps, axis=-1)
+    # The margin is for a sum that is exactly the share kept.
+    kept = jnp.maximum(jnp.sum(jnp.cumsum(s, axis=-1) <= (KEPT + 1e-6) * total, axis=-1), 1)
+    places = jnp.arange(size)
+
+    def of_pair(pair: Int[Array, " 2"]) -> dict[str, Float[Array, ""]]:
+        i, j = pair
+        C = matmul(U[i].T, U[j])
+        found = {}
+        if "op" in names:
+            found["op"] = 1 - nuclear_norm(s[i][:, None] * C * s[j])
+        if "svcca" in names:
+            leading = (places < kept[i])[:, None] & (places < kept[j])
+            found["svcca"] = 1 - nuclear_norm(jnp.where(leading, C, 0)) / jnp.minimum(kept[i], kept[j])
+        if "pwcca" in names:
+            real = (places < rank[i])[:, None] & (places < rank[j])
+            P, correlations, Qt = jnp.linalg.svd(jnp.where(real, C, 0), full_matrices=False)
+            common = places < jnp.minimum(rank[i], rank[j])
+            found["pwcca"] = 1 - sum(
+                jnp.sum(jnp.where(common, weights * jnp.minimum(correlations, 1), 0))
+                / jnp.maximum(jnp.sum(jnp.where(common, weights, 0)), jnp.finfo(s.dtype).tiny)
+                for weights in (
+                    jnp.abs(matmul(P.T, s[i][:, None] * Vt[i])).sum(axis=-1),
+                    jnp.abs(matmul(Qt, s[j][:, None] * Vt[j])).sum(axis=-1),
+                )
+            ) / 2
+        return found
+
+    rows, columns = np.triu_indices(seeds, 1)
+    values = _map_blocks(of_pair, np.stack([rows, columns], axis=1), 4 * size * max(size, n if size == d else d))
+    empty = jnp.zeros((seeds, seeds))
+    return {
+        name: empty.at[rows, columns].set(jnp.maximum(value, 0)).at[columns, rows].set(jnp.maximum(value, 0))
+        for name, value in values.items()
+    }
+
+
+def nuclear_norm(M: Float[Array, "K K"]) -> Float[Array, ""]:
+    """Returns the sum of the singular values of a square matrix.
+
+    By LAPACK's singular values on the CPU; elsewhere by `polar_nuclear_norm`, which is matrix products only.
+    """
+    return jax.lax.platform_dependent(M, cpu=_svd_nuclear_norm, default=polar_nuclear_norm)
+
+
+def _svd_nuclear_norm(M: Float[Array, "K K"]) -> Float[Array, ""]:
+    return jnp.linalg.svd(M, compute_uv=False).sum()
+
+
+def polar_nuclear_norm(M: Float[Array, "K K"]) -> Float[Array, ""]:
+    """Returns the sum of the singular values as <polar factor of M, M>, the factor by scaled Newton-Schulz steps.
+
+    A singular value below 1e-7 of the Frobenius norm counts less than it should, which costs less than itself. Source:
+    Chen & Chow (2014), "A stable scaling of Newton-Schulz for improving the sign function computation".
+    """
+    norm = jnp.sqrt((M**2).sum())
+    X = M / jnp.where(norm > 0, norm, 1)
+
+    def step(X: Float[Array, "K K"], scale: Float[Array, ""]) -> tuple[Float[Array, "K K"], None]:
+        return 1.5 * scale * X - 0.5 * scale**3 * matmul(X, matmul(X.T, X)), None
+
+    X = jax.lax.scan(step, X, jnp.asarray(_schulz_scales(), M.dtype))[0]
+    return (X * M).sum()
+
+
+def _schulz_scales() -> list[float]:
+    """The best scale for each step, if singular values lie between 1e-7 and 1."""
+    scales, low = [], 1e-7
+    for _ in range(SCHULZ_STEPS):
+        scale = (3 / (1 + low + low**2)) ** 0.5
+        scales.append(scale)
+        low = scale * low * (3 - scale**2 * low**2) / 2
+    return scales
+
+
+def _gram_products(X: Float[Array, "S N D"]) -> Float[Array, "S S"]:
+    """<K_i, K_j> of all pairs of Gram matrices K = X X^T, in whichever of two ways takes fewer operations."""
+    seeds, n, d = X.shape
+    if 2 * n <= seeds * d:
+
+        def products(block: tuple[Float[Array, "S B D"], Int[Array, " B"]]) -> Float[Array, "S S"]:
+            flat = einsum("sbd,snd->sbn", block[0], X).reshape(seeds, -1)
+            return matmul(flat, flat.T)
+
+        return jax.lax.map(products, _row_blocks(X, n)).sum(axis=0)
+    # <X X^T, Y Y^T> = |X^T Y|^2
+
+    def of_seed(one: Float[Array, "N D"]) -> Float[Array, " S"]:
+        return (einsum("nd,sne->sde", one, X) ** 2).sum(axis=(1, 2))
+
+    return jax.lax.map(of_seed, X)
+
+
+def _map_rows(X: Float[Array, "S N D"], function: Callable[[Array, Array], Array], width: int | None = None) -> Array:
+    """Maps over blocks of rows of the squared distances between examples, [S, B, N], and the rows' indices [B].
+
+    The last block may be filled up with rows whose index is N or more.
+    """
+    return jax.lax.map(
+        lambda block: function(_squared_distances(block[0], X, block[1]), block[1]),
+        _row_blocks(X, width or X.shape[1]),
+    )
+
+
+def _row_blocks(X: Float[Array, "S N D"], width: int) -> tuple[Float[Array, "M S B D"], Int[Array, "M B"]]:
+    """Divides examples into M blocks such that [S, B, width] is no larger than a block may be."""
+    seeds, n, d = X.shape
+    count = -(-n // max(1, BLOCK // (seeds * width)))
+    rows = -(-n // count)
+    filled = jnp.pad(X, ((0, 0), (0, count * rows - n), (0, 0)))
+    return jnp.moveaxis(filled.reshape(seeds, count, rows, d), 1, 0), jnp.arange(count * rows).reshape(count, rows)
+
+
+def _squared_distances(
+    rows: Float[Array, "S B D"], X: Float[Array, "S N D"], indices: Int[Array, " B"] | None = None
+) -> Float[Array, "S B N"]:
+    """Between examples; exactly 0 between an example and itself."""
+    squares = (X**2).sum(axis=-1)[:, None]
+    found = (rows**2).sum(axis=-1)[..., None] + squares - 2 * einsum("sbd,snd->sbn", rows, X)
+    indices = jnp.arange(rows.shape[1]) if indices is None else indices
+    return jnp.where(indices[:, None] == jnp.arange(X.shape[1]), 0, jnp.maximum(found, 0))
+
+
+def _map_blocks(function: Callable, items: np.ndarray, size: int) -> dict[str, Array]:
+    """Maps a function over items, as many at once as have fewer than BLOCK numbers if each has `size`."""
+    count = -(-len(items) // max(1, BLOCK // size))
+    block = -(-len(items) // count)
+    filled = np.concatenate([items, np.repeat(items[:1], count * block - len(items), axis=0)])
+    blocks = jax.lax.map(jax.vmap(function), jnp.asarray(filled.reshape(count, block, *items.shape[1:])))
+    return jax.tree.map(lambda values: values.reshape(-1)[: len(items)], blocks)
+
+
+def _one_minus_cosine(products: Float[Array, "S S"]) -> Float[Array, "S S"]:
+    """1 - cosine from inner products; vectors that are 0 have distance 1, and 0 among each other."""
+    squares = jnp.diagonal(products)
+    there = squares > 0
+    lengths = jnp.sqrt(jnp.where(there, squares, 1))
+    cosines = jnp.where(there[:, None] & there, products / lengths[:, None] / lengths, 0)
+    return jnp.where(~there[:, None] & ~there, 0, 1 - cosines)

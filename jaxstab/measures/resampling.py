@@ -1,0 +1,96 @@
+"""Intervals from resampling seeds, without pairs of a seed with itself. Numpy in float64; S seeds, L layers.
+
+The interval of a measure is the delete-one jackknife with a quantile of Student's t with S - 1 degrees of freedom, on a
+logarithmic scale where all values are positive. Every value it needs is an average over fewer pairs, so nothing is
+computed again and no seed ever meets itself. By the inequality of Efron & Stein (1981) its variance is, in expectation,
+not too small for any measure that does not depend on the order of seeds. `benchmarks/coverage.py` tries it.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import chdtri, ndtr, stdtrit
+
+from jaxstab.measures.performance import score_of_confusion
+
+Floats = NDArray[np.float64]
+
+LEVEL = 0.95
+REPLICATES = 2000
+
+
+def mean_over_pairs(distances: Floats) -> Floats:
+    """Averages matrices [..., S, S] with zero diagonal over pairs of different seeds; NaN for one seed."""
+    distances = np.asarray(distances, np.float64)
+    seeds = distances.shape[-1]
+    return distances.sum((-1, -2)) / (seeds * (seeds - 1)) if seeds > 1 else np.full(distances.shape[:-2], np.nan)
+
+
+def leave_one_out(distances: Floats) -> Floats:
+    """Averages matrices [..., S, S] over the pairs without each seed in turn: [..., S]; NaN for two seeds or fewer."""
+    distances = np.asarray(distances, np.float64)
+    seeds = distances.shape[-1]
+    left = distances.sum((-1, -2))[..., None] - distances.sum(-1) - distances.sum(-2)
+    return left / ((seeds - 1) * (seeds - 2)) if seeds > 2 else np.full(left.shape, np.nan)
+
+
+def jackknife_interval(values: Floats, left_out: Floats, low: float = -np.inf, high: float = np.inf) -> Floats:
+    """Returns 95 % intervals from values without each seed in turn.
+
+    Args:
+        values: [...] with all seeds.
+        left_out: [..., S] without each of them.
+        low: smallest possible value; where it is 0 and all values are positive, a logarithmic scale is used.
+        high: largest possible value.
+
+    Returns:
+        [..., 2]; NaN where values are.
+
+    Source: Efron & Stein (1981); Arvesen (1969) for averages over pairs.
+    """
+    values, left_out = np.asarray(values, np.float64), np.asarray(left_out, np.float64)
+    seeds = left_out.shape[-1]
+    positive = (low >= 0) & (values > 0) & (left_out > 0).all(-1)
+
+    def transform(x: Floats, positive: NDArray[np.bool_]) -> Floats:
+        return np.where(positive, np.log(np.where(positive, x, 1)), x)
+
+    center, around = transform(values, positive), transform(left_out, positive[..., None])
+    deviations = around - around.mean(-1, keepdims=True)
+    # Differences at the level of rounding are none.
+    deviations = np.where(np.abs(deviations) < 1e-12, 0, deviations)
+    width = stdtrit(seeds - 1, (1 + LEVEL) / 2) * np.sqrt((seeds - 1) / seeds * (deviations**2).sum(-1))
+    ends = center[..., None] + width[..., None] * np.array([-1, 1])
+    with np.errstate(over="ignore"):
+        return np.clip(np.where(positive[..., None], np.exp(np.where(positive[..., None], ends, 0)), ends), low, high)
+
+
+def chi_square_interval(sd: float, seeds: int) -> Floats:
+    """Returns the 95 % interval of a standard deviation over seeds, exact if scores are normally distributed: [2]."""
+    tails = np.array([(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return sd * np.sqrt((seeds - 1) / chdtri(seeds - 1, tails))
+
+
+def multi_bootstrap(metric: str, predictions: NDArray[np.integer], labels: NDArray[np.integer], classes: int) -> Floats:
+    """Returns the 95 % interval of the mean score when both seeds and test examples are drawn anew.
+
+    Args:
+        metric: the score, see `score_of_confusion`.
+        predictions: [S, N] class indices.
+        labels: [N] class indices.
+        classes: C.
+
+    Returns:
+        [2], from 2,000 joint resamples with a fixed seed; expanded percentiles, because percentiles alone are too narrow
+        for few seeds. Source: Sellam et al. (2022); Hesterberg (2015), section 4.3, for the expansion.
+    """
+    seeds, examples = predictions.shape
+    rng = np.random.default_rng(0)
+    draws = rng.multinomial(examples, np.full(examples, 1 / examples), size=REPLICATES).astype(np.float32)
+    of_class = np.arange(classes)
+    truths = np.stack([draws @ (labels == c) for c in of_class], axis=-1)[:, None]
+    guesses = np.stack([draws @ (predictions == c).T for c in of_class], axis=-1)
+    hits = np.stack([draws @ ((predictions == c) & (labels == c)).T for c in of_class], axis=-1)
+    scores = np.asarray(score_of_confusion(metric, hits, guesses, np.broadcast_to(truths, hits.shape)))
+    weights = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=REPLICATES) / seeds
+    expanded = ndtr(np.sqrt(seeds / (seeds - 1)) * stdtrit(seeds - 1, (1 - LEVEL) / 2))
+    return np.quantile((scores * weights).sum(1), [expanded, 1 - expanded])
