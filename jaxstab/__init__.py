@@ -11,10 +11,18 @@ if TYPE_CHECKING:
     from jaxstab.config import InputError as InputError
     from jaxstab.config import load_config as load_config
     from jaxstab.experiment import run as run
+    from jaxstab.saved import measure as measure
     from jaxstab.store import Run as Run
 
-_HOMES = {"Config": "config", "InputError": "config", "load_config": "config", "run": "experiment", "Run": "store"}
-__all__ = ["Config", "InputError", "Run", "load_config", "run"]
+_HOMES = {
+    "Config": "config",
+    "InputError": "config",
+    "Run": "store",
+    "load_config": "config",
+    "measure": "saved",
+    "run": "experiment",
+}
+__all__ = ["Config", "InputError", "Run", "load_config", "measure", "run"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,5 +1,6 @@
 """The command line: each verb one call of something that can be imported."""
 
+import json
 import sys
 from collections.abc import Sequence
 
@@ -34,6 +35,60 @@ def run_command(config: str, overrides: Sequence[str], quiet: bool) -> None:
     finished = run(settings, display=Display(quiet))
     if not quiet:
         print_summary(finished)
+
+
+@cli.command("measure")
+@click.argument("path")
+@click.option("--measures", "only", metavar="A,B", help="Only these; jaxstab measures lists them.")
+@click.option("--subset", metavar="seeds=0-9", help="Only these seeds, e.g. seeds=0-9 or seeds=0,3,5-7.")
+@click.option("--metric", metavar="NAME", help="accuracy (default), f1, matthews or macro_f1; that of the run.")
+@click.option("--labels", metavar="FILE", help="The true labels, where they are not beside the predictions.")
+@click.option("--compat", type=click.Choice(["paper"]), help="Show the released code's number beside the right one.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
+def measure_command(
+    path: str,
+    only: str | None,
+    subset: str | None,
+    metric: str | None,
+    labels: str | None,
+    compat: str | None,
+    as_json: bool,
+) -> None:
+    """Measure how much the seeds in PATH differ, whatever they were trained with.
+
+    PATH is a run directory; an npz file with any of logits [seeds, examples, classes], predictions [seeds, examples],
+    labels [examples] and representations [seeds, layers, examples, features]; or a directory with a file for each seed
+    (npy or csv of logits or of predicted labels, or Hugging Face's predictions.txt), and perhaps labels.csv:
+
+    jaxstab measure predictions.npz --measures jsd,fleiss_kappa --subset seeds=0-9
+    """
+    from jaxstab.saved import measure
+
+    names = None if only is None else [name.strip() for name in only.split(",")]
+    results = measure(path, only=names, subset=subset, metric=metric, labels=labels, compat=compat)
+    if as_json:
+        print(json.dumps(results.as_json(), indent=2, allow_nan=False))
+    else:
+        from jaxstab.report.terminal import print_results
+
+        print_results(results, title=path)
+
+
+@cli.command("measures")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
+def measures_command(as_json: bool) -> None:
+    """List every measure: what it says, its unit and range, and where it is defined.
+
+    jaxstab measures
+    """
+    from jaxstab.measures import MEASURES
+
+    if as_json:
+        print(json.dumps([measure.as_json() for measure in MEASURES.values()], indent=2))
+    else:
+        from jaxstab.report.terminal import print_registry
+
+        print_registry()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

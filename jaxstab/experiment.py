@@ -160,7 +160,9 @@ def _recorded(experiment: Run, info: dict[str, Any], started: float) -> Iterator
 
 
 def _majority(task: Task, split: str) -> float:
-    return measures.plain(measures.majority_score(task.metric, jnp.asarray(getattr(task, split).labels), len(task.classes)))
+    return measures.plain(
+        measures.majority_score(task.metric, jnp.asarray(getattr(task, split).labels), len(task.classes))
+    )
 
 
 def _train(
@@ -212,7 +214,9 @@ def _finish(experiment: Run, config: Config, task: Task, info: dict[str, Any], d
     if config.output.keep_representations:
         store.write_stacked(path / store.REPRESENTATIONS, representations)
     final = _scores(task, results["final_logits"])
-    info["failed_seeds"] = [seed for seed, one in zip(numbers, final, strict=True) if one <= info["majority_score"]["test"]]
+    info["failed_seeds"] = [
+        seed for seed, one in zip(numbers, final, strict=True) if one <= info["majority_score"]["test"]
+    ]
     with display.measuring(len(numbers), representations[0].shape):
         converged, found = _measure(task, numbers, results["logits"], representations)
     represented = measures.represented_examples(len(test.labels))

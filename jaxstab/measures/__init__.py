@@ -3,7 +3,7 @@
 Axes: S seeds, L layers, N examples, C classes, D features.
 """
 
-from jaxstab.measures.everything import Results, measure, plain, represented_examples
+from jaxstab.measures.everything import Results, add_layers, measure, plain, represented_examples
 from jaxstab.measures.everything import measure_all as all
 from jaxstab.measures.inputs import Inputs, check
 from jaxstab.measures.performance import calibration_error, majority_score, score, scores, sd
@@ -37,6 +37,7 @@ __all__ = [
     "Inputs",
     "Measure",
     "Results",
+    "add_layers",
     "all",
     "ambiguity",
     "calibration_error",

@@ -1,6 +1,6 @@
 """All measures of anyone's arrays: values, intervals, nulls and what to beware of."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxstab.measures import paper
-from jaxstab.measures.inputs import Inputs, check
+from jaxstab.measures.inputs import FEWEST_EXAMPLES, Inputs, check
 from jaxstab.measures.nulls import gaussian_null, shuffled_null
 from jaxstab.measures.performance import scores
 from jaxstab.measures.registry import MEASURES, Measure, select
@@ -107,6 +107,8 @@ def measure(
         missing = sorted(one.needs - inputs.available)
         if missing:
             results.left_out[one.name] = f"needs {' and '.join(missing)}"
+        elif one.granularity == "representation" and inputs.examples < FEWEST_EXAMPLES:
+            results.left_out[one.name] = f"needs at least {FEWEST_EXAMPLES} examples"
     there = [one for one in chosen if one.name not in results.left_out]
     if inputs.predictions is not None:
         _measure_predictions(results, inputs, metric, [one for one in there if one.granularity != "representation"])
@@ -115,8 +117,8 @@ def measure(
         _measure_representations(results, inputs, of_layers, max_examples)
     elif of_layers:
         results.measures.update({one.name: _row(np.nan, np.full(2, np.nan)) for one in of_layers})
-    if compat == "paper":
-        _add_paper(results, inputs)
+    if compat is not None:
+        _add_paper(results, inputs, compat)
     results.measures.update({one.name: results.measures.pop(one.name) for one in there})  # the registry's order
     return results
 
@@ -129,7 +131,7 @@ class _OnDevice:
     """What measures of predictions are computed from; arrays as in `Inputs`."""
 
     logits: jax.Array | None
-    predictions: jax.Array
+    predictions: jax.Array | None
     labels: jax.Array | None
     metric: str
     classes: int
@@ -144,7 +146,7 @@ def _pair_distances(arrays: _OnDevice, names: tuple[str, ...]) -> dict[str, jax.
 @partial(jax.jit, static_argnames="names")
 def _set_values(arrays: _OnDevice, names: tuple[str, ...]) -> dict[str, jax.Array]:
     """Measures of a set of seeds: [1 + S], first with all of them, then without each in turn."""
-    seeds = arrays.predictions.shape[0]
+    seeds = len(jax.tree.leaves(arrays.predictions)[0])
     keeps = jnp.concatenate([jnp.ones((1, seeds)), 1 - jnp.eye(seeds)])
     return jax.lax.map(lambda keep: {name: MEASURES[name].compute(arrays, keep) for name in names}, keeps)  # type: ignore[misc]
 
@@ -164,11 +166,8 @@ def _scores(inputs: Inputs, metric: str) -> dict[str, Any] | None:
 
 
 def _measure_predictions(results: Results, inputs: Inputs, metric: str, chosen: Sequence[Measure]) -> None:
-    arrays = _OnDevice(
-        *(None if array is None else jnp.asarray(array) for array in (inputs.logits, inputs.predictions, inputs.labels)),
-        metric=metric,
-        classes=inputs.classes,
-    )
+    given = (inputs.logits, inputs.predictions, inputs.labels)
+    arrays = _OnDevice(*(None if one is None else jnp.asarray(one) for one in given), metric, inputs.classes)
     of_pairs = tuple(one.name for one in chosen if one.shape == "pairs")
     for name, matrix in _pair_distances(arrays, of_pairs).items():
         results.distances[name] = np.asarray(matrix)[None]
@@ -184,33 +183,49 @@ def _measure_predictions(results: Results, inputs: Inputs, metric: str, chosen: 
         results.measures["sd"]["chi_square_interval"] = _plain_interval(exact)
 
 
-def _measure_representations(
-    results: Results, inputs: Inputs, chosen: Sequence[Measure], max_examples: int
-) -> None:
+def _measure_representations(results: Results, inputs: Inputs, chosen: Sequence[Measure], max_examples: int) -> None:
     """Layer by layer, so that only one layer of all seeds is on the device."""
     per_seed, names = inputs.representations or [], tuple(one.name for one in chosen)
     layers, examples, features = per_seed[0].shape
     subset = represented_examples(examples, max_examples)
     if len(subset) < examples:
         results.warnings.append(f"representations compared on {len(subset)} of {examples} examples, drawn at random")
-    by_layer, shuffled = [], []
+    by_layer: list[dict[str, np.ndarray]] = []
+    shuffled: list[dict[str, float]] = []
     for layer in range(layers):
         stacked = np.stack([_single(one[layer][subset]) for one in per_seed])
         _warn_constant(results, stacked, layer, inputs.names)
         by_layer.append({name: np.asarray(matrix) for name, matrix in distances(stacked, names).items()})
         shuffled.append(shuffled_null(names, stacked))
     nulls = gaussian_null(names, len(subset), features)
-    for one in chosen:
-        matrices = np.stack([found[one.name] for found in by_layer])
-        results.distances[one.name] = matrices
-        values, intervals = _pair_values(one, matrices)
-        results.measures[one.name] = _row(values[-1], intervals[-1]) | {
-            "layers": [plain(value) for value in values],
-            "layer_intervals": [_plain_interval(interval) for interval in intervals],
-            "null": plain(nulls[one.name]),
-            "null_shuffled": [plain(found[one.name]) for found in shuffled],
-        }
-    _warn_saturated(results, names, len(subset), features)
+    for name in names:
+        add_layers(
+            results,
+            name,
+            np.stack([found[name] for found in by_layer]),
+            {"null": plain(nulls[name]), "null_shuffled": [plain(found[name]) for found in shuffled]},
+        )
+        _warn_saturated(results, name, len(subset), features)
+
+
+def add_layers(results: Results, name: str, distances: np.ndarray, nulls: Mapping[str, Any]) -> None:
+    """Adds a measure of representations to results.
+
+    Args:
+        results: to add to.
+        name: of the measure.
+        distances: [L, S, S].
+        nulls: `null` and `null_shuffled` as in `Results`.
+    """
+    results.distances[name] = distances
+    values, intervals = _pair_values(MEASURES[name], distances)
+    results.measures[name] = {
+        **_row(values[-1], intervals[-1]),
+        "layers": [plain(value) for value in values],
+        "layer_intervals": [_plain_interval(interval) for interval in intervals],
+        **nulls,
+    }
+    results.left_out.pop(name, None)
 
 
 def _pair_values(one: Measure, matrices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -227,7 +242,7 @@ def _single(array: np.ndarray) -> np.ndarray:
 
 def _warn_constant(results: Results, stacked: np.ndarray, layer: int, names: Sequence[int]) -> None:
     same = (stacked == stacked[:, :1]).all(axis=1)
-    for seed in np.flatnonzero(same.all(axis=1)):
+    for seed in np.flatnonzero(same.all(axis=1)).tolist():
         results.warnings.append(
             f"layer {layer + 1} of seed {names[seed]} is the same for all examples; its distance to others is set to 1"
         )
@@ -240,23 +255,24 @@ def _warn_constant(results: Results, stacked: np.ndarray, layer: int, names: Seq
         )
 
 
-def _warn_saturated(results: Results, names: Sequence[str], examples: int, features: int) -> None:
-    for name in names:
-        row = results.measures[name]
-        null, interval = row["null_shuffled"][-1], row["interval"]
-        relation = "<=" if examples <= features else ">"
-        if null < SATURATED:
-            results.warnings.append(
-                f"{name} is saturated: {row['value']:.3f} in the last layer, but {null:.3f} with examples shuffled "
-                f"({examples} examples {relation} {features} features)"
-            )
-        elif row["value"] >= null or (interval and interval[0] <= null <= interval[1]):
-            results.warnings.append(
-                f"{name}: {row['value']:.3f} in the last layer, no more alike than with examples shuffled ({null:.3f})"
-            )
+def _warn_saturated(results: Results, name: str, examples: int, features: int) -> None:
+    row = results.measures[name]
+    null, interval = row["null_shuffled"][-1], row["interval"]
+    relation = "<=" if examples <= features else ">"
+    if null < SATURATED:
+        results.warnings.append(
+            f"{name} is saturated: {row['value']:.3f} in the last layer, but {null:.3f} with examples shuffled "
+            f"({examples} examples {relation} {features} features)"
+        )
+    elif row["value"] >= null or (interval and interval[0] <= null <= interval[1]):
+        results.warnings.append(
+            f"{name}: {row['value']:.3f} in the last layer, no more alike than with examples shuffled ({null:.3f})"
+        )
 
 
-def _add_paper(results: Results, inputs: Inputs) -> None:
+def _add_paper(results: Results, inputs: Inputs, compat: str) -> None:
+    if compat != "paper":
+        raise ValueError(f"compat = {compat!r}: there is only 'paper'")
     found = results.measures
     if "sd" in found and results.scores is not None:
         found["sd"]["paper"] = plain(paper.sd(np.asarray(results.scores["per_seed"])))

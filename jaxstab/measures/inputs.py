@@ -42,6 +42,13 @@ class Inputs:
         return len(self.names)
 
     @property
+    def examples(self) -> int:
+        """N."""
+        if self.predictions is not None:
+            return self.predictions.shape[1]
+        return self.representations[0].shape[1] if self.representations else 0
+
+    @property
     def available(self) -> frozenset[str]:
         """The names of the arrays that are there."""
         return frozenset(name for name in AXES if getattr(self, name) is not None)
@@ -84,18 +91,18 @@ def check(
         logits, classes = _floating("logits", logits), logits.shape[-1]
         if classes < 2:
             raise ValueError("logits: 1 class; a classifier has at least 2")
-        for name, one in zip(names, logits, strict=True):
-            _check_finite("logits", one, ("example", "class"), name)
+        for seed, one in zip(names, logits, strict=True):
+            _check_finite("logits", one, ("example", "class"), seed)
         predictions = logits.argmax(-1)
     predictions = _indices("predictions", predictions, classes)
     labels = _indices("labels", labels, classes)
     if predictions is not None and not classes:
         classes = max(2, *(1 + int(array.max()) for array in (predictions, labels) if array is not None))
-    for name, layers in zip(names, per_seed or (), strict=False):
+    for seed, layers in zip(names, per_seed or (), strict=False):
         if layers.shape[1] < FEWEST_EXAMPLES:
             raise ValueError(f"representations: {layers.shape[1]} examples; at least {FEWEST_EXAMPLES} are needed")
         for number, layer in enumerate(layers, start=1):
-            _check_finite("representations", layer, ("example", "feature"), f"{name}, layer {number}")
+            _check_finite("representations", layer, ("example", "feature"), f"{seed}, layer {number}")
     return Inputs(classes, logits, predictions, labels, per_seed, names)
 
 
@@ -116,7 +123,9 @@ def _as_numpy(array: Any, name: str) -> Array:
 def _representations(representations: Any) -> list[Array]:
     name = "representations"
     is_sequence = isinstance(representations, list | tuple)
-    per_seed = [_as_numpy(one, name) for one in representations] if is_sequence else list(_as_numpy(representations, name))
+    per_seed = (
+        [_as_numpy(one, name) for one in representations] if is_sequence else list(_as_numpy(representations, name))
+    )
     shapes = {one.shape for one in per_seed}
     if len(shapes) > 1:
         raise ValueError(f"{name}: seeds differ in shape, {' and '.join(map(str, sorted(shapes)))}")

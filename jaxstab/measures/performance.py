@@ -28,9 +28,7 @@ def score(metric: str, predictions: Int[Array, " N"], labels: Int[Array, " N"], 
     return score_of_confusion(metric, (predicted * actual).sum(0), predicted.sum(0), actual.sum(0))
 
 
-def scores(
-    metric: str, predictions: Int[Array, "S N"], labels: Int[Array, " N"], classes: int
-) -> Float[Array, " S"]:
+def scores(metric: str, predictions: Int[Array, "S N"], labels: Int[Array, " N"], classes: int) -> Float[Array, " S"]:
     """Computes the score of every seed, see `score`."""
     return jax.lax.map(lambda one: score(metric, one, labels, classes), predictions)
 

@@ -285,7 +285,7 @@ def _competes(predictions: Int[Array, "S N"], labels: Int[Array, " N"]) -> Bool[
 
 
 def _ratio(part: Array, whole: Array) -> Array:
-    """part / whole; where the whole is 0, so is the part."""
+    """Divides a part by a whole; where the whole is 0, so is the part."""
     return jnp.where(whole > 0, part / jnp.where(whole > 0, whole, 1), part)
 
 

@@ -8,7 +8,6 @@ from typing import Any, Literal
 import jax
 
 from jaxstab.measures import prediction
-from jaxstab.measures.inputs import Inputs
 from jaxstab.measures.performance import scores, sd
 
 Granularity = Literal["score", "prediction", "representation"]
@@ -46,10 +45,11 @@ class Measure:
     larger_is_less_stable: bool = True
     compute: Callable[..., jax.Array] | None = None
 
-
-def missing_inputs(measure: Measure, inputs: Inputs) -> list[str]:
-    """The arrays that a measure needs and that are not there."""
-    return sorted(measure.needs - inputs.available)
+    def as_json(self) -> dict[str, Any]:
+        """The row as plain values; an end of the range that is infinite is None."""
+        low, high = (end if math.isfinite(end) else None for end in (self.low, self.high))
+        names = ("name", "granularity", "shape", "unit", "meaning", "source", "larger_is_less_stable")
+        return {**{name: getattr(self, name) for name in names}, "range": [low, high], "needs": sorted(self.needs)}
 
 
 def _predictions(name: str, shape: Literal["pairs", "set"], needs: str, compute: Callable, **how: Any) -> Measure:

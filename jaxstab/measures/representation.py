@@ -189,14 +189,15 @@ def _subspace_distances(X: Float[Array, "S N D"], names: Sequence[str]) -> dict[
             real = (places < rank[i])[:, None] & (places < rank[j])
             P, correlations, Qt = jnp.linalg.svd(jnp.where(real, C, 0), full_matrices=False)
             common = places < jnp.minimum(rank[i], rank[j])
-            found["pwcca"] = 1 - sum(
-                jnp.sum(jnp.where(common, weights * jnp.minimum(correlations, 1), 0))
-                / jnp.maximum(jnp.sum(jnp.where(common, weights, 0)), jnp.finfo(s.dtype).tiny)
-                for weights in (
+            weights = jnp.stack(
+                [
                     jnp.abs(matmul(P.T, s[i][:, None] * Vt[i])).sum(axis=-1),
                     jnp.abs(matmul(Qt, s[j][:, None] * Vt[j])).sum(axis=-1),
-                )
-            ) / 2
+                ]
+            )
+            weights = jnp.where(common, weights, 0)
+            totals = jnp.maximum(weights.sum(axis=-1), jnp.finfo(s.dtype).tiny)
+            found["pwcca"] = 1 - (matmul(weights, jnp.minimum(correlations, 1)) / totals).mean()
         return found
 
     rows, columns = np.triu_indices(seeds, 1)

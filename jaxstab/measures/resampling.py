@@ -6,6 +6,7 @@ computed again and no seed ever meets itself. By the inequality of Efron & Stein
 not too small for any measure that does not depend on the order of seeds. `benchmarks/coverage.py` tries it.
 """
 
+import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import chdtri, ndtr, stdtrit
@@ -80,8 +81,8 @@ def multi_bootstrap(metric: str, predictions: NDArray[np.integer], labels: NDArr
         classes: C.
 
     Returns:
-        [2], from 2,000 joint resamples with a fixed seed; expanded percentiles, because percentiles alone are too narrow
-        for few seeds. Source: Sellam et al. (2022); Hesterberg (2015), section 4.3, for the expansion.
+        [2], from 2,000 joint resamples with a fixed seed; expanded percentiles, because percentiles alone are too
+        narrow for few seeds. Source: Sellam et al. (2022); Hesterberg (2015), section 4.3, for the expansion.
     """
     seeds, examples = predictions.shape
     rng = np.random.default_rng(0)
@@ -90,7 +91,8 @@ def multi_bootstrap(metric: str, predictions: NDArray[np.integer], labels: NDArr
     truths = np.stack([draws @ (labels == c) for c in of_class], axis=-1)[:, None]
     guesses = np.stack([draws @ (predictions == c).T for c in of_class], axis=-1)
     hits = np.stack([draws @ ((predictions == c) & (labels == c)).T for c in of_class], axis=-1)
-    scores = np.asarray(score_of_confusion(metric, hits, guesses, np.broadcast_to(truths, hits.shape)))
+    counts = [jnp.asarray(part) for part in (hits, guesses, np.broadcast_to(truths, hits.shape))]
+    scores = np.asarray(score_of_confusion(metric, *counts))
     weights = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=REPLICATES) / seeds
     expanded = ndtr(np.sqrt(seeds / (seeds - 1)) * stdtrit(seeds - 1, (1 - LEVEL) / 2))
     return np.quantile((scores * weights).sum(1), [expanded, 1 - expanded])

@@ -1,7 +1,7 @@
 """What the terminal shows: a live display while training, and the summary of a run."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
@@ -13,11 +13,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from jaxstab.config import Config
-from jaxstab.measures import example_disagreement
+from jaxstab.measures import MEASURES, Results, example_disagreement
 from jaxstab.store import Run
 
 FLIPPING_EXAMPLES = 10
 LONGEST_TEXT = 160
+SUMMARISED = ("sd", "pairwise_disagreement", "fleiss_kappa", "jsd", "cka", "op", "svcca")  # the paper's seven
 
 
 class Display:
@@ -126,11 +127,11 @@ class Display:
         self.console.print(line, markup=False, highlight=False, soft_wrap=not self.console.is_terminal)
 
 
-def make_console(quiet: bool = False) -> Console:
-    """Returns a console on standard output; lines to a file are never wrapped in the middle of a table."""
+def make_console(quiet: bool = False, width: int = 110) -> Console:
+    """Returns a console on standard output; to a file its lines have at least so many characters."""
     console = Console(quiet=quiet)
     if not console.is_terminal:
-        console.width = max(console.width, 110)
+        console.width = max(console.width, width)
     return console
 
 
@@ -138,7 +139,10 @@ def print_summary(run: Run, console: Console | None = None) -> None:
     """Prints a finished run for people: scores, instability, failed seeds, and the examples that flip most."""
     console = console or make_console()
     console.print(_score_table(run))
-    console.print(_instability_table(run))
+    rows = {name: run.measures["measures"][name] for name in SUMMARISED if name in run.measures["measures"]}
+    console.print(_instability_table(rows, title="Instability (larger is less stable)"))
+    for warning in run.measures["warnings"]:
+        console.print(f"note: {warning}", markup=False, highlight=False)
     console.print(_flips_table(run))
     info, failed = run.info, run.info["failed_seeds"]
     if failed:
@@ -150,6 +154,41 @@ def print_summary(run: Run, console: Console | None = None) -> None:
         f"{count} seeds in {_minutes(seconds)} ({60 * count / seconds:.1f} seeds per minute). Run: {run.path}",
         markup=False,
     )
+    console.print(f"All {len(MEASURES)} measures, by layer: jaxstab measure {run.path}", markup=False, soft_wrap=True)
+
+
+def print_results(results: Results, title: str, console: Console | None = None) -> None:
+    """Prints what measuring found, for people."""
+    console = console or make_console()
+    if results.scores is not None:
+        scores, seeds = results.scores, len(results.scores["per_seed"])
+        console.print(
+            f"{title}: {scores['metric']} of {seeds} seeds: mean {scores['mean']:.4f}; 95 % "
+            f"{_interval(scores['interval'])} for other seeds, {_interval(scores['joint_interval'])} for other seeds "
+            "and examples",
+            markup=False,
+            highlight=False,
+        )
+    console.print(_instability_table(results.measures, title="Instability, with 95 % intervals"))
+    layered = {name: row for name, row in results.measures.items() if len(row.get("layers", ())) > 1}
+    if layered:
+        console.print(_layers_table(layered))
+    for warning in results.warnings:
+        console.print(f"note: {warning}", markup=False, highlight=False)
+    for reason in sorted(set(results.left_out.values())):
+        names = [name for name, why in results.left_out.items() if why == reason]
+        console.print(f"left out ({reason}): {', '.join(names)}", markup=False, highlight=False)
+
+
+def print_registry(console: Console | None = None) -> None:
+    """Prints what every measure is."""
+    table = Table(title="Measures of instability; each is explained in docs/measures.md", title_justify="left")
+    for name in ("measure", "compares", "unit", "range", "what it says", "source"):
+        table.add_column(name, no_wrap=name in ("measure", "range"))
+    for one in MEASURES.values():
+        low, high = (f"{end:.3g}" for end in (one.low, one.high))
+        table.add_row(one.name, f"{one.granularity}s", one.unit, f"{low} to {high}", one.meaning, one.source)
+    (console or make_console(width=150)).print(table)
 
 
 def _score_table(run: Run) -> Table:
@@ -157,12 +196,13 @@ def _score_table(run: Run) -> Table:
     table = Table(
         title=f"{escape(run.config.name)}: test {info['metric']} of {len(scores)} seeds", title_justify="left"
     )
-    for name in ("mean", "SD", "worst", "median", "best", "majority class"):
+    for name in ("mean", "95 % interval", "SD", "worst", "median", "best", "majority class"):
         table.add_column(name, justify="right")
     sd = run.measures["measures"]["sd"]["value"]
     worst, best = scores.argmin(), scores.argmax()
     table.add_row(
         f"{scores.mean():.4f}",
+        _interval(run.measures["scores"]["interval"]),
         _number(sd),
         f"{scores[worst]:.4f} (seed {run.seeds[worst]})",
         f"{np.median(scores):.4f}",
@@ -172,21 +212,38 @@ def _score_table(run: Run) -> Table:
     return table
 
 
-def _instability_table(run: Run) -> Table:
-    table = Table(title="Instability (larger is less stable)", title_justify="left")
-    for name in ("measure", "value", "what it says"):
-        table.add_column(name, justify="right" if name == "value" else "left")
-    for key, what in MEANINGS.items():
-        table.add_row(key, _number(run.measures["measures"][key]["value"]), what)
+def _instability_table(rows: Mapping[str, Mapping[str, Any]], title: str) -> Table:
+    """One row for each measure; columns that no row fills are left out."""
+    table = Table(title=title, title_justify="left")
+    with_null, with_paper = (any(key in row for row in rows.values()) for key in ("null_shuffled", "paper"))
+    columns = ["measure", "value", "95 % interval", *["null", "shuffled"] * with_null, *["released code"] * with_paper]
+    for name in columns:
+        table.add_column(name, justify="left" if name == "measure" else "right", no_wrap=True)
+    table.add_column("what it says")
+    for name, row in rows.items():
+        cells = [name, _number(row["value"]), _interval(row["interval"])]
+        if with_null:
+            cells += [_number(row["null"]), _number(row["null_shuffled"][-1])] if "null" in row else ["", ""]
+        if with_paper:
+            cells.append(_number(row["paper"]) if "paper" in row else "")
+        table.add_row(*cells, MEASURES[name].meaning)
+    if with_null:
+        table.caption = (
+            "Representations: last layer. null: independent normal data of the same size; shuffled: these data with each "
+            "seed's examples in another order."
+        )
+        table.caption_justify = "left"
     return table
 
 
-MEANINGS = {
-    "sd": "standard deviation of the test score over seeds",
-    "pairwise_disagreement": "share of test examples on which two seeds predict different classes",
-    "fleiss_kappa": "1 - kappa: the same, where 1 is what independent votes would give",
-    "jsd": "Jensen-Shannon divergence of two seeds' class probabilities (nats, at most 0.693)",
-}
+def _layers_table(rows: Mapping[str, Mapping[str, Any]]) -> Table:
+    table = Table(title="By layer", title_justify="left")
+    table.add_column("layer", justify="right")
+    for name in rows:
+        table.add_column(name, justify="right")
+    for layer, values in enumerate(zip(*(row["layers"] for row in rows.values()), strict=True), start=1):
+        table.add_row(str(layer), *map(_number, values))
+    return table
 
 
 def _flips_table(run: Run) -> Table:
@@ -212,6 +269,10 @@ def _flips_table(run: Run) -> Table:
 def _shortened(text: str) -> str:
     line = " ".join(text.split())
     return line if len(line) <= LONGEST_TEXT else line[: LONGEST_TEXT - 1] + "…"
+
+
+def _interval(ends: Sequence[float] | None) -> str:
+    return "-" if ends is None else f"{ends[0]:.4f} to {ends[1]:.4f}"
 
 
 def _number(value: float | None) -> str:

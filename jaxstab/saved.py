@@ -1,0 +1,252 @@
+"""Outputs that lie on disk, from a run of ours or from any other framework, and their measures."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from jaxstab import measures
+from jaxstab.config import InputError
+from jaxstab.store import INFO, Run, load_array, load_arrays
+
+ARRAYS = ("logits", "predictions", "labels", "representations")
+SUFFIXES = (".npy", ".csv", ".tsv", ".txt")
+# What a column that says which example a row belongs to is called, and one that holds predictions or labels.
+IDS, CLASSES = {"index", "idx", "id", "example_id", ""}, {"prediction", "predictions", "predicted", "label", "labels"}
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a path holds.
+
+    Attributes:
+        path: where it lies.
+        seeds: [S] numbers of the seeds.
+        arrays: some of `logits` [S, N, C], `predictions` [S, N], `labels` [N] and `representations` [S, L, N, D].
+        metric: the score.
+        run: the run that it is, if it is one.
+    """
+
+    path: Path
+    seeds: np.ndarray
+    arrays: dict[str, Any]
+    metric: str = "accuracy"
+    run: Run | None = None
+
+
+def measure(
+    path: str | Path,
+    *,
+    only: Iterable[str] | None = None,
+    subset: str | None = None,
+    metric: str | None = None,
+    labels: str | Path | None = None,
+    compat: str | None = None,
+) -> measures.Results:
+    """Measures saved outputs, of a run or of any other framework.
+
+    Args:
+        path: a run directory; an npz or npy file; or a directory with a file for each seed.
+        only: names of measures; all by default.
+        subset: which seeds, as `seeds=0-9` or `seeds=0,3,5-7`.
+        metric: the score; that of the run, otherwise accuracy.
+        labels: a file with the true labels, where they are not beside the predictions.
+        compat: `paper` adds the number of the released code of Du & Nguyen (2023) where it differs.
+
+    Raises:
+        InputError: something cannot be read or measured; names the file.
+    """
+    saved = load_saved(path, labels)
+    try:
+        chosen = measures.select(only)
+        rows = _rows(subset, saved.seeds)
+        arrays = {name: array if name == "labels" else [array[i] for i in rows] for name, array in saved.arrays.items()}
+        seeds = saved.seeds[rows].tolist()
+        if len(seeds) < 2:
+            raise ValueError("one seed only; instability needs at least two")
+        inputs = measures.check(
+            **{name: np.stack(array) if name in ("logits", "predictions") else array for name, array in arrays.items()},
+            seeds=seeds,
+        )
+        results = measures.measure(inputs, metric or saved.metric, chosen, compat)
+    except ValueError as error:
+        raise InputError(f"{saved.path}: {error}") from None
+    if saved.run is not None and "representations" not in saved.arrays:
+        _add_recorded(results, saved.run, [one.name for one in chosen], seeds)
+    return results
+
+
+def load_saved(path: str | Path, labels: str | Path | None = None) -> Saved:
+    """Reads outputs without computing anything.
+
+    Args:
+        path: see `measure`.
+        labels: see `measure`.
+
+    Raises:
+        InputError: nothing there that can be measured.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path}: no such file or directory; give a run, an npz file or a directory of files by seed")
+    if path.is_dir() and (path / INFO).exists():
+        return _load_run(path)
+    if path.is_dir():
+        return _load_directory(path, None if labels is None else Path(labels))
+    if path.suffix == ".npz":
+        arrays = load_arrays(path)
+    elif path.suffix == ".npy":
+        array = np.asarray(load_array(path))
+        arrays = {"predictions" if array.ndim == 2 else "logits": array}
+    else:
+        raise InputError(f"{path}: not an npz or npy file; of files by seed give the directory")
+    given = {name: arrays[name] for name in ARRAYS if name in arrays}
+    if not given.keys() - {"labels"}:
+        raise InputError(f"{path}: holds {', '.join(arrays) or 'nothing'}; expected {', '.join(ARRAYS)}")
+    if "logits" in given:
+        given.pop("predictions", None)
+    if labels is not None:
+        given["labels"] = _codes([], _read_table(Path(labels)))[1]
+    count = max(len(given[name]) if given[name].ndim else 0 for name in given if name != "labels")
+    seeds = arrays.get("seeds", np.arange(count))
+    if seeds.shape != (count,):
+        raise InputError(f"{path}: seeds has shape {seeds.shape}; expected one number for each of {count} seeds")
+    return Saved(path, seeds, given)
+
+
+def _load_run(path: Path) -> Saved:
+    run = Run.load(path)
+    arrays: dict[str, Any] = {"logits": run.logits, "labels": run.labels}
+    seeds, finite = run.seeds, np.isfinite(run.logits).all(axis=(1, 2))
+    represented = len(run.distances["represented"]) == len(run.labels)
+    if run.representations is not None and represented:
+        arrays["representations"] = run.representations
+    if not finite.all():
+        arrays = {name: array if name == "labels" else array[finite] for name, array in arrays.items()}
+        seeds = seeds[finite]
+    return Saved(path, seeds, arrays, run.info["metric"], run)
+
+
+def _load_directory(path: Path, labels: Path | None) -> Saved:
+    """A file for each seed, or a directory for each with `predictions.txt`."""
+    files = [file for file in sorted(path.iterdir()) if file.suffix in SUFFIXES and file.is_file()]
+    files += sorted(file for file in path.glob("*/*.txt") if re.match(r"predict", file.name))
+    if labels is None:
+        labels = next((file for file in files if file.stem == "labels"), None)
+    files = [file for file in files if file.stem != "labels" and file != labels]
+    if not files:
+        raise InputError(f"{path}: no run, and no file by seed ({', '.join('*' + s for s in SUFFIXES)}) in it")
+    suffixes = {file.suffix for file in files}
+    if len(suffixes) > 1:
+        raise InputError(f"{path}: files of {' and '.join(sorted(suffixes))}; keep one kind, a file for each seed")
+    seeds = _seed_numbers([str(file.relative_to(path)) for file in files])
+    order = np.argsort(seeds)
+    tables = [_read_table(files[i]) for i in order]
+    shapes = {table.shape for table in tables}
+    if len(shapes) > 1:
+        other = next(i for i, table in zip(order, tables, strict=True) if table.shape != tables[0].shape)
+        raise InputError(
+            f"{files[other]}: shape {tables[list(order).index(other)].shape}, but {files[order[0]].name} has "
+            f"{tables[0].shape}; every seed needs the same examples"
+        )
+    truth = None if labels is None else _read_table(labels)
+    if tables[0].ndim == 2:
+        arrays: dict[str, Any] = {"logits": np.stack(tables)}
+        if truth is not None:
+            arrays["labels"] = _codes([], truth)[1]
+    else:
+        codes, truth = _codes(tables, truth)
+        arrays = {"predictions": np.stack(codes)} | ({} if truth is None else {"labels": truth})
+    return Saved(path, np.asarray(seeds)[order], arrays)
+
+
+def _seed_numbers(names: Sequence[str]) -> list[int]:
+    """The one number in which names differ, or else 0, 1, ..."""
+    numbers = [[int(digits) for digits in re.findall(r"\d+", name)] for name in names]
+    for place in range(min(map(len, numbers))):
+        column = [one[place] for one in numbers]
+        if len(set(column)) == len(column) and len(column) > 1:
+            return column
+    return list(range(len(names)))
+
+
+def _read_table(file: Path) -> np.ndarray:
+    """Logits [N, C], or predicted or true classes [N], as numbers or strings."""
+    if file.suffix == ".npy":
+        array = np.asarray(load_array(file))
+        if array.ndim not in (1, 2):
+            raise InputError(f"{file}: {array.ndim} axes {array.shape}; expected logits [N, C] or classes [N]")
+        return array
+    try:
+        separator = "\t" if file.suffix in (".tsv", ".txt") else ","
+        frame = pd.read_csv(file, sep=separator, header=None, dtype=str, keep_default_na=False, encoding="utf-8")
+    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{file}: cannot be read as a table ({reason}); expected a row for each example") from None
+    first = [str(name).strip().lower() for name in frame.iloc[0]]
+    numeric = [_is_number(name) for name in first]
+    if any(name in IDS | CLASSES for name in first) or (len(first) > 1 and not any(numeric)):
+        frame = frame.iloc[1:].reset_index(drop=True)
+        frame = frame[[column for column, name in zip(frame.columns, first, strict=True) if name not in IDS]]
+        named = [column for column, name in enumerate(first) if name in CLASSES]
+        frame = frame[named[:1]] if named else frame
+    if frame.shape[1] == 1:
+        column = frame.iloc[:, 0].str.strip()
+        return column.astype(int).to_numpy() if column.str.fullmatch(r"-?\d+").all() else column.to_numpy(dtype=str)
+    for column in frame.columns:
+        wrong = ~frame[column].map(_is_number)
+        if wrong.any():
+            row = int(wrong.to_numpy().argmax())
+            raise InputError(f"{file}: {frame[column][row]!r} in row {row + 1} of the table is no number")
+    return frame.astype(float).to_numpy()
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _codes(tables: Sequence[np.ndarray], truth: np.ndarray | None) -> tuple[list[np.ndarray], np.ndarray | None]:
+    """Turns class names into indices, in alphabetical order; integers stay as they are."""
+    everything = [*tables, *([] if truth is None else [truth])]
+    if all(one.dtype.kind in "iufb" for one in everything):
+        return list(tables), truth
+    names = sorted({str(name) for one in everything for name in one.tolist()})
+    index = {name: i for i, name in enumerate(names)}
+    coded = [np.asarray([index[str(name)] for name in one.tolist()]) for one in everything]
+    return coded[: len(tables)], None if truth is None else coded[-1]
+
+
+def _rows(subset: str | None, seeds: np.ndarray) -> list[int]:
+    """Places of the seeds that `seeds=0-9` or `seeds=0,3,5-7` names."""
+    if subset is None:
+        return list(range(len(seeds)))
+    match = re.fullmatch(r"seeds=(\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*)", subset)
+    if not match:
+        raise ValueError(f"subset {subset!r} is not understood; write seeds=0-9 or seeds=0,3,5-7")
+    wanted: set[int] = set()
+    for part in match[1].split(","):
+        first, _, last = part.partition("-")
+        wanted |= set(range(int(first), int(last or first) + 1))
+    unknown = sorted(wanted - set(seeds.tolist()))
+    if unknown:
+        raise ValueError(f"there is no seed {unknown[0]}; there are {', '.join(map(str, sorted(seeds.tolist())))}")
+    return [i for i, seed in enumerate(seeds.tolist()) if seed in wanted]
+
+
+def _add_recorded(results: measures.Results, run: Run, names: Sequence[str], seeds: Sequence[int]) -> None:
+    """Representation measures of a run that did not keep representations, from the distances it recorded."""
+    places = [run.distances["seeds"].tolist().index(seed) for seed in seeds]
+    for name in names:
+        recorded = run.measures["measures"].get(name, {})
+        if "layers" in recorded and recorded["value"] is not None:
+            nulls = {key: recorded[key] for key in ("null", "null_shuffled")}
+            measures.add_layers(results, name, run.distances[name][:, places][:, :, places], nulls)
+    results.warnings.extend(run.measures["warnings"])
