@@ -110,7 +110,7 @@ def load_saved(path: str | Path, labels: str | Path | None = None) -> Saved:
     if "logits" in given:
         given.pop("predictions", None)
     if labels is not None:
-        given["labels"] = _codes([], _read_table(Path(labels)))[1]
+        given["labels"] = np.asarray(_codes([], _read_table(Path(labels)))[1])
     count = max(len(given[name]) if given[name].ndim else 0 for name in given if name != "labels")
     seeds = arrays.get("seeds", np.arange(count))
     if seeds.shape != (count,):
@@ -195,8 +195,8 @@ def _read_table(file: Path) -> np.ndarray:
         named = [column for column, name in enumerate(first) if name in CLASSES]
         frame = frame[named[:1]] if named else frame
     if frame.shape[1] == 1:
-        column = frame.iloc[:, 0].str.strip()
-        return column.astype(int).to_numpy() if column.str.fullmatch(r"-?\d+").all() else column.to_numpy(dtype=str)
+        classes = frame.iloc[:, 0].str.strip()
+        return classes.astype(int).to_numpy() if classes.str.fullmatch(r"-?\d+").all() else classes.to_numpy(dtype=str)
     for column in frame.columns:
         wrong = ~frame[column].map(_is_number)
         if wrong.any():

@@ -38,7 +38,7 @@ def test_run_leaves_a_directory_that_can_be_read(settings):
     assert list(run.seeds) == [0, 1, 2, 3]
     assert run.config == make_config(settings)
     assert sorted(p.name for p in run.path.iterdir()) == [
-        "config.toml", "history.parquet", "measures.json", "predictions.npz", "run.json", "texts.parquet",
+        "config.toml", "distances.npz", "history.parquet", "measures.json", "predictions.npz", "run.json", "texts.parquet",
     ]  # fmt: skip
     assert isinstance(run.history, pd.DataFrame)
     assert len(run.history) == 4 * 2

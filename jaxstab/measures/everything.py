@@ -167,7 +167,8 @@ def _scores(inputs: Inputs, metric: str) -> dict[str, Any] | None:
 
 def _measure_predictions(results: Results, inputs: Inputs, metric: str, chosen: Sequence[Measure]) -> None:
     given = (inputs.logits, inputs.predictions, inputs.labels)
-    arrays = _OnDevice(*(None if one is None else jnp.asarray(one) for one in given), metric, inputs.classes)
+    logits, predictions, labels = (None if one is None else jnp.asarray(one) for one in given)
+    arrays = _OnDevice(logits, predictions, labels, metric, inputs.classes)
     of_pairs = tuple(one.name for one in chosen if one.shape == "pairs")
     for name, matrix in _pair_distances(arrays, of_pairs).items():
         results.distances[name] = np.asarray(matrix)[None]

@@ -122,10 +122,10 @@ def _as_numpy(array: Any, name: str) -> Array:
 
 def _representations(representations: Any) -> list[Array]:
     name = "representations"
-    is_sequence = isinstance(representations, list | tuple)
-    per_seed = (
-        [_as_numpy(one, name) for one in representations] if is_sequence else list(_as_numpy(representations, name))
-    )
+    if isinstance(representations, list | tuple):
+        per_seed = [_as_numpy(one, name) for one in representations]
+    else:
+        per_seed = list(np.atleast_1d(_as_numpy(representations, name)))
     shapes = {one.shape for one in per_seed}
     if len(shapes) > 1:
         raise ValueError(f"{name}: seeds differ in shape, {' and '.join(map(str, sorted(shapes)))}")

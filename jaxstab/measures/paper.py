@@ -22,7 +22,7 @@ def fleiss_kappa(predictions: np.ndarray, classes: int) -> float:
         predictions: [S, N] class indices.
         classes: C.
     """
-    seeds, examples = predictions.shape
+    seeds = len(predictions)
     votes = np.stack([(predictions == c).sum(axis=0) for c in range(classes)], axis=1)
     agreement = (((votes**2).sum(axis=1) - seeds) / (seeds * (seeds - 1))).mean()
     chance = ((votes.sum(axis=1) / votes.sum()) ** 2).sum()

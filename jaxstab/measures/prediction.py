@@ -1,8 +1,8 @@
 """How much seeds differ in what they predict.
 
 A measure of pairs of seeds returns a matrix [S, S] of distances, 0 on its diagonal; its value is the mean over pairs of
-different seeds (`jaxstab.measures.resampling.mean_over_pairs`). A measure of the whole set of seeds returns a scalar, and
-takes `keep` [S], 1 for seeds that count and 0 for those that do not, so that seeds can be left out without compiling again.
+different seeds (`jaxstab.measures.mean_over_pairs`). A measure of the whole set of seeds returns a scalar, and takes
+`keep` [S], 1 for seeds that count and 0 for those that do not, so that seeds can be left out without compiling again.
 """
 
 import jax

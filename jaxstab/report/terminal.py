@@ -127,7 +127,7 @@ class Display:
         self.console.print(line, markup=False, highlight=False, soft_wrap=not self.console.is_terminal)
 
 
-def make_console(quiet: bool = False, width: int = 110) -> Console:
+def make_console(quiet: bool = False, width: int = 120) -> Console:
     """Returns a console on standard output; to a file its lines have at least so many characters."""
     console = Console(quiet=quiet)
     if not console.is_terminal:
@@ -229,8 +229,8 @@ def _instability_table(rows: Mapping[str, Mapping[str, Any]], title: str) -> Tab
         table.add_row(*cells, MEASURES[name].meaning)
     if with_null:
         table.caption = (
-            "Representations: last layer. null: independent normal data of the same size; shuffled: these data with each "
-            "seed's examples in another order."
+            "Representations: last layer. null: independent normal data of the same size; "
+            "shuffled: these data with each seed's examples in another order."
         )
         table.caption_justify = "left"
     return table
