@@ -25,14 +25,14 @@ class Saved:
 
     Attributes:
         path: where it lies.
-        seeds: [S] numbers of the seeds.
+        seeds: [S] numbers of the seeds; 0, 1, ... if None.
         arrays: some of `logits` [S, N, C], `predictions` [S, N], `labels` [N] and `representations` [S, L, N, D].
         metric: the score.
         run: the run that it is, if it is one.
     """
 
     path: Path
-    seeds: np.ndarray
+    seeds: list[int] | None
     arrays: dict[str, Any]
     metric: str = "accuracy"
     run: Run | None = None
@@ -63,20 +63,15 @@ def measure(
     saved = load_saved(path, labels)
     try:
         chosen = measures.select(only)
-        rows = _rows(subset, saved.seeds)
-        arrays = {name: array if name == "labels" else [array[i] for i in rows] for name, array in saved.arrays.items()}
-        seeds = saved.seeds[rows].tolist()
-        if len(seeds) < 2:
+        inputs = measures.check(**saved.arrays, seeds=saved.seeds)
+        inputs = inputs.take(_rows(subset, inputs.names))
+        if inputs.seeds < 2:
             raise ValueError("one seed only; instability needs at least two")
-        inputs = measures.check(
-            **{name: np.stack(array) if name in ("logits", "predictions") else array for name, array in arrays.items()},
-            seeds=seeds,
-        )
         results = measures.measure(inputs, metric or saved.metric, chosen, compat)
     except ValueError as error:
         raise InputError(f"{saved.path}: {error}") from None
     if saved.run is not None and "representations" not in saved.arrays:
-        _add_recorded(results, saved.run, [one.name for one in chosen], seeds)
+        _add_recorded(results, saved.run, [one.name for one in chosen], inputs.names)
     return results
 
 
@@ -111,11 +106,8 @@ def load_saved(path: str | Path, labels: str | Path | None = None) -> Saved:
         given.pop("predictions", None)
     if labels is not None:
         given["labels"] = np.asarray(_codes([], _read_table(Path(labels)))[1])
-    count = max(len(given[name]) if given[name].ndim else 0 for name in given if name != "labels")
-    seeds = arrays.get("seeds", np.arange(count))
-    if seeds.shape != (count,):
-        raise InputError(f"{path}: seeds has shape {seeds.shape}; expected one number for each of {count} seeds")
-    return Saved(path, seeds, given)
+    seeds = arrays.get("seeds")
+    return Saved(path, None if seeds is None else seeds.ravel().tolist(), given)
 
 
 def _load_run(path: Path) -> Saved:
@@ -128,7 +120,7 @@ def _load_run(path: Path) -> Saved:
     if not finite.all():
         arrays = {name: array if name == "labels" else array[finite] for name, array in arrays.items()}
         seeds = seeds[finite]
-    return Saved(path, seeds, arrays, run.info["metric"], run)
+    return Saved(path, seeds.tolist(), arrays, run.info["metric"], run)
 
 
 def _load_directory(path: Path, labels: Path | None) -> Saved:
@@ -161,7 +153,7 @@ def _load_directory(path: Path, labels: Path | None) -> Saved:
     else:
         codes, truth = _codes(tables, truth)
         arrays = {"predictions": np.stack(codes)} | ({} if truth is None else {"labels": truth})
-    return Saved(path, np.asarray(seeds)[order], arrays)
+    return Saved(path, sorted(seeds), arrays)
 
 
 def _seed_numbers(names: Sequence[str]) -> list[int]:
@@ -224,7 +216,7 @@ def _codes(tables: Sequence[np.ndarray], truth: np.ndarray | None) -> tuple[list
     return coded[: len(tables)], None if truth is None else coded[-1]
 
 
-def _rows(subset: str | None, seeds: np.ndarray) -> list[int]:
+def _rows(subset: str | None, seeds: Sequence[int]) -> list[int]:
     """Places of the seeds that `seeds=0-9` or `seeds=0,3,5-7` names."""
     if subset is None:
         return list(range(len(seeds)))
@@ -235,10 +227,10 @@ def _rows(subset: str | None, seeds: np.ndarray) -> list[int]:
     for part in match[1].split(","):
         first, _, last = part.partition("-")
         wanted |= set(range(int(first), int(last or first) + 1))
-    unknown = sorted(wanted - set(seeds.tolist()))
+    unknown = sorted(wanted - set(seeds))
     if unknown:
-        raise ValueError(f"there is no seed {unknown[0]}; there are {', '.join(map(str, sorted(seeds.tolist())))}")
-    return [i for i, seed in enumerate(seeds.tolist()) if seed in wanted]
+        raise ValueError(f"there is no seed {unknown[0]}; there are {', '.join(map(str, sorted(seeds)))}")
+    return [i for i, seed in enumerate(seeds) if seed in wanted]
 
 
 def _add_recorded(results: measures.Results, run: Run, names: Sequence[str], seeds: Sequence[int]) -> None:

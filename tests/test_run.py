@@ -12,9 +12,10 @@ import pandas as pd
 import pytest
 
 import jaxstab
-from jaxstab import cli, store
+from jaxstab import cli, measures, store
 from jaxstab.config import dump_config, load_config, make_config
 from jaxstab.report.terminal import Display
+from jaxstab.seeds import SeedTrainer
 from jaxstab.store import Run
 
 pytestmark = pytest.mark.optimiser
@@ -38,7 +39,8 @@ def test_run_leaves_a_directory_that_can_be_read(settings):
     assert list(run.seeds) == [0, 1, 2, 3]
     assert run.config == make_config(settings)
     assert sorted(p.name for p in run.path.iterdir()) == [
-        "config.toml", "distances.npz", "history.parquet", "measures.json", "predictions.npz", "run.json", "texts.parquet",
+        "config.toml", "distances.npz", "history.parquet", "measures.json", "predictions.npz", "run.json",
+        "texts.parquet",
     ]  # fmt: skip
     assert isinstance(run.history, pd.DataFrame)
     assert len(run.history) == 4 * 2
@@ -75,7 +77,7 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(settings, tmp_path):
     finished = sorted((tmp_path / "run" / "checkpoints").iterdir())
     interrupted = json.loads((tmp_path / "run" / "run.json").read_text())
     assert interrupted["status"] == "interrupted"
-    assert [file.name for file in finished] == ["seed-0.npz", "seed-1.npz"]
+    assert [file.name for file in finished] == ["seed-0.npy", "seed-0.npz", "seed-1.npy", "seed-1.npz"]
     with pytest.raises(jaxstab.InputError, match="not finished; continue it with: jaxstab run"):
         Run.load(tmp_path / "run")
     trained = []
@@ -92,6 +94,44 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(settings, tmp_path):
     pd.testing.assert_frame_equal(run.history, whole.history)
     assert run.measures == whole.measures
     assert run.info["wall_seconds"] > interrupted["wall_seconds"] > 0
+
+
+def test_representations_of_a_large_test_split_are_those_of_a_sample(settings, tmp_path, monkeypatch):
+    settings["output"]["keep_representations"] = True
+    whole = jaxstab.run(settings)
+    sample = np.array([1, 5, 6, 17, 29])
+    for module in ("jaxstab.seeds", "jaxstab.measures"):
+        monkeypatch.setattr(f"{module}.represented_examples", lambda examples: sample)
+    run = jaxstab.run({**settings, "output": {"dir": str(tmp_path / "sampled"), "keep_representations": True}})
+    np.testing.assert_allclose(run.representations, whole.representations[:, :, sample], atol=1e-5)
+    np.testing.assert_array_equal(run.distances["represented"], sample)
+    assert run.distances["cka"].shape == (2, 4, 4)
+
+
+def test_representations_cannot_be_asked_for_afterwards(settings):
+    run = jaxstab.run(settings)
+    settings["output"]["keep_representations"] = True
+    with pytest.raises(jaxstab.InputError, match="finished without keeping representations"):
+        jaxstab.run(settings)
+    assert jaxstab.Run.load(run.path).representations is None
+
+
+def test_seeds_that_diverge_are_scored_but_not_measured(settings, monkeypatch):
+    train_wave = SeedTrainer.train_wave
+
+    def diverging(self, triples, wave, progress):
+        results = train_wave(self, triples, wave, progress)
+        return [one._replace(logits=one.logits * np.nan) if t.seed == 2 else one
+                for t, one in zip(triples, results, strict=True)]  # fmt: skip
+
+    monkeypatch.setattr(SeedTrainer, "train_wave", diverging)
+    run = jaxstab.run(settings)
+    assert len(run.scores) == 4
+    assert run.distances["seeds"].tolist() == [0, 1, 3]
+    assert run.distances["jsd"].shape == (1, 3, 3)
+    assert "logits are not finite: seed 2" in run.measures["warnings"][0]
+    kept = [0, 1, 3]
+    assert run.measures["measures"]["jsd"] == measures.all(logits=run.logits[kept], only=["jsd"])["jsd"]
 
 
 def test_changed_examples_are_noticed(settings, task_directory, tmp_path):

@@ -1,7 +1,7 @@
 """Anyone's arrays, checked: numpy, JAX or PyTorch, in and out as numpy."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,17 @@ class Inputs:
             return self.predictions.shape[1]
         return self.representations[0].shape[1] if self.representations else 0
 
+    def take(self, rows: Sequence[int]) -> "Inputs":
+        """Some of the seeds, by their places."""
+        rows = list(rows)
+        return replace(
+            self,
+            logits=None if self.logits is None else self.logits[rows],
+            predictions=None if self.predictions is None else self.predictions[rows],
+            representations=None if self.representations is None else [self.representations[i] for i in rows],
+            names=[self.names[i] for i in rows],
+        )
+
     @property
     def available(self) -> frozenset[str]:
         """The names of the arrays that are there."""
@@ -86,6 +97,8 @@ def check(
         _check_axes(name, array)
     count = _check_lengths(logits, predictions, labels, per_seed)
     names = range(count) if seeds is None else seeds
+    if len(names) != count:
+        raise ValueError(f"seeds: {len(names)} numbers for {count} seeds")
     classes = 0
     if logits is not None:
         logits, classes = _floating("logits", logits), logits.shape[-1]

@@ -143,7 +143,7 @@ def knn_jaccard(X: Float[Array, "S N D"]) -> Float[Array, "S S"]:
         member = jnp.zeros(rows.shape, jnp.float32)
         member = jnp.put_along_axis(member, nearest, 1.0, axis=-1, inplace=False)
         shared = einsum("ibn,jbn->bij", member, member)
-        return (shared / (2 * k - shared) * (indices < n)[:, None, None]).sum(axis=0)
+        return jnp.where((indices < n)[:, None, None], shared / (2 * k - shared), 0).sum(axis=0)
 
     # A row has S numbers to every other seed besides its N.
     return 1 - _map_rows(X, similarities, width=n + len(X)).sum(axis=0) / n
@@ -184,7 +184,8 @@ def _subspace_distances(X: Float[Array, "S N D"], names: Sequence[str]) -> dict[
             found["op"] = 1 - nuclear_norm(s[i][:, None] * C * s[j])
         if "svcca" in names:
             leading = (places < kept[i])[:, None] & (places < kept[j])
-            found["svcca"] = 1 - nuclear_norm(jnp.where(leading, C, 0)) / jnp.minimum(kept[i], kept[j])
+            fewest = jnp.minimum(kept[i], kept[j]).astype(C.dtype)
+            found["svcca"] = 1 - nuclear_norm(jnp.where(leading, C, 0)) / fewest
         if "pwcca" in names:
             real = (places < rank[i])[:, None] & (places < rank[j])
             P, correlations, Qt = jnp.linalg.svd(jnp.where(real, C, 0), full_matrices=False)
