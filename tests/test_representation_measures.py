@@ -1,0 +1,280 @@
+"""Measures of representations against their definitions in float64, written without any of the shortcuts."""
+
+import jax
+import numpy as np
+import pytest
+from scipy.spatial.distance import pdist, squareform
+from scipy.stats import spearmanr
+
+from jaxstab.measures import representation
+from jaxstab.measures.representation import NEIGHBOURS, distances, polar_nuclear_norm
+
+SEEDS = 4
+NAMES = ("cka", "cka_biased", "op", "svcca", "pwcca", "rsa", "distance_correlation", "knn_jaccard")
+
+
+def _centred(X):
+    X = np.asarray(X, np.float64)
+    return X - X.mean(axis=0)
+
+
+def _hsic_unbiased(K, L):
+    """Song et al. (2012), eq. 4."""
+    n = len(K)
+    K, L = K - np.diag(np.diag(K)), L - np.diag(np.diag(L))
+    one = np.ones(n)
+    return (np.trace(K @ L) + K.sum() * L.sum() / ((n - 1) * (n - 2)) - 2 / (n - 2) * one @ K @ L @ one) / (n * (n - 3))
+
+
+def oracle_cka(X, Y):
+    K, L = (np.asarray(Z, np.float64) @ np.asarray(Z, np.float64).T for Z in (_centred(X), _centred(Y)))
+    return 1 - _hsic_unbiased(K, L) / np.sqrt(_hsic_unbiased(K, K) * _hsic_unbiased(L, L))
+
+
+def oracle_cka_biased(X, Y):
+    X, Y = _centred(X), _centred(Y)
+    return 1 - np.linalg.norm(X.T @ Y) ** 2 / (np.linalg.norm(X.T @ X) * np.linalg.norm(Y.T @ Y))
+
+
+def oracle_op(X, Y):
+    X, Y = (Z / np.linalg.norm(Z) for Z in (_centred(X), _centred(Y)))
+    return 1 - np.linalg.svd(X.T @ Y, compute_uv=False).sum()
+
+
+def _canonical(X, Y):
+    """Variates of X and of Y as orthonormal columns, with their correlations, by QR; X and Y of full column rank."""
+    Qx, Qy = np.linalg.qr(X)[0], np.linalg.qr(Y)[0]
+    P, correlations, Qt = np.linalg.svd(Qx.T @ Qy, full_matrices=False)
+    return Qx @ P, Qy @ Qt.T, correlations
+
+
+def oracle_svcca(X, Y):
+    reduced = []
+    for Z in (_centred(X), _centred(Y)):
+        U, s, _ = np.linalg.svd(Z, full_matrices=False)
+        k = max(1, int((np.cumsum(s) / s.sum() <= 0.99 + 1e-9).sum()))
+        reduced.append(U[:, :k] * s[:k])
+    return 1 - _canonical(*reduced)[2].mean()
+
+
+def oracle_pwcca(X, Y):
+    real = []
+    for Z in (_centred(X), _centred(Y)):
+        U, s, _ = np.linalg.svd(Z, full_matrices=False)
+        real.append((U * s)[:, s > s[0] * max(Z.shape) * np.finfo(np.float32).eps])
+    H, G, correlations = _canonical(*real)
+    values = [
+        np.abs(h.T @ Z).sum(axis=1) @ correlations / np.abs(h.T @ Z).sum()
+        for h, Z in ((H, _centred(X)), (G, _centred(Y)))
+    ]
+    return 1 - np.mean(values)
+
+
+def oracle_rsa(X, Y):
+    return 1 - spearmanr(pdist(np.asarray(X, np.float64)), pdist(np.asarray(Y, np.float64))).statistic
+
+
+def oracle_distance_correlation(X, Y):
+    def u_centred(Z):
+        D, n = squareform(pdist(np.asarray(Z, np.float64))), len(Z)
+        rows = D.sum(axis=1) / (n - 2)
+        A = D - rows[:, None] - rows + D.sum() / ((n - 1) * (n - 2))
+        np.fill_diagonal(A, 0)
+        return A
+
+    A, B = u_centred(X), u_centred(Y)
+    return 1 - (A * B).sum() / np.sqrt((A * A).sum() * (B * B).sum())
+
+
+def oracle_knn_jaccard(X, Y):
+    k = min(NEIGHBOURS, (len(X) - 1) // 2)
+    near = []
+    for Z in (X, Y):
+        D = squareform(pdist(np.asarray(Z, np.float64)))
+        np.fill_diagonal(D, np.inf)
+        near.append([set(row[:k]) for row in np.argsort(D, axis=1, kind="stable")])
+    return 1 - np.mean([len(a & b) / len(a | b) for a, b in zip(*near, strict=True)])
+
+
+ORACLES = {name: globals()[f"oracle_{name}"] for name in NAMES}
+
+
+def _draw(n, d, spread=0.7, decay=0.0, seed=0):
+    """Seeds that share a representation, with noise of their own; `decay` makes later directions smaller."""
+    rng = np.random.default_rng(seed)
+    scales = np.exp(-decay * np.arange(d))
+    return (rng.normal(size=(1, n, d)) + spread * rng.normal(size=(SEEDS, n, d))) * scales
+
+
+def _duplicated(X):
+    return np.concatenate([X, X[:, :, : X.shape[2] // 2]], axis=2)
+
+
+def _with_constant_features(X):
+    X = X.copy()
+    X[:, :, 3] = 7.5
+    X[1, :, 5] = -1e3
+    return X
+
+
+CASES = {
+    "fewer examples than features": _draw(21, 48),
+    "more examples than features": _draw(60, 16),
+    "as many": _draw(24, 24),
+    "a large common mean": _draw(40, 12) + 1e3,
+    "duplicated features": _duplicated(_draw(48, 12)),
+    "constant features": _with_constant_features(_draw(48, 12)),
+    "seeds of different scale": _draw(40, 12) * np.array([1e-6, 1, 1e4, 30])[:, None, None],
+    "a decaying spectrum": _draw(48, 20, decay=0.25),
+    "a decaying spectrum, few examples": _draw(20, 48, decay=0.15),
+    "nearly equal seeds": _draw(40, 12, spread=1e-3),
+    "nothing in common": _draw(40, 12, spread=1e3),
+    "two seeds equal": _draw(40, 12)[[0, 1, 1, 2]],
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_all_measures_agree_with_their_definitions(case):
+    X = CASES[case].astype(np.float32)
+    found = distances(X, NAMES)
+    for name in NAMES:
+        matrix = np.asarray(found[name])
+        np.testing.assert_array_equal(matrix, matrix.T)
+        np.testing.assert_array_equal(np.diag(matrix), 0)
+        for i in range(SEEDS):
+            for j in range(i):
+                assert matrix[i, j] == pytest.approx(ORACLES[name](X[i], X[j]), abs=1e-4), f"{name} of {i} and {j}"
+
+
+# Four corners of a square, the same stretched by 3 in one direction or in the other, and each coordinate alone.
+SQUARE = np.array([[1, 1], [1, -1], [-1, 1], [-1, -1]], np.float32)
+WIDE, HIGH = SQUARE * np.float32([3, 1]), SQUARE * np.float32([1, 3])
+LEFT, UP, BOTH = SQUARE[:, :1], SQUARE[:, 1:], SQUARE.sum(axis=1, keepdims=True)
+LINE = np.array([[0], [1], [3], [7]], np.float32)
+
+
+@pytest.mark.parametrize(
+    ("name", "X", "Y", "expected"),
+    [
+        # U-centred: 4/3 for the two pairs that share the coordinate, -2/3 for the other four. Over pairs of examples
+        # <A, B> = 4 (4/3)(-2/3) + 2 (2/3)^2 = -8/3, <A, A> = 2 (4/3)^2 + 4 (2/3)^2 = 16/3.
+        ("cka", LEFT, UP, 1.5),
+        ("cka", LEFT, -3 * LEFT + 5, 0),
+        # |X'Y|^2 = 12^2 + 4^2 = 160, |X'X|^2 = 4^2 + 4^2 = 32, |Y'Y|^2 = 36^2 + 4^2 = 1312.
+        ("cka_biased", SQUARE, WIDE, 1 - 160 / np.sqrt(32 * 1312)),
+        ("cka_biased", LEFT, UP, 1),
+        # Frobenius norms sqrt 8 and sqrt 40; X'Y = diag(12, 4).
+        ("op", SQUARE, WIDE, 1 - 16 / np.sqrt(8 * 40)),
+        ("op", LEFT, UP, 1),
+        # Singular values 6 and 2 keep one direction each (3/4 of the sum): the same one, or one at a right angle.
+        ("svcca", WIDE, WIDE * np.float32([1, -0.9]), 0),
+        ("svcca", WIDE, HIGH, 1),
+        # One variate each; correlation of x and x + y is 1 / sqrt 2.
+        ("pwcca", LEFT, BOTH, 1 - np.sqrt(0.5)),
+        ("pwcca", WIDE, HIGH, 0),
+        # Ranks of sides and diagonals, less their mean: -1, -1, 2 and, stretched, -2, 0, 2, each twice.
+        ("rsa", SQUARE, WIDE, 1 - 12 / np.sqrt(12 * 16)),
+        ("rsa", SQUARE, 5 - 2 * SQUARE, 0),
+        # Distances 0 and 2 are an affine function of the products above, so the cosine is the same.
+        ("distance_correlation", LEFT, UP, 1.5),
+        ("distance_correlation", SQUARE, 2 * SQUARE, 0),
+        # One neighbour each: 1, 0, 1, 2 for the points 0, 1, 3, 7 and 2, 3, 0, 2 for 0, 7, 1, 3: only the last agrees.
+        ("knn_jaccard", LINE, LINE * 2 + 1, 0),
+        ("knn_jaccard", LINE, LINE[[0, 3, 1, 2]], 0.75),
+    ],
+)
+def test_cases_worked_by_hand(name, X, Y, expected):
+    assert float(distances(np.stack([X, Y]), (name,))[name][0, 1]) == pytest.approx(expected, abs=1e-5)
+
+
+INVARIANT = ("cka", "cka_biased", "op", "svcca", "rsa", "distance_correlation", "knn_jaccard")
+
+
+@pytest.mark.parametrize("shape", [(21, 48), (60, 16)])
+def test_rotations_scales_and_shifts_of_a_seed_do_not_matter(shape):
+    X, rng = _draw(*shape), np.random.default_rng(1)
+    moved = np.stack(
+        [
+            s * x @ np.linalg.qr(rng.normal(size=(shape[1],) * 2))[0] + 5 * s
+            for x, s in zip(X, (1, 9, 0.1, 3), strict=True)
+        ]
+    )
+    one, other = (distances(np.float32(A), INVARIANT) for A in (X, moved))
+    for name in INVARIANT:
+        np.testing.assert_allclose(one[name], other[name], atol=1e-4, err_msg=name)
+
+
+def test_invertible_maps_do_not_matter_to_svcca_where_all_directions_are_kept(monkeypatch):
+    monkeypatch.setattr(representation, "KEPT", 1.0)
+    jax.clear_caches()
+    X, rng = _draw(60, 8), np.random.default_rng(1)
+    mapped = np.stack([x @ rng.normal(size=(8, 8)) for x in X])
+    one, other = (distances(np.float32(A), ("svcca", "op"))["svcca"] for A in (X, mapped))
+    jax.clear_caches()
+    assert float(one[0, 1]) > 0.05
+    np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+def test_the_order_of_seeds_and_of_examples_does_not_matter():
+    X, rng = np.float32(_draw(40, 12)), np.random.default_rng(1)
+    seeds, examples = rng.permutation(SEEDS), rng.permutation(40)
+    one, other = distances(X, NAMES), distances(X[seeds][:, examples], NAMES)
+    for name in NAMES:
+        np.testing.assert_allclose(np.asarray(one[name])[np.ix_(seeds, seeds)], other[name], atol=2e-5, err_msg=name)
+
+
+def test_constant_seeds_have_distance_1_and_0_among_each_other():
+    X = np.float32(_draw(20, 12))
+    X[1], X[3] = 1000.1, -3.3
+    for name, matrix in distances(X, NAMES).items():
+        matrix = np.asarray(matrix)
+        assert matrix[1, 3] == 0, name
+        np.testing.assert_array_equal(matrix[[1, 3]][:, [0, 2]], 1, err_msg=name)
+        assert 0 < matrix[0, 2] < 1.2, name
+
+
+def test_independent_data_look_unrelated_only_to_the_debiased_measures():
+    X = np.float32(np.random.default_rng(0).normal(size=(6, 50, 200)))
+    mean = {name: float(matrix.sum() / 30) for name, matrix in distances(X, NAMES).items()}
+    for name in ("cka", "distance_correlation", "rsa"):
+        assert mean[name] == pytest.approx(1, abs=0.05)
+    for name in ("svcca", "pwcca", "cka_biased", "op"):
+        assert mean[name] < 0.3
+
+
+@pytest.mark.parametrize("case", ["fewer examples than features", "more examples than features"])
+def test_blocks_do_not_change_anything(case, monkeypatch):
+    X = np.float32(CASES[case])
+    whole = distances(X, NAMES)
+    monkeypatch.setattr(representation, "BLOCK", 1000)
+    jax.clear_caches()
+    blocks = distances(X, NAMES)
+    jax.clear_caches()
+    for name in NAMES:
+        np.testing.assert_allclose(whole[name], blocks[name], atol=2e-6, err_msg=name)
+
+
+@pytest.mark.parametrize(("n", "d"), [(20, 30), (90, 4)])
+def test_products_of_gram_matrices_both_ways(n, d):
+    """With 4 seeds the first is in the space of examples, the second in that of features."""
+    X = np.float32(_draw(n, d))
+    K = [x.astype(np.float64) @ x.T.astype(np.float64) for x in X]
+    expected = np.array([[(a * b).sum() for b in K] for a in K])
+    np.testing.assert_allclose(representation._gram_products(X), expected, rtol=2e-6)
+
+
+@pytest.mark.parametrize("kind", ["full", "deficient", "zero", "steep", "orthogonal"])
+def test_nuclear_norm_by_products_alone(kind):
+    rng, n = np.random.default_rng(0), 48
+    U, V = (np.linalg.qr(rng.normal(size=(n, n)))[0] for _ in range(2))
+    spectrum = {
+        "full": rng.random(n),
+        "deficient": np.r_[rng.random(5), np.zeros(n - 5)],
+        "zero": np.zeros(n),
+        "steep": np.exp(-np.arange(n) / 3.0),
+        "orthogonal": np.ones(n),
+    }[kind]
+    spectrum = spectrum / max(np.linalg.norm(spectrum), 1)
+    value = float(polar_nuclear_norm(np.float32(U * spectrum @ V)))
+    assert value == pytest.approx(spectrum.sum(), abs=1e-4)
+    assert float(representation.nuclear_norm(np.float32(U * spectrum @ V))) == pytest.approx(spectrum.sum(), abs=1e-5)
