@@ -8,7 +8,20 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "jaxstab"
 
 # A room may import from itself and from rooms above it. `measures` stands apart: it imports nothing of ours.
-ROOMS = ["config", "store", "data", "models", "measures", "saved", "train", "seeds", "report", "experiment", "cli", "__main__"]
+ROOMS = [
+    "config",
+    "store",
+    "data",
+    "models",
+    "measures",
+    "saved",
+    "train",
+    "seeds",
+    "report",
+    "experiment",
+    "cli",
+    "__main__",
+]
 
 
 def _room(file: Path) -> str:

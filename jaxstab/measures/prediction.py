@@ -274,7 +274,7 @@ def _split_votes(
     agreeing, votes = jax.lax.map(of_class, jnp.arange(classes))
     count = keep.sum()
     pairs = jnp.where(count > 1, count * (count - 1), jnp.nan)
-    return 1 - agreeing.sum(axis=0) / pairs, votes / count
+    return (pairs - agreeing.sum(axis=0)) / pairs, votes / count
 
 
 def _competes(predictions: Int[Array, "S N"], labels: Int[Array, " N"]) -> Bool[Array, "S S"]:
