@@ -2,9 +2,10 @@
 
     python benchmarks/measures.py --seeds 20 --layers 24 --examples 139 522 --features 1024
 
-The loop calls, for each layer and pair of seeds, a function of two matrices, in numpy or in PyTorch (float32), as public
-implementations have them: each call centres and decomposes its arguments anew. It is timed on --loop-layers layers and
-multiplied. jaxstab measures all layers. Agreement is with the numpy loop in float64. Prints a table and writes JSON.
+The loop calls, for each layer and pair of seeds, a function of two matrices, in numpy or in PyTorch (float32), as
+public implementations have them: each call centres and decomposes its arguments anew. It is timed on --loop-layers
+layers and --loop-pairs pairs and multiplied. jaxstab measures everything. Agreement is with the numpy loop in float64.
+Prints a table and writes JSON.
 `--nuclear-norms` compares ways to sum singular values instead.
 """
 

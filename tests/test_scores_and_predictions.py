@@ -183,7 +183,8 @@ SURE, EVEN, RIGHT, WRONG = [20.0, -20.0], [0.0, 0.0], [2.0, 0.0], [0.0, 1.0]
         ("calibration_spread", ([[SURE], [SURE[::-1]]], [0]), np.sqrt(0.5)),
         ("calibration_spread", ([[SURE], [EVEN]], [0]), np.sqrt(0.125)),
         # Seeds are right on 2 of 3 each, where they are surer than the one that is wrong: all right together.
-        ("ensemble_gain", ([[RIGHT, RIGHT, WRONG], [RIGHT, WRONG, RIGHT], [WRONG, RIGHT, RIGHT]], [0, 0, 0], "accuracy"), 1 / 3),
+        ("ensemble_gain", ([[RIGHT, RIGHT, WRONG], [RIGHT, WRONG, RIGHT], [WRONG, RIGHT, RIGHT]], [0] * 3, "accuracy"),
+         1 / 3),
         ("ensemble_gain", ([[SURE], [SURE]], [1], "accuracy"), 0),
     ],
 )  # fmt: skip

@@ -120,9 +120,10 @@ def predictions_figure() -> Figure:
     draw(panels[0], [one.scores for one in found], "mean", "mean score (no measure)", "accuracy")
     panels[0].set_ylim(0.7, 0.9)
     units = {"score": "accuracy", "share": "share of examples"}
+    own_units = {"calibration_spread": "calibration error", "normalised_disagreement": "share of the possible"}
     for axis, name in zip(panels[1:], names, strict=False):
-        unit = "calibration error" if name == "calibration_spread" else MEASURES[name].unit
-        draw(axis, [one[name] for one in found], "value", name, units.get(unit, unit))
+        unit = MEASURES[name].unit
+        draw(axis, [one[name] for one in found], "value", name, own_units.get(name, units.get(unit, unit)))
         if name == "ensemble_gain":
             axis.axhline(0, color=GREY, linewidth=0.8)
         else:
@@ -177,7 +178,10 @@ def nulls_figure() -> Figure:
     found = [pair_means(rng.standard_normal((6, int(ratio * features), features))) for ratio in ratios]
     figure, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True)
     groups = (
-        (("cka", "rsa", "distance_correlation", "knn_jaccard"), "These stay near 1 for unrelated data"),
+        (
+            ("cka", "rsa", "distance_correlation", "knn_jaccard"),
+            "Near 1 for unrelated data (knn_jaccard: unless N is small)",
+        ),
         (("cka_biased", "op", "svcca", "pwcca"), "These fall towards 0 with few examples"),
     )
     for axis, (names, title) in zip(axes, groups, strict=True):
