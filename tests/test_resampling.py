@@ -71,7 +71,9 @@ def test_the_joint_bootstrap_against_a_loop(metric):
         given, truth = predictions[rows][:, examples], labels[examples]
         score = [(one == truth).mean() if metric == "accuracy" else np.corrcoef(one, truth)[0, 1] for one in given]
         means.append(np.mean(score))
-    tail = stats.norm.cdf(np.sqrt(10 / 9) * stats.t.ppf(0.025, 9))
+    scores = [(one == labels).mean() if metric == "accuracy" else np.corrcoef(one, labels)[0, 1] for one in predictions]
+    freedom = 9 * (np.var(means) / (np.var(scores, ddof=1) / 10)) ** 2
+    tail = stats.norm.cdf(stats.t.ppf(0.025, freedom))
     np.testing.assert_allclose([low, high], np.quantile(means, [tail, 1 - tail]), atol=0.12 * (high - low))
     assert measures.multi_bootstrap(metric, predictions, labels, 2).tolist() == [low, high]
 

@@ -82,7 +82,7 @@ def multi_bootstrap(metric: str, predictions: NDArray[np.integer], labels: NDArr
 
     Returns:
         [2], from 2,000 joint resamples with a fixed seed; expanded percentiles, because percentiles alone are too
-        narrow for few seeds. Source: Sellam et al. (2022); Hesterberg (2015), section 4.3, for the expansion.
+        narrow for few seeds. Source: Sellam et al. (2022); Hesterberg (2015), section 5, for the expansion.
     """
     seeds, examples = predictions.shape
     rng = np.random.default_rng(0)
@@ -94,5 +94,9 @@ def multi_bootstrap(metric: str, predictions: NDArray[np.integer], labels: NDArr
     counts = [jnp.asarray(part) for part in (hits, guesses, np.broadcast_to(truths, hits.shape))]
     scores = np.asarray(score_of_confusion(metric, *counts))
     weights = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=REPLICATES) / seeds
-    expanded = ndtr(np.sqrt(seeds / (seeds - 1)) * stdtrit(seeds - 1, (1 - LEVEL) / 2))
-    return np.quantile((scores * weights).sum(1), [expanded, 1 - expanded])
+    means = (scores * weights).sum(1)
+    # Satterthwaite's degrees of freedom: few seeds matter as much as their share in the variance.
+    of_seeds = scores.mean(0).var(ddof=1) / seeds
+    freedom = (seeds - 1) * (means.var() / of_seeds) ** 2 if of_seeds > 0 else np.inf
+    tail = ndtr(stdtrit(freedom, (1 - LEVEL) / 2))
+    return np.quantile(means, [tail, 1 - tail])
