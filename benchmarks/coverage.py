@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxstab import measures
-from jaxstab.measures.everything import _OnDevice, _pair_distances, _set_values
+from jaxstab.measures.everything import OnDevice, pair_distances, set_values
 
 EXAMPLES, TRUTH_REPLICATES = 139, 4
 REPRESENTATIONS = ("cka", "op", "svcca", "rsa", "knn_jaccard")
@@ -64,8 +64,8 @@ def measure_sets(logits: np.ndarray, labels: np.ndarray) -> dict[str, tuple[np.n
     @jax.jit
     def measure_one(logits: jax.Array) -> tuple[dict, dict]:
         predictions = jnp.argmax(logits, -1).astype(jnp.int32)
-        arrays = _OnDevice(logits, predictions, jnp.asarray(labels), "accuracy", logits.shape[-1])
-        return _pair_distances(arrays, pairs), _set_values(arrays, sets)
+        arrays = OnDevice(logits, predictions, jnp.asarray(labels), "accuracy", logits.shape[-1])
+        return pair_distances(arrays, pairs), set_values(arrays, sets)
 
     of_pairs, of_sets = jax.lax.map(measure_one, jnp.asarray(logits))
     found = {name: from_pairs(matrices) for name, matrices in of_pairs.items()}

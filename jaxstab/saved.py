@@ -114,8 +114,7 @@ def _load_run(path: Path) -> Saved:
     run = Run.load(path)
     arrays: dict[str, Any] = {"logits": run.logits, "labels": run.labels}
     seeds, finite = run.seeds, np.isfinite(run.logits).all(axis=(1, 2))
-    represented = len(run.distances["represented"]) == len(run.labels)
-    if run.representations is not None and represented:
+    if run.representations is not None and len(run.distances["represented"]) == len(run.labels):
         arrays["representations"] = run.representations
     if not finite.all():
         arrays = {name: array if name == "labels" else array[finite] for name, array in arrays.items()}
@@ -235,10 +234,13 @@ def _rows(subset: str | None, seeds: Sequence[int]) -> list[int]:
 
 def _add_recorded(results: measures.Results, run: Run, names: Sequence[str], seeds: Sequence[int]) -> None:
     """Representation measures of a run that did not keep representations, from the distances it recorded."""
+    recorded = {name: run.measures["measures"][name] for name in names if name in run.measures["measures"]}
+    layered = {name: row for name, row in recorded.items() if row["value"] is not None and "layers" in row}
+    if not layered:
+        return
     places = [run.distances["seeds"].tolist().index(seed) for seed in seeds]
-    for name in names:
-        recorded = run.measures["measures"].get(name, {})
-        if "layers" in recorded and recorded["value"] is not None:
-            nulls = {key: recorded[key] for key in ("null", "null_shuffled")}
-            measures.add_layers(results, name, run.distances[name][:, places][:, :, places], nulls)
-    results.warnings.extend(run.measures["warnings"])
+    for name, row in layered.items():
+        nulls = {key: row[key] for key in ("null", "null_shuffled")}
+        measures.add_layers(results, name, run.distances[name][:, places][:, :, places], nulls)
+    others = measures.MEASURES.keys() - layered.keys()
+    results.warnings.extend(one for one in run.measures["warnings"] if one.split()[0].rstrip(":") not in others)

@@ -127,7 +127,7 @@ def measure(
     jax.tree_util.register_dataclass, data_fields=["logits", "predictions", "labels"], meta_fields=["metric", "classes"]
 )
 @dataclass(frozen=True)
-class _OnDevice:
+class OnDevice:
     """What measures of predictions are computed from; arrays as in `Inputs`."""
 
     logits: jax.Array | None
@@ -138,13 +138,13 @@ class _OnDevice:
 
 
 @partial(jax.jit, static_argnames="names")
-def _pair_distances(arrays: _OnDevice, names: tuple[str, ...]) -> dict[str, jax.Array]:
+def pair_distances(arrays: OnDevice, names: tuple[str, ...]) -> dict[str, jax.Array]:
     """Measures of pairs of predictions: [S, S] each."""
     return {name: MEASURES[name].compute(arrays) for name in names}  # type: ignore[misc]
 
 
 @partial(jax.jit, static_argnames="names")
-def _set_values(arrays: _OnDevice, names: tuple[str, ...]) -> dict[str, jax.Array]:
+def set_values(arrays: OnDevice, names: tuple[str, ...]) -> dict[str, jax.Array]:
     """Measures of a set of seeds: [1 + S], first with all of them, then without each in turn."""
     seeds = len(jax.tree.leaves(arrays.predictions)[0])
     keeps = jnp.concatenate([jnp.ones((1, seeds)), 1 - jnp.eye(seeds)])
@@ -168,14 +168,14 @@ def _scores(inputs: Inputs, metric: str) -> dict[str, Any] | None:
 def _measure_predictions(results: Results, inputs: Inputs, metric: str, chosen: Sequence[Measure]) -> None:
     given = (inputs.logits, inputs.predictions, inputs.labels)
     logits, predictions, labels = (None if one is None else jnp.asarray(one) for one in given)
-    arrays = _OnDevice(logits, predictions, labels, metric, inputs.classes)
+    arrays = OnDevice(logits, predictions, labels, metric, inputs.classes)
     of_pairs = tuple(one.name for one in chosen if one.shape == "pairs")
-    for name, matrix in _pair_distances(arrays, of_pairs).items():
+    for name, matrix in pair_distances(arrays, of_pairs).items():
         results.distances[name] = np.asarray(matrix)[None]
         values, intervals = _pair_values(MEASURES[name], results.distances[name])
         results.measures[name] = _row(values[0], intervals[0])
     of_sets = tuple(one.name for one in chosen if one.shape == "set")
-    for name, values in _set_values(arrays, of_sets).items():
+    for name, values in set_values(arrays, of_sets).items():
         value, without = np.asarray(values[0], np.float64), np.asarray(values[1:], np.float64)
         interval = jackknife_interval(value, without, MEASURES[name].low, MEASURES[name].high)
         results.measures[name] = _row(value if inputs.seeds > 1 else np.nan, interval)

@@ -226,7 +226,9 @@ def _instability_table(rows: Mapping[str, Mapping[str, Any]], title: str) -> Tab
             cells += [_number(row["null"]), _number(row["null_shuffled"][-1])] if "null" in row else ["", ""]
         if with_paper:
             cells.append(_number(row["paper"]) if "paper" in row else "")
-        table.add_row(*cells, MEASURES[name].meaning)
+        exact = row.get("chi_square_interval")
+        normal = f" ({_interval(exact)} if scores are normal)" if exact else ""
+        table.add_row(*cells, MEASURES[name].meaning + normal)
     if with_null:
         table.caption = (
             "Representations: last layer. null: independent normal data of the same size; "
