@@ -19,6 +19,7 @@ import numpy as np
 
 from jaxstab import measures
 from jaxstab.measures.everything import OnDevice, pair_distances, set_values
+from jaxstab.measures.representation import layer_distances
 
 EXAMPLES, TRUTH_REPLICATES = 139, 4
 REPRESENTATIONS = ("cka", "op", "svcca", "rsa", "knn_jaccard")
@@ -118,7 +119,7 @@ def simulate_joint(seeds: int, replicates: int) -> dict[str, dict[str, float]]:
 
 def simulate_representations(seeds: int, replicates: int) -> dict[str, dict[str, float]]:
     rng = np.random.default_rng(seeds)
-    measured = jax.jit(partial(jax.lax.map, partial(measures.distances, names=REPRESENTATIONS)))
+    measured = jax.jit(partial(jax.lax.map, partial(layer_distances, names=REPRESENTATIONS)))
     truths = measured(draw_representations(rng, TRUTH_REPLICATES * replicates, seeds))
     found = measured(draw_representations(rng, replicates, seeds))
     covered = {}

@@ -197,3 +197,8 @@ def test_measures_import_in_two_seconds_without_transformers():
     seconds, modules = zip(*(run.stdout.strip().split(" ", 1) for run in runs), strict=True)
     assert set(modules) == {"[]"}
     assert min(map(float, seconds)) < 2
+
+
+def test_every_measure_is_explained():
+    page = (Path(__file__).parents[1] / "docs" / "measures.md").read_text()
+    assert [name for name in measures.MEASURES if f"### `{name}`" not in page] == []

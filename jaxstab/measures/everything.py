@@ -196,7 +196,7 @@ def _measure_representations(results: Results, inputs: Inputs, chosen: Sequence[
     for layer in range(layers):
         stacked = np.stack([_single(one[layer][subset]) for one in per_seed])
         _warn_constant(results, stacked, layer, inputs.names)
-        by_layer.append({name: np.asarray(matrix) for name, matrix in distances(stacked, names).items()})
+        by_layer.append(distances(stacked, names))
         shuffled.append(shuffled_null(names, stacked))
     nulls = gaussian_null(names, len(subset), features)
     for name in names:

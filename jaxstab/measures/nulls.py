@@ -28,8 +28,8 @@ def gaussian_null(names: Sequence[str], examples: int, features: int) -> dict[st
     missing = [name for name in names if name not in known]
     if missing:
         draws = np.random.default_rng(0).standard_normal((NULL_SEEDS, examples, features), np.float32)
-        found = distances(draws, tuple(missing))
-        known |= {name: float(mean_over_pairs(np.asarray(matrix))) for name, matrix in found.items()}
+        found = distances(draws, missing)
+        known |= {name: float(mean_over_pairs(matrix)) for name, matrix in found.items()}
         _save(path, known)
     return {name: known[name] for name in names}
 
@@ -43,8 +43,8 @@ def shuffled_null(names: Sequence[str], representations: np.ndarray) -> dict[str
     """
     rng = np.random.default_rng(0)
     shuffled = np.stack([one[rng.permutation(len(one))] for one in representations[:NULL_SEEDS]])
-    found = distances(shuffled, tuple(names))
-    return {name: float(mean_over_pairs(np.asarray(matrix))) for name, matrix in found.items()}
+    found = distances(shuffled, names)
+    return {name: float(mean_over_pairs(matrix)) for name, matrix in found.items()}
 
 
 def _load(path: Path) -> dict[str, float]:

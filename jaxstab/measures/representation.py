@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
+from threadpoolctl import threadpool_limits
 
 BLOCK = 2**24  # numbers in a block, 64 MiB
 NEIGHBOURS = 10
@@ -24,8 +25,16 @@ matmul = partial(jnp.matmul, precision="highest")
 einsum = partial(jnp.einsum, precision="highest")
 
 
+def distances(representations: Float[np.ndarray, "S N D"], names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Computes measures of one layer for all pairs of seeds, as numpy arrays; see `layer_distances`."""
+    # XLA calls LAPACK from threads of its own; if each of these starts more, they wait for each other, up to 20 times
+    # as long as the work takes.
+    with threadpool_limits(1, user_api="blas"):
+        return jax.tree.map(np.asarray, layer_distances(jnp.asarray(representations), tuple(names)))
+
+
 @partial(jax.jit, static_argnames="names")
-def distances(representations: Float[Array, "S N D"], names: tuple[str, ...]) -> dict[str, Float[Array, "S S"]]:
+def layer_distances(representations: Float[Array, "S N D"], names: tuple[str, ...]) -> dict[str, Float[Array, "S S"]]:
     """Computes measures of one layer for all pairs of seeds.
 
     Args:
