@@ -67,6 +67,22 @@ def test_values_far_from_zero_keep_their_digits_in_float64():
     assert shifted["cka"]["value"] == pytest.approx(exact["cka"]["value"], abs=1e-5)
 
 
+def test_two_seeds_have_values_and_few_intervals():
+    found = measures.all(logits=LOGITS[:2], labels=LABELS)
+    assert all(row["value"] is not None for row in found.measures.values())
+    assert {str(row["interval"]) for row in found.measures.values()} == {"None"}
+    low, high = found.scores["interval"]
+    assert 0 <= low < high <= 1
+
+
+def test_measures_of_one_shape_are_compiled_once(caplog):
+    predictions = LOGITS.argmax(-1)
+    measures.fleiss_kappa(predictions, CLASSES)
+    with caplog.at_level("DEBUG", logger="jax"):
+        measures.fleiss_kappa(predictions, CLASSES)
+    assert "compil" not in caplog.text.lower()
+
+
 def test_only_some_and_what_is_left_out():
     chosen = measures.all(predictions=LOGITS.argmax(-1), only=["jsd", "stable_fraction", "sd", "op"])
     assert list(chosen.measures) == ["stable_fraction"]

@@ -161,7 +161,7 @@ def _scores(inputs: Inputs, metric: str) -> dict[str, Any] | None:
     exact = per_seed.astype(np.float64)
     without = (exact.sum() - exact) / (inputs.seeds - 1)
     joint = multi_bootstrap(metric, inputs.predictions, inputs.labels, inputs.classes)
-    interval = jackknife_interval(exact.mean(), without)
+    interval = np.clip(jackknife_interval(exact.mean(), without), -1 if metric == "matthews" else 0, 1)
     return found | {"interval": _plain_interval(interval), "joint_interval": _plain_interval(joint)}
 
 
@@ -176,9 +176,11 @@ def _measure_predictions(results: Results, inputs: Inputs, metric: str, chosen: 
         results.measures[name] = _row(values[0], intervals[0])
     of_sets = tuple(one.name for one in chosen if one.shape == "set")
     for name, values in set_values(arrays, of_sets).items():
+        low, high = MEASURES[name].low, MEASURES[name].high
         value, without = np.asarray(values[0], np.float64), np.asarray(values[1:], np.float64)
-        interval = jackknife_interval(value, without, MEASURES[name].low, MEASURES[name].high)
-        results.measures[name] = _row(value if inputs.seeds > 1 else np.nan, interval)
+        # Of two seeds, one alone would be left, which says nothing about a set.
+        interval = jackknife_interval(value, without, low, high) if inputs.seeds > 2 else np.full(2, np.nan)
+        results.measures[name] = _row(np.clip(value, low, high) if inputs.seeds > 1 else np.nan, interval)
     if "sd" in of_sets and inputs.seeds > 1:
         exact = chi_square_interval(results.measures["sd"]["value"], inputs.seeds)
         results.measures["sd"]["chi_square_interval"] = _plain_interval(exact)
@@ -231,7 +233,7 @@ def add_layers(results: Results, name: str, distances: np.ndarray, nulls: Mappin
 
 def _pair_values(one: Measure, matrices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Values [L] and intervals [L, 2] of distances [L, S, S]."""
-    values = mean_over_pairs(matrices)
+    values = np.maximum(mean_over_pairs(matrices), one.low)
     return values, jackknife_interval(values, leave_one_out(matrices), one.low, one.high)
 
 

@@ -5,6 +5,8 @@ different seeds (`jaxstab.measures.mean_over_pairs`). A measure of the whole set
 `keep` [S], 1 for seeds that count and 0 for those that do not, so that seeds can be left out without compiling again.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
@@ -14,6 +16,7 @@ from jaxstab.measures.performance import calibration_error, score, scores, sd
 COMPETING_MARGIN = 0.01
 
 
+@partial(jax.jit, static_argnames="classes")
 def example_disagreement(predictions: Int[Array, "S N"], classes: int) -> Float[Array, " N"]:
     """Returns, for each example, the share of pairs of different seeds that predict different classes.
 
@@ -28,6 +31,7 @@ def example_disagreement(predictions: Int[Array, "S N"], classes: int) -> Float[
     return _split_votes(predictions, classes, keep)[0]
 
 
+@jax.jit
 def pairwise_disagreement(predictions: Int[Array, "S N"]) -> Float[Array, "S S"]:
     """Returns, for each pair of seeds, the share of examples on which they predict different classes.
 
@@ -40,6 +44,7 @@ def pairwise_disagreement(predictions: Int[Array, "S N"]) -> Float[Array, "S S"]
     return _disagreements(predictions) / predictions.shape[1]
 
 
+@partial(jax.jit, static_argnames="classes")
 def cohen_kappa(predictions: Int[Array, "S N"], classes: int) -> Float[Array, "S S"]:
     """Returns 1 - Cohen's kappa: disagreement relative to that of two seeds which vote independently, each as often.
 
@@ -56,6 +61,7 @@ def cohen_kappa(predictions: Int[Array, "S N"], classes: int) -> Float[Array, "S
     return _ratio(pairwise_disagreement(predictions), expected)
 
 
+@partial(jax.jit, static_argnames="classes")
 def normalised_disagreement(
     predictions: Int[Array, "S N"], labels: Int[Array, " N"], classes: int
 ) -> Float[Array, "S S"]:
@@ -81,6 +87,7 @@ def normalised_disagreement(
     return _ratio(_disagreements(predictions) - least, most - least)
 
 
+@jax.jit
 def jsd(logits: Float[Array, "S N C"]) -> Float[Array, "S S"]:
     """Returns the Jensen-Shannon divergence of two seeds' class probabilities, averaged over examples.
 
@@ -100,6 +107,7 @@ def jsd(logits: Float[Array, "S N C"]) -> Float[Array, "S S"]:
     return _symmetric(jax.lax.map(against_all, log_p))
 
 
+@partial(jax.jit, static_argnames="classes")
 def fleiss_kappa(
     predictions: Int[Array, "S N"], classes: int, keep: Float[Array, " S"] | None = None
 ) -> Float[Array, ""]:
@@ -118,6 +126,7 @@ def fleiss_kappa(
     return _ratio(disagreement.mean(), jnp.sum(shares * (1 - shares)))
 
 
+@partial(jax.jit, static_argnames="classes")
 def krippendorff_alpha(
     predictions: Int[Array, "S N"], classes: int, keep: Float[Array, " S"] | None = None
 ) -> Float[Array, ""]:
@@ -137,6 +146,7 @@ def krippendorff_alpha(
     return _ratio(disagreement.mean(), jnp.sum(shares * (1 - shares)) * votes / (votes - 1))
 
 
+@jax.jit
 def stable_fraction(predictions: Int[Array, "S N"], keep: Float[Array, " S"] | None = None) -> Float[Array, ""]:
     """Returns the share of examples on which all seeds agree: smaller is less stable, and it falls with more seeds.
 
@@ -149,6 +159,7 @@ def stable_fraction(predictions: Int[Array, "S N"], keep: Float[Array, " S"] | N
     return jnp.mean(jnp.all(same | (keep == 0)[:, None], axis=0), dtype=jnp.float32)
 
 
+@jax.jit
 def ambiguity(
     predictions: Int[Array, "S N"], labels: Int[Array, " N"], keep: Float[Array, " S"] | None = None
 ) -> Float[Array, ""]:
@@ -174,6 +185,7 @@ def ambiguity(
     return (jax.lax.map(conflicts, (predictions, competes)) * keep).sum() / keep.sum()
 
 
+@jax.jit
 def discrepancy(
     predictions: Int[Array, "S N"], labels: Int[Array, " N"], keep: Float[Array, " S"] | None = None
 ) -> Float[Array, ""]:
@@ -193,6 +205,7 @@ def discrepancy(
     return (largest * keep).sum() / keep.sum()
 
 
+@jax.jit
 def generalised_jsd(logits: Float[Array, "S N C"], keep: Float[Array, " S"] | None = None) -> Float[Array, ""]:
     """Returns the Jensen-Shannon divergence of all seeds at once: entropy of their mean minus mean of their entropies.
 
@@ -212,6 +225,7 @@ def generalised_jsd(logits: Float[Array, "S N C"], keep: Float[Array, " S"] | No
     return jnp.maximum((keep * divergence).sum() / keep.sum(), 0)
 
 
+@jax.jit
 def calibration_spread(
     logits: Float[Array, "S N C"], labels: Int[Array, " N"], keep: Float[Array, " S"] | None = None
 ) -> Float[Array, ""]:
@@ -225,6 +239,7 @@ def calibration_spread(
     return sd(calibration_error(logits, labels), keep)
 
 
+@partial(jax.jit, static_argnames="metric")
 def ensemble_gain(
     logits: Float[Array, "S N C"], labels: Int[Array, " N"], metric: str, keep: Float[Array, " S"] | None = None
 ) -> Float[Array, ""]:

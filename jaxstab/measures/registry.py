@@ -93,7 +93,7 @@ MEASURES: dict[str, Measure] = {
             lambda a, keep: prediction.fleiss_kappa(a.predictions, a.classes, keep),
             unit="1 - kappa",
             low=0,
-            high=math.inf,
+            high=2,
             meaning="disagreement, where 1 is that of independent votes with the same class shares",
             source="Fleiss (1971)",
         ),
@@ -126,7 +126,7 @@ MEASURES: dict[str, Measure] = {
             lambda a, keep: prediction.krippendorff_alpha(a.predictions, a.classes, keep),
             unit="1 - alpha",
             low=0,
-            high=math.inf,
+            high=2,
             meaning="as fleiss_kappa, corrected for the finite number of votes",
             source="Krippendorff (2011)",
         ),
@@ -200,9 +200,7 @@ MEASURES: dict[str, Measure] = {
             meaning="what averaging the seeds' probabilities gains over their mean score",
             source="Lakshminarayanan et al. (2017)",
         ),
-        _representations(
-            "cka", "1 - debiased linear CKA", "Kornblith et al. (2019); Song et al. (2012), eq. 4", math.inf
-        ),
+        _representations("cka", "1 - debiased linear CKA", "Kornblith et al. (2019); Song et al. (2012), eq. 4", 2),
         _representations("op", "1 - similarity after the best rotation (orthogonal Procrustes)", "Ding et al. (2021)"),
         _representations(
             "svcca", "1 - mean canonical correlation of the leading directions (99 %)", "Raghu et al. (2017)"
@@ -220,7 +218,7 @@ MEASURES: dict[str, Measure] = {
             "distance_correlation",
             "1 - bias-corrected squared distance correlation",
             "Szekely & Rizzo (2014)",
-            math.inf,
+            2,
         ),
         _representations(
             "knn_jaccard", "share of nearest neighbours (10) that are not the same", "Klabunde et al. (2025)"

@@ -50,7 +50,8 @@ def jackknife_interval(values: Floats, left_out: Floats, low: float = -np.inf, h
     """
     values, left_out = np.asarray(values, np.float64), np.asarray(left_out, np.float64)
     seeds = left_out.shape[-1]
-    positive = (low >= 0) & (values > 0) & (left_out > 0).all(-1)
+    # A value that is all rounding, as the SD of equal scores, counts as 0.
+    positive = (low >= 0) & (values > 0) & (left_out > 1e-6 * values[..., None]).all(-1)
 
     def transform(x: Floats, positive: NDArray[np.bool_]) -> Floats:
         return np.where(positive, np.log(np.where(positive, x, 1)), x)
