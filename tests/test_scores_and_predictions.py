@@ -46,6 +46,13 @@ def test_scores_agree_with_sklearn(classes):
         assert found.tolist() == pytest.approx([function(labels, one) for one in predictions], abs=1e-6)
 
 
+def test_accuracy_is_the_nearest_float32():
+    labels = jnp.zeros(50, jnp.int32)
+    predictions = (jnp.arange(50) >= jnp.arange(51)[:, None]).astype(jnp.int32)
+    found = measures.scores("accuracy", predictions, labels, 2)
+    np.testing.assert_array_equal(found, np.float32(np.arange(51) / 50))
+
+
 def test_degenerate_scores():
     labels, constant = jnp.asarray([0, 0, 1, 0]), jnp.zeros(4, jnp.int32)
     assert float(measures.score("matthews", constant, labels, 2)) == 0

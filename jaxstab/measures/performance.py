@@ -23,7 +23,9 @@ def score(metric: str, predictions: Int[Array, " N"], labels: Int[Array, " N"], 
         ValueError: unknown metric.
     """
     if metric == "accuracy":
-        return jnp.mean(predictions == labels, dtype=jnp.float32)
+        right, wrong = (jnp.sum(one, dtype=jnp.float32) for one in (predictions == labels, predictions != labels))
+        # XLA would multiply by the rounded inverse of a constant: .79999995 for 40 of 50.
+        return right / (right + wrong)
     predicted, actual = jax.nn.one_hot(predictions, classes), jax.nn.one_hot(labels, classes)
     return score_of_confusion(metric, (predicted * actual).sum(0), predicted.sum(0), actual.sum(0))
 
