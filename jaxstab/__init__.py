@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from jaxstab.config import Config as Config
     from jaxstab.config import InputError as InputError
     from jaxstab.config import load_config as load_config
+    from jaxstab.experiment import plan as plan
     from jaxstab.experiment import run as run
     from jaxstab.saved import measure as measure
     from jaxstab.store import Run as Run
@@ -20,9 +21,10 @@ _HOMES = {
     "Run": "store",
     "load_config": "config",
     "measure": "saved",
+    "plan": "experiment",
     "run": "experiment",
 }
-__all__ = ["Config", "InputError", "Run", "load_config", "measure", "run"]
+__all__ = ["Config", "InputError", "Run", "load_config", "measure", "plan", "run"]
 
 
 def __getattr__(name: str) -> Any:

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import click
 
@@ -35,6 +36,29 @@ def run_command(config: str, overrides: Sequence[str], quiet: bool) -> None:
     finished = run(settings, display=Display(quiet))
     if not quiet:
         print_summary(finished)
+
+
+@cli.command("plan", context_settings={"ignore_unknown_options": True})
+@click.argument("config")
+@click.argument("overrides", nargs=-1, type=click.UNPROCESSED, metavar="[--KEY VALUE]...")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
+def plan_command(config: str, overrides: Sequence[str], as_json: bool) -> None:
+    """Say how a run of CONFIG would divide its seeds, what memory it needs and how long it takes.
+
+    Compiles what the run will use and takes a few steps; nothing is written but the cache of compiled programs.
+
+    jaxstab plan configs/quickstart.toml --seeds.count 20
+    """
+    settings = load_config(config, overrides)
+    from jaxstab.experiment import plan
+
+    chosen, seconds = plan(settings)
+    if as_json:
+        print(json.dumps({**asdict(chosen), "needed_bytes": chosen.needed_bytes, "seconds": asdict(seconds)}, indent=2))
+    else:
+        from jaxstab.report.terminal import print_plan
+
+        print_plan(chosen, seconds)
 
 
 @cli.command("measure")

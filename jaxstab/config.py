@@ -135,8 +135,10 @@ class TrainConfig:
         beta2: decay of AdamW's second moment.
         epsilon: AdamW's epsilon.
         dropout: replaces the dropout rates of the model's own config.
-        precision: of the forward and backward pass; parameters and optimiser state are always float32.
-        remat: recompute a layer's activations in the backward pass: less memory, more time.
+        precision: of the forward and backward pass; parameters are always float32. `tensorfloat32` means float32 with
+            matrix products in TF32 where the device has it.
+        moments: how AdamW's moments are stored; `bfloat16`, rounded stochastically, halves their memory.
+        remat: recompute a layer's activations in the backward pass: less memory, more time; chosen when not given.
     """
 
     epochs: int = 5
@@ -149,8 +151,9 @@ class TrainConfig:
     beta2: float = 0.999
     epsilon: float = 1e-8
     dropout: float | None = None
-    precision: Literal["float32", "bfloat16"] = "float32"
-    remat: bool = False
+    precision: Literal["float32", "tensorfloat32", "bfloat16"] = "float32"
+    moments: Literal["float32", "bfloat16"] = "float32"
+    remat: bool | None = None
 
 
 @dataclass(frozen=True, config=STRICT)

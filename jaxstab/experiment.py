@@ -14,19 +14,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+import platformdirs
+from jax.experimental.compilation_cache import compilation_cache
 
 from jaxstab import measures, store
 from jaxstab.config import Config, InputError, SeedTriple, load_config, make_config
-from jaxstab.data.batches import steps_per_epoch, token_budget
+from jaxstab.data.batches import grid_sizes, steps_per_epoch
 from jaxstab.data.task import Task, load_task
 from jaxstab.data.tokens import EncodedTask, encode_task, load_tokenizer
 from jaxstab.models.checkpoint import Pretrained, load_encoder_config, load_pretrained, resolve_model
 from jaxstab.models.encoder import make_classifier
+from jaxstab.planning import Estimate, Plan, estimate, peak_memory, plan_groups
 from jaxstab.report.terminal import Display
-from jaxstab.seeds import SeedTrainer, default_group_size, make_waves
+from jaxstab.seeds import SeedTrainer, make_waves, on_other_devices
 from jaxstab.store import Run
 from jaxstab.train import Recipe
 
+OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"  # in the messages of XLA
 LARGEST = "representations"  # of a seed's arrays: in a file of its own, from which layers are read one by one
 PACKAGES = ("jaxstab", "jax", "jaxlib", "flax", "optax", "transformers", "datasets", "numpy")
 
@@ -53,6 +57,7 @@ def run(config: Config | Mapping[str, Any] | str | Path, *, display: Display | N
             )
         return experiment
     started = time.perf_counter()
+    _keep_compiled_programs()
     task, encoded, pretrained = load_inputs(config, show_progress=display.is_live)
     recipe = make_recipe(config, task, encoded, pretrained)
     info = _describe(experiment, config, task, encoded, recipe)
@@ -63,6 +68,33 @@ def run(config: Config | Mapping[str, Any] | str | Path, *, display: Display | N
         _finish(experiment, config, task, info, display)
     store.remove_checkpoints(experiment)
     return Run.load(experiment.path)
+
+
+def plan(config: Config | Mapping[str, Any] | str | Path) -> tuple[Plan, Estimate]:
+    """Says how a run would divide its seeds, what memory it needs and how long it takes, and leaves nothing behind.
+
+    Compiles what the run will use (and will then find in the cache), and takes a few steps.
+
+    Args:
+        config: as for `run`.
+
+    Raises:
+        InputError: something the user gave cannot be used; raised before anything is compiled.
+    """
+    config = _as_config(config)
+    _keep_compiled_programs()
+    task, encoded, pretrained = load_inputs(config)
+    recipe, triples, devices = (
+        make_recipe(config, task, encoded, pretrained),
+        config.seeds.resolve(),
+        jax.local_devices(),
+    )
+    started = time.perf_counter()
+    chosen, programs = plan_groups(
+        recipe, pretrained, encoded, len(triples), devices, config.seeds.group_size, config.train.remat
+    )
+    trainer = SeedTrainer([programs, *on_other_devices(programs, pretrained, encoded, devices[1:])])
+    return chosen, estimate(trainer, chosen, triples, compilation=time.perf_counter() - started)
 
 
 def load_inputs(config: Config, show_progress: bool = False) -> tuple[Task, EncodedTask, Pretrained]:
@@ -95,7 +127,7 @@ def load_inputs(config: Config, show_progress: bool = False) -> tuple[Task, Enco
 
 def make_recipe(config: Config, task: Task, encoded: EncodedTask, pretrained: Pretrained) -> Recipe:
     """Returns what is fixed for a whole run."""
-    definition, _ = make_classifier(pretrained.config, config.train.precision, config.train.remat)
+    definition, _ = make_classifier(pretrained.config, config.train.precision)
     lengths = np.asarray(encoded.train.lengths)
     return Recipe(
         config=config.train,
@@ -103,8 +135,15 @@ def make_recipe(config: Config, task: Task, encoded: EncodedTask, pretrained: Pr
         classes=len(task.classes),
         metric=task.metric,
         steps_per_epoch=steps_per_epoch(len(lengths), config.train.batch_size),
-        budget=token_budget(lengths, config.train.batch_size),
+        rows=grid_sizes(lengths, encoded.train.input_ids.shape[1], config.train.batch_size),
     )
+
+
+def _keep_compiled_programs() -> None:
+    """Turns JAX's persistent cache of compiled programs on, in the user's cache directory, unless there is one."""
+    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
+        jax.config.update("jax_compilation_cache_dir", str(Path(platformdirs.user_cache_dir("jaxstab")) / "compiled"))
+        compilation_cache.reset_cache()  # it may have been found off already
 
 
 def _as_config(config: Config | Mapping[str, Any] | str | Path) -> Config:
@@ -119,11 +158,11 @@ def _describe(experiment: Run, config: Config, task: Task, encoded: EncodedTask,
     examples = hashlib.sha256()
     for array in (*encoded.train, *encoded.validation, *encoded.test, encoded.vocabulary):
         examples.update(np.ascontiguousarray(array).tobytes())
-    group_size = config.seeds.group_size or default_group_size(len(triples), devices)
+    chosen = {"group_size": config.seeds.group_size, "remat": config.train.remat}
     wall_seconds = 0.0
     if (experiment.path / store.INFO).exists():
         earlier = experiment.info
-        group_size, wall_seconds = earlier["group_size"], earlier["wall_seconds"]
+        wall_seconds, chosen = earlier["wall_seconds"], {name: earlier[name] for name in chosen}
         if earlier["examples_sha256"] != examples.hexdigest():
             raise InputError(f"{experiment.path}: the task's examples have changed since this run began; delete it")
     return {
@@ -137,8 +176,9 @@ def _describe(experiment: Run, config: Config, task: Task, encoded: EncodedTask,
         "majority_score": {name: _majority(task, name) for name in ("validation", "test")},
         "seeds": [vars(triple) for triple in triples],
         "steps_per_epoch": recipe.steps_per_epoch,
-        "token_budget": recipe.budget,
-        "group_size": group_size,
+        "grid": {"rows": recipe.rows, "columns": encoded.train.input_ids.shape[1]},
+        **chosen,
+        "out_of_memory": [],
         "devices": len(devices),
         "device": devices[0].device_kind,
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
@@ -174,21 +214,55 @@ def _train(
     info: dict[str, Any],
     display: Display,
 ) -> None:
-    """Trains the seeds that have no file yet; each wave's seeds are written when it ends."""
-    todo = [triple for triple in config.seeds.resolve() if not store.seed_file(experiment, triple.seed).exists()]
-    if not todo:
-        return
+    """Trains the seeds that have no file yet, with smaller groups where memory does not suffice."""
+    while _unfinished(experiment, config):
+        try:
+            _train_waves(experiment, config, recipe, pretrained, encoded, info, display)
+        except jax.errors.JaxRuntimeError as error:
+            if OUT_OF_MEMORY not in str(error) or info["group_size"] in (None, 1):
+                raise
+            info["out_of_memory"].append(info["group_size"])
+            info["group_size"] //= 2
+            store.write_json(experiment.path / store.INFO, info)
+            display.out_of_memory(info["group_size"])
+
+
+def _train_waves(
+    experiment: Run,
+    config: Config,
+    recipe: Recipe,
+    pretrained: Pretrained,
+    encoded: EncodedTask,
+    info: dict[str, Any],
+    display: Display,
+) -> None:
+    """Plans, compiles and trains; each wave's seeds are written when it ends."""
+    devices, started = jax.local_devices(), time.perf_counter()
     with display:
         display.compiling()
-        trainer = SeedTrainer(recipe, pretrained, encoded, info["group_size"])
-        waves = make_waves(todo, trainer.wave_size)
-        display.compiled(trainer.compile_seconds, [[triple.seed for triple in wave] for wave in waves])
+        count = len(config.seeds.resolve())
+        plan, programs = plan_groups(recipe, pretrained, encoded, count, devices, info["group_size"], info["remat"])
+        trainer = SeedTrainer([programs, *on_other_devices(programs, pretrained, encoded, devices[1:])])
+        compile_seconds = time.perf_counter() - started
+        info |= {
+            "group_size": plan.group_size,
+            "remat": plan.remat,
+            "compile_seconds": round(compile_seconds, 2),
+            "memory": {"predicted_bytes": plan.needed_bytes, "limit_bytes": plan.limit_bytes},
+        }
+        store.write_json(experiment.path / store.INFO, info)
+        waves = make_waves(_unfinished(experiment, config), trainer.wave_size)
+        display.compiled(compile_seconds, [[triple.seed for triple in wave] for wave in waves], plan)
         for number, wave in enumerate(waves):
             for triple, result in zip(wave, trainer.train_wave(wave, number, display), strict=True):
                 arrays = result._asdict()
                 store.write_array(store.representation_file(experiment, triple.seed), arrays.pop(LARGEST))
                 store.write_arrays(store.seed_file(experiment, triple.seed), arrays)
-    info["compile_seconds"] = round(trainer.compile_seconds, 2)
+    info["memory"]["peak_bytes"] = peak_memory(devices)
+
+
+def _unfinished(experiment: Run, config: Config) -> list[SeedTriple]:
+    return [triple for triple in config.seeds.resolve() if not store.seed_file(experiment, triple.seed).exists()]
 
 
 def _finish(experiment: Run, config: Config, task: Task, info: dict[str, Any], display: Display) -> None:

@@ -1,6 +1,7 @@
 """Fine-tuning with one seed, as pure functions: loss, schedule, step, prediction. No seed axis here."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -11,12 +12,13 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxstab.config import TrainConfig
-from jaxstab.data.batches import Batch, Examples, make_batch
+from jaxstab.data.batches import Batch, Examples, Steps, make_batch
 from jaxstab.measures import score
 from jaxstab.models.checkpoint import Pretrained, init_head
 from jaxstab.models.encoder import Outputs, apply
 
 UNDECAYED = ("bias", "scale")
+ROUNDING = 2**31 - 1  # purpose that a step's key is folded for; the encoder's own are small
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Recipe:
         classes: C, of the task.
         metric: the task's score.
         steps_per_epoch: optimiser steps per epoch.
-        budget: tokens in a training batch's line.
+        rows: of the grids that a training batch may be laid out in, ascending.
     """
 
     config: TrainConfig
@@ -37,7 +39,7 @@ class Recipe:
     classes: int
     metric: str
     steps_per_epoch: int
-    budget: int
+    rows: tuple[int, ...]
 
     @property
     def total_steps(self) -> int:
@@ -104,6 +106,32 @@ def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
     )
 
 
+def widened(opt_state: optax.OptState) -> optax.OptState:
+    """Returns the state with its arrays of bfloat16 in float32."""
+    return jax.tree.map(lambda x: x.astype(jnp.float32) if x.dtype == jnp.bfloat16 else x, opt_state)
+
+
+def narrowed(opt_state: optax.OptState, key: PRNGKeyArray) -> optax.OptState:
+    """Returns the state with its arrays of float32 in bfloat16, each up or down at random, right on average.
+
+    To the nearest, AdamW's second moment would stand still: it moves by a thousandth, bfloat16 by a 256th.
+
+    Source: Zamirai et al. (2020), "Revisiting BFloat16 Training".
+    """
+    leaves, definition = jax.tree.flatten(opt_state)
+
+    def rounded(number: int, x: Array) -> Array:
+        bits = jax.lax.bitcast_convert_type(x, jnp.uint32)
+        words = jax.random.bits(jax.random.fold_in(key, number), (-(-x.size // 2),), jnp.uint32)
+        noise = jax.lax.bitcast_convert_type(words, jnp.uint16).reshape(-1)[: x.size].reshape(x.shape)
+        # Bfloat16 is the upper half of float32: the sum carries into it as often as the lower half is large.
+        upper = (bits + noise.astype(jnp.uint32)) >> 16
+        return jax.lax.bitcast_convert_type(upper.astype(jnp.uint16), jnp.bfloat16)
+
+    moved = [rounded(i, x) if x.dtype == jnp.float32 else x for i, x in enumerate(leaves)]
+    return jax.tree.unflatten(definition, moved)
+
+
 def init_state(recipe: Recipe, pretrained: Pretrained, params: Any, init_key: PRNGKeyArray) -> TrainState:
     """Starts one seed: pre-trained parameters, its own head, an empty optimiser.
 
@@ -114,9 +142,10 @@ def init_state(recipe: Recipe, pretrained: Pretrained, params: Any, init_key: PR
         init_key: of this seed's initialisation.
     """
     params = {**params, **init_head(init_key, pretrained)}
+    opt_state = make_optimizer(recipe.config).init(params)
     return TrainState(
         params=params,
-        opt_state=make_optimizer(recipe.config).init(params),
+        opt_state=narrowed(opt_state, init_key) if recipe.config.moments == "bfloat16" else opt_state,
         best_params=params,
         best_score=jnp.float32(-jnp.inf),
         loss_sum=jnp.float32(0),
@@ -131,7 +160,12 @@ def loss_fn(params: Any, recipe: Recipe, batch: Batch, key: PRNGKeyArray | None)
 
 
 def train_step(
-    recipe: Recipe, state: TrainState, step: Int[Array, ""], batch: Batch, dropout_key: PRNGKeyArray
+    recipe: Recipe,
+    state: TrainState,
+    step: Int[Array, ""],
+    steps: Steps,
+    dropout_key: PRNGKeyArray,
+    examples: Examples,
 ) -> TrainState:
     """Takes one optimiser step.
 
@@ -139,20 +173,30 @@ def train_step(
         recipe: of the run.
         state: before the step.
         step: its number, from 0.
-        batch: its examples.
+        steps: which examples make up each step, for all steps of the seed.
         dropout_key: of this seed; the step's own key is folded from it.
+        examples: the training split.
     """
-    loss, gradients = jax.value_and_grad(loss_fn)(state.params, recipe, batch, jax.random.fold_in(dropout_key, step))
-    updates, opt_state = make_optimizer(recipe.config).update(gradients, state.opt_state, state.params)
+    key = jax.random.fold_in(dropout_key, step)
+    indices, starts, needed = (jnp.asarray(array)[step] for array in steps)
+
+    def in_grid(rows: int, params: Any) -> tuple[Array, Any]:
+        return jax.value_and_grad(loss_fn)(params, recipe, make_batch(examples, indices, starts, rows), key)
+
+    smallest = jnp.searchsorted(jnp.asarray(recipe.rows), needed)
+    loss, gradients = jax.lax.switch(smallest, [partial(in_grid, rows) for rows in recipe.rows], state.params)
+    updates, opt_state = make_optimizer(recipe.config).update(gradients, widened(state.opt_state), state.params)
     rate = learning_rate_at(step, recipe.config, recipe.total_steps)
     params = jax.tree.map(lambda value, update: value - rate * update, state.params, updates)
+    if recipe.config.moments == "bfloat16":
+        opt_state = narrowed(opt_state, jax.random.fold_in(key, ROUNDING))
     return state._replace(params=params, opt_state=opt_state, loss_sum=state.loss_sum + loss)
 
 
 def train_steps(
     recipe: Recipe,
     state: TrainState,
-    order: Int[Array, "steps B"],
+    steps: Steps,
     dropout_key: PRNGKeyArray,
     examples: Examples,
     start: Int[Array, ""],
@@ -163,7 +207,7 @@ def train_steps(
     Args:
         recipe: of the run.
         state: before the first of them.
-        order: which examples make up each step, for all steps of the seed; -1 for none.
+        steps: which examples make up each step, for all steps of the seed.
         dropout_key: of this seed.
         examples: the training split.
         start: first step, from 0.
@@ -171,12 +215,12 @@ def train_steps(
     """
 
     def body(step: Int[Array, ""], state: TrainState) -> TrainState:
-        return train_step(recipe, state, step, make_batch(examples, order[step], recipe.budget), dropout_key)
+        return train_step(recipe, state, step, steps, dropout_key, examples)
 
     return jax.lax.fori_loop(start, stop, body, state)
 
 
-def predict(recipe: Recipe, params: Any, examples: Examples, batches: Int[Array, "M B"], budget: int) -> Outputs:
+def predict(recipe: Recipe, params: Any, examples: Examples, batches: Steps, rows: int) -> Outputs:
     """Runs the classifier without dropout over a split.
 
     Args:
@@ -184,19 +228,19 @@ def predict(recipe: Recipe, params: Any, examples: Examples, batches: Int[Array,
         params: of one seed.
         examples: the split, N examples.
         batches: every index into it once, and -1 for none (`jaxstab.data.batches.fixed_batches`).
-        budget: tokens that each of these batches fits into.
+        rows: that each of these batches fits into.
 
     Returns:
         Outputs in the split's own order: logits [N, C] and first_tokens [L, N, D].
     """
 
-    def one(indices: Int[Array, " B"]) -> tuple[Array, Array]:
-        outputs = apply(recipe.definition, params, make_batch(examples, indices, budget))
+    def one(batch: Steps) -> tuple[Array, Array]:
+        outputs = apply(recipe.definition, params, make_batch(examples, batch.indices, batch.starts, rows))
         return outputs.logits, outputs.first_tokens
 
     logits, first_tokens = jax.lax.map(one, batches)
     count = examples.labels.shape[0]
-    flat = batches.reshape(-1)
+    flat = batches.indices.reshape(-1)
     # The place of each example among the batches; empty places sort last and are cut off.
     places = jnp.argsort(jnp.where(flat < 0, count, flat))[:count]
     layers = jnp.moveaxis(first_tokens, 1, 0)
@@ -208,13 +252,13 @@ def predict(recipe: Recipe, params: Any, examples: Examples, batches: Int[Array,
 
 
 def evaluate(
-    recipe: Recipe, state: TrainState, examples: Examples, batches: Int[Array, "M B"], budget: int
+    recipe: Recipe, state: TrainState, examples: Examples, batches: Steps, rows: int
 ) -> tuple[TrainState, Evaluation]:
     """Scores the current parameters on the validation split and keeps them if they are the best so far.
 
     Arguments as for `predict`. The first of equal scores stays the best.
     """
-    logits = predict(recipe, state.params, examples, batches, budget).logits
+    logits = predict(recipe, state.params, examples, batches, rows).logits
     labels = jnp.asarray(examples.labels)
     validation_score = score(recipe.metric, jnp.argmax(logits, axis=-1), labels, recipe.classes)
     evaluation = Evaluation(

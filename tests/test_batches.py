@@ -7,9 +7,10 @@ from jaxstab.data.batches import (
     Examples,
     example_orders,
     fixed_batches,
+    grid_sizes,
     make_batch,
+    pack,
     steps_per_epoch,
-    token_budget,
 )
 
 LENGTHS = np.random.default_rng(0).integers(2, 13, 50).astype(np.int32)
@@ -21,72 +22,98 @@ def _examples(width=12):
     return Examples(ids, ids % 2, LENGTHS, rng.integers(0, 2, len(LENGTHS)).astype(np.int32))
 
 
-def test_tokens_lie_one_after_another():
-    examples, indices = _examples(), np.array([7, 3, -1, 11])
-    batch = make_batch(examples, jnp.asarray(indices), 64)
-    expected = np.concatenate([examples.input_ids[i, : LENGTHS[i]] for i in indices if i >= 0])
-    np.testing.assert_array_equal(batch.input_ids[: len(expected)], expected)
-    np.testing.assert_array_equal(batch.token_type_ids[: len(expected)], expected % 2)
-    assert not batch.input_ids[len(expected) :].any()
-    np.testing.assert_array_equal(batch.position_ids[: LENGTHS[7]], np.arange(LENGTHS[7]))
+INDICES = np.array([7, 3, -1, 11])
+
+
+def _batch(rows=4):
+    batch = make_batch(_examples(), INDICES, pack(INDICES[None], LENGTHS, 12).starts[0], rows)
+    return jax.tree.map(np.asarray, batch)
+
+
+def test_every_token_of_every_example_is_in_the_grid_once():
+    examples, batch = _examples(), _batch()
+    for member, index in enumerate(INDICES):
+        if index < 0:
+            assert not (batch.owners == member).any()
+            continue
+        row, columns = np.nonzero(batch.owners == member)
+        assert len(set(row)) == 1
+        assert len(columns) == LENGTHS[index]
+        np.testing.assert_array_equal(np.diff(columns), 1)
+        place = row[0], slice(columns[0], columns[0] + LENGTHS[index])
+        np.testing.assert_array_equal(batch.input_ids[place], examples.input_ids[index, : LENGTHS[index]])
+        np.testing.assert_array_equal(batch.token_type_ids[place], batch.input_ids[place] % 2)
+        np.testing.assert_array_equal(batch.position_ids[place], np.arange(LENGTHS[index]))
+        assert batch.starts[member] == row[0] * 12 + columns[0]
+    empty = batch.owners == len(INDICES)
+    assert not batch.input_ids[empty].any()
     np.testing.assert_array_equal(batch.weights, [1, 1, 0, 1])
-    np.testing.assert_array_equal(batch.labels, np.where(indices >= 0, examples.labels[indices], 0))
+    np.testing.assert_array_equal(batch.labels, np.where(INDICES >= 0, examples.labels[INDICES], 0))
 
 
-def test_rows_hold_each_example_and_come_back():
-    examples, indices = _examples(), np.array([7, 3, -1, 11])
-    batch = make_batch(examples, jnp.asarray(indices), 64)
-    line = jnp.asarray(np.random.default_rng(2).normal(size=(64, 5)), jnp.float32)
-    rows = np.asarray(batch.to_rows(line))
-    start = 0
-    for b, i in enumerate(indices):
-        length = LENGTHS[i] if i >= 0 else 0
-        np.testing.assert_array_equal(rows[b, :length], line[start : start + length])
-        assert not rows[b, length:].any()
-        start += length
-    np.testing.assert_array_equal(batch.to_line(batch.to_rows(line))[:start], line[:start])
+def test_a_grid_is_read_by_example():
+    batch = _batch()
+    grid = jnp.asarray(np.random.default_rng(2).normal(size=(4, 12, 5)), jnp.float32)
+    by_example, first = np.asarray(batch.by_example(grid)), np.asarray(batch.first_tokens(grid))
+    for member, index in enumerate(INDICES):
+        length = LENGTHS[index] if index >= 0 else 0
+        np.testing.assert_array_equal(by_example[member, :length], np.asarray(grid)[batch.owners == member])
+        assert not by_example[member, length:].any()
+        np.testing.assert_array_equal(first[member], by_example[member, 0])
 
 
-def test_the_gradient_of_the_layout_is_that_of_plain_indexing():
-    batch = make_batch(_examples(), jnp.asarray([7, 3, -1, 11]), 64)
-    weights = jnp.asarray(np.random.default_rng(3).normal(size=(4, 12, 5)), jnp.float32)
-
-    def plain(line):
-        padded = jnp.concatenate([line, jnp.zeros((1, 5))])
-        return jnp.sum(padded[batch.rows] * weights)
-
-    line = jnp.ones((64, 5))
-    gradient = jax.grad(lambda line: jnp.sum(batch.to_rows(line) * weights))(line)
-    np.testing.assert_allclose(gradient, jax.grad(plain)(line), atol=1e-6)
+def test_packing_takes_the_longest_first_into_the_first_row_with_room():
+    lengths = np.array([3, 5, 2, 6, 4])
+    steps = pack(np.array([[0, 1, 2, 3, 4], [2, -1, -1, -1, -1]]), lengths, width=8)
+    # 6 in row 0, 5 in row 1, 4 in row 2, 3 beside the 5, 2 beside the 6
+    np.testing.assert_array_equal(steps.starts[0], [8 + 5, 8, 6, 0, 16])
+    np.testing.assert_array_equal(steps.rows, [3, 1])
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 16, 50])
-def test_an_epoch_holds_every_example_once_within_the_budget(batch_size):
-    budget = token_budget(LENGTHS, batch_size)
-    steps = steps_per_epoch(len(LENGTHS), batch_size)
-    orders = example_orders(4, LENGTHS, batch_size, epochs=3, budget=budget)
-    assert orders.shape == (3 * steps, batch_size)
-    for epoch in orders.reshape(3, -1):
+def test_an_epoch_holds_every_example_once_within_the_grid_and_apart(batch_size):
+    sizes = grid_sizes(LENGTHS, 12, batch_size)
+    assert list(sizes) == sorted(set(sizes))
+    count = steps_per_epoch(len(LENGTHS), batch_size)
+    steps = example_orders(4, LENGTHS, 12, batch_size, epochs=3, largest=sizes[-1])
+    assert steps.indices.shape == steps.starts.shape == (3 * count, batch_size)
+    for epoch in steps.indices.reshape(3, -1):
         assert sorted(epoch[epoch >= 0]) == list(range(50))
-    assert np.where(orders >= 0, LENGTHS[orders], 0).sum(axis=1).max() <= budget
+    for indices, starts, rows in zip(*steps, strict=True):
+        taken = np.zeros(rows * 12, int)
+        for index, start in zip(indices, starts, strict=True):
+            if index >= 0:
+                assert start // 12 == (start + LENGTHS[index] - 1) // 12
+                taken[start : start + LENGTHS[index]] += 1
+        assert taken.max() == 1
+        assert rows <= sizes[-1]
 
 
 def test_orders_depend_on_the_seed_and_the_epoch_only():
-    budget = token_budget(LENGTHS, 8)
-    first = example_orders(4, LENGTHS, 8, 2, budget)
-    np.testing.assert_array_equal(first, example_orders(4, LENGTHS, 8, 3, budget)[: len(first)])
-    assert (first != example_orders(5, LENGTHS, 8, 2, budget)).any()
-    assert (first[:7] != first[7:]).any()
+    largest = grid_sizes(LENGTHS, 12, 8)[-1]
+    first = example_orders(4, LENGTHS, 12, 8, 2, largest)
+    again = example_orders(4, LENGTHS, 12, 8, 3, largest)
+    np.testing.assert_array_equal(first.starts, again.starts[: len(first.starts)])
+    assert (first.indices != example_orders(5, LENGTHS, 12, 8, 2, largest).indices).any()
+    assert (first.indices[:7] != first.indices[7:]).any()
 
 
-def test_nine_of_ten_orders_fit_the_budget():
-    budget, rng = token_budget(LENGTHS, 8), np.random.default_rng(9)
-    fits = [np.add.reduceat(LENGTHS[rng.permutation(50)], np.arange(0, 50, 8)).max() <= budget for _ in range(1000)]
-    assert np.mean(fits) > 0.8
+def test_nine_of_ten_orders_fit_the_largest_grid_and_the_smaller_save_rows():
+    sizes, rng = grid_sizes(LENGTHS, 12, 8), np.random.default_rng(9)
+    epochs = [np.append(rng.permutation(50), [-1] * 6).reshape(7, 8) for _ in range(1000)]
+    rows = np.stack([pack(epoch, LENGTHS, 12).rows for epoch in epochs])
+    fits = rows.max(axis=1) <= sizes[-1]
+    assert fits.mean() > 0.8
+    computed = np.asarray(sizes)[np.searchsorted(sizes, rows[fits])]
+    assert computed.mean() < sizes[-1] - 0.5
+
+
+def test_one_grid_suffices_where_all_examples_are_equally_long():
+    assert grid_sizes(np.full(32, 6), 12, 8) == (4,)
 
 
 def test_fixed_batches_hold_every_example_once_and_are_even():
-    batches, budget = fixed_batches(LENGTHS, 8)
-    assert sorted(batches[batches >= 0]) == list(range(50))
-    tokens = np.where(batches >= 0, LENGTHS[batches], 0).sum(axis=1)
-    assert tokens.max() <= budget < LENGTHS.sum() / len(batches) + 2 * LENGTHS.max() + 16
+    steps, rows = fixed_batches(LENGTHS, 12, 8)
+    assert sorted(steps.indices[steps.indices >= 0]) == list(range(50))
+    assert steps.rows.max() == rows
+    assert np.ptp(steps.rows) <= 1

@@ -63,7 +63,10 @@ def test_config_is_frozen():
         ({"train": {"epochs": 0}}, "train.epochs = 0: must be greater than 0"),
         ({"train": {"warmup": 1.0}}, "train.warmup = 1.0: must be at least 0 and less than 1"),
         ({"train": {"weight_decay": -1.0}}, "must not be negative"),
-        ({"train": {"precision": "float16"}}, "train.precision = 'float16': should be 'float32' or 'bfloat16'"),
+        (
+            {"train": {"precision": "float16"}},
+            "train.precision = 'float16': should be 'float32', 'tensorfloat32' or 'bfloat16'",
+        ),
         ({"task": {"source": "t", "text": ["a", "b", "c"]}}, "task.text names 3 columns"),
         ({"task": {"source": "t", "max_length": 2}}, "task.max_length = 2"),
         ({"task": {"metric": "accuracy"}}, "task.source is missing"),

@@ -83,9 +83,9 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(settings, tmp_path):
     trained = []
 
     class Listening(Display):
-        def compiled(self, seconds, waves):
+        def compiled(self, seconds, waves, plan):
             trained.extend(waves)
-            super().compiled(seconds, waves)
+            super().compiled(seconds, waves, plan)
 
     run = jaxstab.run(settings, display=Listening(quiet=True))
     assert trained == [[2, 3]]

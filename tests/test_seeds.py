@@ -7,7 +7,7 @@ from tiny import write_task
 
 from jaxstab.config import SeedTriple, make_config
 from jaxstab.experiment import load_inputs, make_recipe
-from jaxstab.seeds import SeedTrainer, default_group_size, make_waves
+from jaxstab.seeds import Programs, SeedTrainer, make_waves, on_other_devices
 
 pytestmark = pytest.mark.optimiser
 
@@ -29,7 +29,8 @@ def _triples(*seeds):
 def _trainer(inputs, group_size, devices):
     config, task, encoded, pretrained = inputs
     recipe = make_recipe(config, task, encoded, pretrained)
-    return SeedTrainer(recipe, pretrained, encoded, group_size, jax.devices()[:devices])
+    first = Programs(recipe, pretrained, encoded, group_size, jax.devices()[0])
+    return SeedTrainer([first, *on_other_devices(first, pretrained, encoded, jax.devices()[1:devices])])
 
 
 def _train(trainer, *seeds):
@@ -74,10 +75,22 @@ def test_a_seed_is_the_same_alone_among_others_elsewhere_on_devices_and_in_waves
     alone = _train(one_device, 5)[5]
     _assert_equal(alone, in_waves[5])
     _assert_equal(_train(one_device, 5, 3)[5], alone)  # the other slot
-    four_devices = _train(_trainer(inputs, group_size=2, devices=4), 7, 6, 5, 4, 3, 2, 1, 0)  # one wave
+    on_devices = _train(_trainer(inputs, group_size=4, devices=2), 7, 6, 5, 4, 3, 2, 1, 0)  # one wave
     for seed, result in in_waves.items():
-        _assert_equal(four_devices[seed], result)
+        _assert_equal(on_devices[seed], result)
     assert not np.array_equal(in_waves[5].logits, in_waves[4].logits)
+
+
+def test_the_program_of_an_accelerator_trains_the_same_seeds(tiny_inputs, monkeypatch):
+    """All seeds of a device in one program (vmap): same bits in any place, and those of the CPU's up to rounding."""
+    on_cpu = _train(_trainer(tiny_inputs, group_size=2, devices=1), 0, 1, 2)
+    monkeypatch.setattr("jaxstab.seeds.vmapped", lambda device: True)
+    trainer = _trainer(tiny_inputs, group_size=2, devices=2)
+    vmapped = _train(trainer, 0, 1, 2)
+    _assert_equal(_train(trainer, 2, 1)[1], vmapped[1])
+    for seed, result in on_cpu.items():
+        np.testing.assert_allclose(vmapped[seed].final_logits, result.final_logits, atol=1e-4)
+        np.testing.assert_allclose(vmapped[seed].train_loss, result.train_loss, atol=1e-4)
 
 
 def test_a_second_wave_compiles_nothing(tiny_inputs):
@@ -118,7 +131,5 @@ def test_training_learns(checkpoint, tmp_path):
         assert result.train_loss[-1] < 0.5 * result.train_loss[0]
 
 
-def test_waves_and_group_size():
+def test_waves():
     assert [len(wave) for wave in make_waves(_triples(*range(7)), 3)] == [3, 3, 1]
-    assert default_group_size(1, jax.devices()) == 1
-    assert default_group_size(100, jax.devices()[:1]) == 4

@@ -17,6 +17,7 @@ ROOMS = [
     "saved",
     "train",
     "seeds",
+    "planning",
     "report",
     "experiment",
     "cli",

@@ -7,7 +7,7 @@ import pytest
 from tiny import SIZES, write_checkpoint
 
 from jaxstab.config import ModelConfig, TrainConfig
-from jaxstab.data.batches import Examples, fixed_batches, make_batch, steps_per_epoch, token_budget
+from jaxstab.data.batches import Examples, example_orders, fixed_batches, grid_sizes, make_batch, pack, steps_per_epoch
 from jaxstab.models.checkpoint import load_encoder_config, load_pretrained
 from jaxstab.models.encoder import apply, make_classifier
 from jaxstab.train import (
@@ -16,12 +16,16 @@ from jaxstab.train import (
     init_state,
     learning_rate_at,
     loss_fn,
+    narrowed,
     predict,
     train_step,
     train_steps,
+    widened,
 )
 
 pytestmark = pytest.mark.optimiser
+
+KEY = jax.random.key(7)
 
 RNG = np.random.default_rng(0)
 LENGTHS = RNG.integers(3, 17, 40).astype(np.int32)
@@ -33,15 +37,26 @@ EXAMPLES = Examples(
 )
 
 
-def _setup(directory, budget=None, **config):
+def _setup(directory, rows=None, **config):
     config = TrainConfig(**{"epochs": 2, "batch_size": 8, "learning_rate": 1e-3, "dropout": 0.0, **config})
     encoder = load_encoder_config(directory, 2, ModelConfig(source=""), config.dropout)
     pretrained = load_pretrained(directory, encoder)
     definition, _ = make_classifier(encoder, config.precision, config.remat)
     steps = steps_per_epoch(len(LENGTHS), config.batch_size)
-    recipe = Recipe(config, definition, 2, "accuracy", steps, budget or token_budget(LENGTHS, config.batch_size))
+    recipe = Recipe(config, definition, 2, "accuracy", steps, rows or grid_sizes(LENGTHS, 16, config.batch_size))
     state = init_state(recipe, pretrained, jax.tree.map(jnp.asarray, pretrained.params), jax.random.key(0))
     return recipe, state
+
+
+def _padded(indices):
+    """A batch with a row for each example."""
+    indices = np.asarray(indices)
+    return make_batch(EXAMPLES, indices, 16 * np.arange(len(indices)), len(indices))
+
+
+def _packed(indices, rows):
+    indices = np.asarray(indices)
+    return make_batch(EXAMPLES, indices, pack(indices[None], LENGTHS, 16).starts[0], rows)
 
 
 @pytest.mark.parametrize("warmup", [0.0, 0.1, 0.5])
@@ -61,9 +76,8 @@ def test_schedule_is_that_of_transformers(warmup):
 
 def test_packed_and_padded_batches_give_the_same_loss_gradient_and_predictions(checkpoint):
     recipe, state = _setup(checkpoint)
-    indices = jnp.arange(8)
-    packed, padded = make_batch(EXAMPLES, indices, recipe.budget), make_batch(EXAMPLES, indices, 8 * 16)
-    assert recipe.budget < 8 * 16
+    packed, padded = _packed(np.arange(8), recipe.rows[-1]), _padded(np.arange(8))
+    assert packed.input_ids.size < padded.input_ids.size
     value, gradient = jax.value_and_grad(loss_fn)(state.params, recipe, packed, None)
     expected, expected_gradient = jax.value_and_grad(loss_fn)(state.params, recipe, padded, None)
     np.testing.assert_allclose(value, expected, atol=1e-6)
@@ -78,12 +92,13 @@ def test_training_agrees_with_pytorch(tmp_path):
     from transformers import BertForSequenceClassification, get_linear_schedule_with_warmup
 
     directory = write_checkpoint(tmp_path, {**SIZES, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0})
-    recipe, state = _setup(directory, weight_decay=0.1, clip_norm=0.5)
+    recipe, state = _setup(directory, rows=(4, 5, 8), weight_decay=0.1, clip_norm=0.5)
     order = np.stack([RNG.permutation(40)[:8] for _ in range(10)]).astype(np.int32)
     start = state.params
-    step = jax.jit(lambda s, i, idx: train_step(recipe, s, i, make_batch(EXAMPLES, idx, 8 * 16), jax.random.key(0)))
-    for number, indices in enumerate(order):
-        state = step(state, jnp.int32(number), indices)
+    steps = pack(order, LENGTHS, 16)
+    step = jax.jit(lambda s, i: train_step(recipe, s, i, steps, jax.random.key(0), EXAMPLES))
+    for number in range(10):
+        state = step(state, jnp.int32(number))
 
     model = BertForSequenceClassification.from_pretrained(directory, num_labels=2).train()
     with torch.no_grad():
@@ -122,8 +137,8 @@ def test_training_agrees_with_pytorch(tmp_path):
 def test_golden_step(checkpoint):
     """Three steps with dropout, to notice when any number moves."""
     recipe, state = _setup(checkpoint, dropout=0.1)
-    order = jnp.arange(24).reshape(3, 8)
-    state = train_steps(recipe, state, order, jax.random.key(7), EXAMPLES, jnp.int32(0), jnp.int32(3))
+    steps = pack(np.arange(24).reshape(3, 8), LENGTHS, 16)
+    state = train_steps(recipe, state, steps, jax.random.key(7), EXAMPLES, jnp.int32(0), jnp.int32(3))
     norm = float(np.sqrt(sum(np.square(leaf, dtype=np.float64).sum() for leaf in jax.tree.leaves(state.params))))
     found = [float(state.loss_sum), norm, float(state.params["classifier"]["kernel"][0, 0])]
     np.testing.assert_allclose(
@@ -134,16 +149,52 @@ def test_golden_step(checkpoint):
     )
 
 
-GOLDEN_STEP = [2.08184814, 18.79684317, -0.04780339]
+GOLDEN_STEP = [2.08912325, 18.79914735, -0.04741275]
+
+
+def test_the_size_of_the_grid_changes_rounding_only(checkpoint):
+    whole, state = _setup(checkpoint, rows=(8,))
+    by_need, _ = _setup(checkpoint, rows=(3, 4, 5, 8))
+    steps = example_orders(0, LENGTHS, 16, 8, 1, largest=8)
+    assert len(set(np.searchsorted(by_need.rows, steps.rows))) > 1
+    run = jax.jit(lambda recipe, state: train_steps(recipe, state, steps, KEY, EXAMPLES, 0, 5), static_argnums=0)
+    # Gradients of key biases are zero but for rounding, which AdamW scales up.
+    chex.assert_trees_all_close(run(by_need, state).params, run(whole, state).params, atol=1e-4)
+
+
+def test_moments_in_bfloat16_are_right_on_average():
+    x = jnp.full((200_000,), 1 + 0.3 / 128, jnp.float32)  # bfloat16 has steps of 1/128 there
+    low = narrowed({"x": x, "count": jnp.int32(3)}, KEY)
+    assert low["x"].dtype == jnp.bfloat16
+    assert low["count"] == 3
+    values = np.asarray(low["x"], np.float64)
+    assert set(np.unique(values)) == {1.0, 1 + 1 / 128}
+    assert abs((values > 1).mean() - 0.3) < 0.01
+    exact = jnp.asarray([0.0, -1.5, 2.0**-100], jnp.float32)
+    np.testing.assert_array_equal(widened(narrowed({"x": exact}, KEY))["x"], exact)
+
+
+def test_training_with_moments_in_bfloat16_stays_close(checkpoint):
+    ends = {}
+    for moments in ("float32", "bfloat16"):
+        recipe, state = _setup(checkpoint, moments=moments, epochs=4)
+        steps = example_orders(0, LENGTHS, 16, 8, 4, recipe.rows[-1])
+        start = state.params
+        ends[moments] = train_steps(recipe, state, steps, KEY, EXAMPLES, 0, 20)
+    moments = [x.dtype for x in jax.tree.leaves(ends["bfloat16"].opt_state) if x.ndim]
+    assert set(moments) == {jnp.dtype(jnp.bfloat16)}
+    norm = lambda a, b: float(optax.tree.norm(jax.tree.map(jnp.subtract, a, b)))  # noqa: E731
+    moved = norm(ends["float32"].params, start)
+    assert 0 < norm(ends["bfloat16"].params, ends["float32"].params) < 0.1 * moved
 
 
 def test_stretches_of_steps_are_the_same_program_and_the_same_numbers(checkpoint):
     recipe, state = _setup(checkpoint, dropout=0.1)
-    order = jnp.stack([jnp.asarray(RNG.permutation(40)[:8], jnp.int32) for _ in range(4)])
+    steps = example_orders(0, LENGTHS, 16, 8, 1, recipe.rows[-1])
 
     @chex.assert_max_traces(n=1)
     def stretch(state, start, stop):
-        return train_steps(recipe, state, order, jax.random.key(7), EXAMPLES, start, stop)
+        return train_steps(recipe, state, steps, jax.random.key(7), EXAMPLES, start, stop)
 
     run = jax.jit(stretch)
     whole = run(state, jnp.int32(0), jnp.int32(4))
@@ -153,28 +204,26 @@ def test_stretches_of_steps_are_the_same_program_and_the_same_numbers(checkpoint
 
 def test_predictions_come_in_the_order_of_the_split(checkpoint):
     recipe, state = _setup(checkpoint)
-    batches, budget = fixed_batches(LENGTHS, 16)
-    outputs = predict(recipe, state.params, EXAMPLES, batches, budget)
-    one_by_one = np.concatenate(
-        [apply(recipe.definition, state.params, make_batch(EXAMPLES, jnp.asarray([i]), 16)).logits for i in range(40)]
-    )
+    batches, rows = fixed_batches(LENGTHS, 16, 16)
+    outputs = predict(recipe, state.params, EXAMPLES, batches, rows)
+    one_by_one = np.concatenate([apply(recipe.definition, state.params, _padded([i])).logits for i in range(40)])
     np.testing.assert_allclose(outputs.logits, one_by_one, atol=1e-6)
     assert outputs.first_tokens.shape == (2, 40, 32)
 
 
 def test_evaluation_keeps_the_first_of_the_best(checkpoint):
     recipe, state = _setup(checkpoint)
-    batches, budget = fixed_batches(LENGTHS, 16)
-    kept, evaluation = evaluate(recipe, state._replace(loss_sum=jnp.float32(10)), EXAMPLES, batches, budget)
+    batches, rows = fixed_batches(LENGTHS, 16, 16)
+    kept, evaluation = evaluate(recipe, state._replace(loss_sum=jnp.float32(10)), EXAMPLES, batches, rows)
     assert float(kept.best_score) == float(evaluation.validation_score)
     assert float(evaluation.train_loss) == pytest.approx(10 / recipe.steps_per_epoch)
     assert float(kept.loss_sum) == 0
     other = kept._replace(params=jax.tree.map(lambda x: x * 1.0 + 0.0, kept.params))
     other.params["classifier"]["bias"] = other.params["classifier"]["bias"] + 1e-3  # the same score, other parameters
-    again, _ = evaluate(recipe, other, EXAMPLES, batches, budget)
+    again, _ = evaluate(recipe, other, EXAMPLES, batches, rows)
     chex.assert_trees_all_equal(again.best_params, kept.best_params)
     labels = np.asarray(EXAMPLES.labels)
-    logits = predict(recipe, state.params, EXAMPLES, batches, budget).logits
+    logits = predict(recipe, state.params, EXAMPLES, batches, rows).logits
     assert float(evaluation.validation_score) == pytest.approx((logits.argmax(-1) == labels).mean())
     expected = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
     assert float(evaluation.validation_loss) == pytest.approx(float(expected), rel=1e-5)
@@ -182,6 +231,6 @@ def test_evaluation_keeps_the_first_of_the_best(checkpoint):
 
 def test_a_partly_filled_batch_averages_over_its_own_examples(checkpoint):
     recipe, state = _setup(checkpoint)
-    part = loss_fn(state.params, recipe, make_batch(EXAMPLES, jnp.asarray([0, 1, 2, -1, -1, -1, -1, -1]), 128), None)
-    alone = loss_fn(state.params, recipe, make_batch(EXAMPLES, jnp.asarray([0, 1, 2]), 128), None)
+    part = loss_fn(state.params, recipe, _padded([0, 1, 2, -1, -1, -1, -1, -1]), None)
+    alone = loss_fn(state.params, recipe, _padded([0, 1, 2]), None)
     np.testing.assert_allclose(part, alone, atol=1e-6)

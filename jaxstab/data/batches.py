@@ -1,10 +1,12 @@
 """The layout of a batch, in one place: which examples make up a step, and where their tokens lie.
 
-The tokens of a batch lie one after another in a line of fixed length, the token budget, because dense layers should not
-spend time on padding. Only attention needs one row per example; `Batch.to_rows` and `Batch.to_line` go between the two.
-The padded layout is the special case whose budget is batch size times longest example.
+A batch is a grid of rows as wide as the longest example, and short examples share a row, so that little is computed on
+padding. Attention stays within an example (`Batch.owners`); everything else does not care where a token lies.
+The padded layout is the special case of one row for each example.
 """
 
+from collections.abc import Sequence
+from itertools import combinations
 from typing import NamedTuple
 
 import jax
@@ -12,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-ROUND_BUDGET_TO = 16
-BUDGET_DRAWS = 64
+EPOCHS_DRAWN = 64
+GRID_SIZES = 3
 
 
 class Examples(NamedTuple):
@@ -32,90 +34,104 @@ class Examples(NamedTuple):
     labels: np.ndarray | jax.Array
 
 
-class Batch(NamedTuple):
-    """B examples whose tokens lie in a line of K places; `rows` [B, T] says where, `places` [K] the way back.
+class Steps(NamedTuple):
+    """Which examples make up each step, and where they lie in its grid.
 
     Attributes:
-        input_ids: [K] int32.
-        token_type_ids: [K] int32.
-        position_ids: [K] int32, the place of each token in its example.
-        rows: [B, T] int32, the place in the line of each example's tokens; K where there is none.
-        places: [K] int32, index into the B * T row entries; B * T where the line is not filled.
-        lengths: [B] int32.
+        indices: [steps, B] int32, -1 for none.
+        starts: [steps, B] int32, the place of each example's first token in the grid, counted row by row.
+        rows: [steps] int32, how many rows they need.
+    """
+
+    indices: np.ndarray | jax.Array
+    starts: np.ndarray | jax.Array
+    rows: np.ndarray | jax.Array
+
+
+class Batch(NamedTuple):
+    """B examples in a grid of R rows and T columns.
+
+    Attributes:
+        input_ids: [R, T] int32.
+        token_type_ids: [R, T] int32.
+        position_ids: [R, T] int32, the place of each token in its example.
+        owners: [R, T] int32, which of the B examples each token belongs to; B where there is no token.
+        starts: [B] int32, the place of each example's first token, counted row by row; R * T for an empty place.
         labels: [B] int32.
         weights: [B] float32, 1 for an example and 0 for an empty place at the end of an epoch.
     """
 
-    input_ids: Int[Array, " K"]
-    token_type_ids: Int[Array, " K"]
-    position_ids: Int[Array, " K"]
-    rows: Int[Array, "B T"]
-    places: Int[Array, " K"]
-    lengths: Int[Array, " B"]
+    input_ids: Int[Array, "R T"]
+    token_type_ids: Int[Array, "R T"]
+    position_ids: Int[Array, "R T"]
+    owners: Int[Array, "R T"]
+    starts: Int[Array, " B"]
     labels: Int[Array, " B"]
     weights: Float[Array, " B"]
 
-    def to_rows(self, line: Float[Array, "K ..."]) -> Float[Array, "B T ..."]:
-        """Lays the line out with one row per example, zeros where there is no token."""
-        batch, width = self.rows.shape
-        return _permute(line, self.rows.reshape(-1), self.places).reshape(batch, width, *line.shape[1:])
+    def first_tokens(self, grid: Float[Array, "R T D"]) -> Float[Array, "B D"]:
+        """Picks each example's first token, zeros for an empty place."""
+        return jnp.take(grid.reshape(-1, grid.shape[-1]), self.starts, axis=0, mode="fill", fill_value=0)
 
-    def to_line(self, rows: Float[Array, "B T ..."]) -> Float[Array, "K ..."]:
-        """Undoes `to_rows`."""
-        return _permute(rows.reshape(-1, *rows.shape[2:]), self.places, self.rows.reshape(-1))
-
-
-@jax.custom_vjp
-def _permute(values: jax.Array, indices: jax.Array, inverse: jax.Array) -> jax.Array:
-    """Gathers rows, zero where out of bounds. Its transpose is the inverse gather: no scatter in the backward pass."""
-    return jnp.take(values, indices, axis=0, mode="fill", fill_value=0)
+    def by_example(self, grid: Float[Array, "R T D"]) -> Float[Array, "B T D"]:
+        """Lays the grid out with a row for each example, zeros where there is no token."""
+        count, (rows, width) = len(self.starts), self.owners.shape
+        nowhere = jnp.full((count + 1, width), rows * width)
+        places = nowhere.at[self.owners, self.position_ids].set(jnp.arange(rows * width).reshape(rows, width))[:count]
+        return jnp.take(grid.reshape(rows * width, -1), places, axis=0, mode="fill", fill_value=0)
 
 
-def _permute_forward(
-    values: jax.Array, indices: jax.Array, inverse: jax.Array
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _permute(values, indices, inverse), (indices, inverse)
+def make_batch(
+    examples: Examples, indices: Int[Array | np.ndarray, " B"], starts: Int[Array | np.ndarray, " B"], rows: int
+) -> Batch:
+    """Lays out the examples at `indices` (-1: none) from `starts` on, in a grid of `rows` rows.
 
-
-def _permute_backward(residuals: tuple[jax.Array, jax.Array], cotangent: jax.Array) -> tuple[jax.Array, None, None]:
-    indices, inverse = residuals
-    return _permute(cotangent, inverse, indices), None, None
-
-
-_permute.defvjp(_permute_forward, _permute_backward)
-
-
-def make_batch(examples: Examples, indices: Int[Array, " B"], budget: int) -> Batch:
-    """Lays out the examples at `indices` (-1: none) in a line of `budget` tokens.
-
-    The caller answers for the budget: tokens beyond it would be lost (`example_orders` and `fixed_batches` keep to it).
+    The caller answers for the places: examples must not overlap, nor end beyond the grid (`pack` sees to both).
     """
-    width = examples.input_ids.shape[1]
+    width, count = examples.input_ids.shape[1], indices.shape[0]
+    indices, starts = jnp.asarray(indices), jnp.asarray(starts)
     present = indices >= 0
     lengths = jnp.where(present, jnp.asarray(examples.lengths)[indices], 0)
-    ends = jnp.cumsum(lengths)
-    starts = ends - lengths
-    line = jnp.arange(budget, dtype=jnp.int32)
-    example = jnp.searchsorted(ends, line, side="right").astype(jnp.int32)
-    filled = line < ends[-1]
-    position = jnp.where(filled, line - starts.at[example].get(mode="clip"), 0)
-    places = jnp.where(filled, example * width + position, indices.shape[0] * width)
-    columns = jnp.arange(width, dtype=jnp.int32)
-    rows = jnp.where(columns < lengths[:, None], starts[:, None] + columns, budget)
+    places = jnp.arange(rows * width, dtype=jnp.int32).reshape(rows, width)
+    inside = (places >= starts[:, None, None]) & (places < (starts + lengths)[:, None, None])
+    filled = inside.any(axis=0)
+    owners = jnp.where(filled, jnp.argmax(inside, axis=0).astype(jnp.int32), count)
+    positions = jnp.where(filled, places - starts.at[owners].get(mode="clip"), 0)
+    owned = indices.at[owners].get(mode="clip")
 
-    def line_of(table: np.ndarray | jax.Array) -> jax.Array:
-        return jnp.take(jnp.asarray(table)[indices].reshape(-1), places, mode="fill", fill_value=0)
+    def grid_of(table: np.ndarray | jax.Array) -> jax.Array:
+        return jnp.where(filled, jnp.asarray(table)[owned, positions], 0)
 
     return Batch(
-        input_ids=line_of(examples.input_ids),
-        token_type_ids=line_of(examples.token_type_ids),
-        position_ids=position,
-        rows=rows,
-        places=places,
-        lengths=lengths,
+        input_ids=grid_of(examples.input_ids),
+        token_type_ids=grid_of(examples.token_type_ids),
+        position_ids=positions,
+        owners=owners,
+        starts=jnp.where(present, starts, rows * width),
         labels=jnp.where(present, jnp.asarray(examples.labels)[indices], 0),
         weights=present.astype(jnp.float32),
     )
+
+
+def pack(indices: np.ndarray, lengths: np.ndarray, width: int) -> Steps:
+    """Finds a place in a grid for every example of every step: the longest first, each in the first row with room.
+
+    Args:
+        indices: [steps, B] examples of each step, -1 for none.
+        lengths: [N] tokens of each example, at most `width`.
+        width: T, columns of the grid.
+    """
+    steps, batch_size = indices.shape
+    tokens = np.where(indices >= 0, lengths[indices], 0)
+    used = np.zeros((steps, batch_size), np.int32)  # of each row; B rows hold any B examples
+    starts = np.zeros((steps, batch_size), np.int32)
+    step = np.arange(steps)
+    for member in np.argsort(-tokens, axis=1, kind="stable").T:
+        length = tokens[step, member]
+        row = np.argmax(used + length[:, None] <= width, axis=1)
+        starts[step, member] = row * width + used[step, row]
+        used[step, row] += length
+    return Steps(indices.astype(np.int32), starts, np.maximum((used > 0).sum(axis=1), 1).astype(np.int32))
 
 
 def steps_per_epoch(examples: int, batch_size: int) -> int:
@@ -123,49 +139,57 @@ def steps_per_epoch(examples: int, batch_size: int) -> int:
     return -(-examples // batch_size)
 
 
-def token_budget(lengths: np.ndarray, batch_size: int) -> int:
-    """Returns a line length that nine of ten random orders of the training examples fit into.
+def grid_sizes(lengths: np.ndarray, width: int, batch_size: int) -> tuple[int, ...]:
+    """Returns up to three numbers of rows, ascending, of the grids that training is compiled for.
 
-    Depends on the examples and the batch size only, so that a seed's layout does not depend on other seeds.
+    Nine of ten random orders of the training examples fit into the largest; the smaller ones are those that leave
+    the fewest rows empty. Depends on the examples and the batch size only, so that a seed's layout does not depend on
+    other seeds.
     """
     rng = np.random.default_rng(0)
-    fullest = [_tokens_per_step(rng.permutation(len(lengths)), lengths, batch_size).max() for _ in range(BUDGET_DRAWS)]
-    return _round_up(int(np.quantile(fullest, 0.9, method="higher")))
+    epochs = [_one_epoch(rng.permutation(len(lengths)), batch_size) for _ in range(EPOCHS_DRAWN)]
+    rows = np.stack([pack(epoch, lengths, width).rows for epoch in epochs])
+    largest = int(np.quantile(rows.max(axis=1), 0.9, method="higher"))
+    needed = np.minimum(rows.ravel(), largest)
+    smaller = np.unique(needed[needed < largest]).tolist()
+
+    def computed(sizes: tuple[int, ...]) -> int:
+        return int(np.asarray(sizes)[np.searchsorted(sizes, needed)].sum())
+
+    some = combinations(smaller, min(GRID_SIZES - 1, len(smaller)))
+    return min(((*sizes, largest) for sizes in some), key=computed)
 
 
-def example_orders(order_seed: int, lengths: np.ndarray, batch_size: int, epochs: int, budget: int) -> np.ndarray:
-    """Returns which examples make up each step: [epochs * steps, batch_size] int32, -1 for none.
+def example_orders(
+    order_seed: int, lengths: np.ndarray, width: int, batch_size: int, epochs: int, largest: int
+) -> Steps:
+    """Returns the steps of all epochs, [epochs * steps, batch_size].
 
-    Each epoch is a random permutation; one in which a step overflows the budget is drawn again (about one in ten).
+    Each epoch is a random permutation; one in which a step needs more than `largest` rows is drawn again (about one
+    in ten).
     """
     rng = np.random.default_rng(order_seed)
-    steps = steps_per_epoch(len(lengths), batch_size)
-    orders = np.full((epochs, steps * batch_size), -1, np.int32)
-    for epoch in range(epochs):
-        order = rng.permutation(len(lengths))
-        while _tokens_per_step(order, lengths, batch_size).max() > budget:
-            order = rng.permutation(len(lengths))
-        orders[epoch, : len(order)] = order
-    return orders.reshape(epochs * steps, batch_size)
+    drawn: list[Steps] = []
+    while len(drawn) < epochs:
+        steps = pack(_one_epoch(rng.permutation(len(lengths)), batch_size), lengths, width)
+        if steps.rows.max() <= largest:
+            drawn.append(steps)
+    return Steps(*(np.concatenate(arrays) for arrays in zip(*drawn, strict=True)))
 
 
-def fixed_batches(lengths: np.ndarray, batch_size: int) -> tuple[np.ndarray, int]:
+def fixed_batches(lengths: np.ndarray, width: int, batch_size: int) -> tuple[Steps, int]:
     """Divides examples into batches with about equally many tokens, for prediction, where order is free.
 
     Returns:
-        [batches, batch_size] int32 indices, -1 for none, and the token budget that they need.
+        Every index once, and -1 for none, and the rows that the fullest batch needs.
     """
     count = steps_per_epoch(len(lengths), batch_size)
-    indices = np.full(count * batch_size, -1, np.int32)
-    indices[: len(lengths)] = np.argsort(-lengths, kind="stable")
-    batches = indices.reshape(batch_size, count).T
-    tokens = np.where(batches >= 0, lengths[batches], 0).sum(axis=1)
-    return batches, _round_up(int(tokens.max()))
+    by_length = _one_epoch(np.argsort(-lengths, kind="stable"), batch_size)
+    steps = pack(by_length.reshape(batch_size, count).T, lengths, width)
+    return steps, int(steps.rows.max())
 
 
-def _tokens_per_step(order: np.ndarray, lengths: np.ndarray, batch_size: int) -> np.ndarray:
-    return np.add.reduceat(lengths[order], np.arange(0, len(order), batch_size))
-
-
-def _round_up(tokens: int) -> int:
-    return -(-tokens // ROUND_BUDGET_TO) * ROUND_BUDGET_TO
+def _one_epoch(order: np.ndarray, batch_size: int) -> np.ndarray:
+    steps = steps_per_epoch(len(order), batch_size)
+    filled: Sequence[int] | np.ndarray = np.full(steps * batch_size - len(order), -1)
+    return np.concatenate([order, filled]).reshape(steps, batch_size)

@@ -14,7 +14,8 @@ import jax
 import numpy as np
 
 from jaxstab.config import InputError, ModelConfig
-from jaxstab.models.encoder import ACTIVATIONS, EncoderConfig, make_classifier
+from jaxstab.models.encoder import EncoderConfig, make_classifier
+from jaxstab.models.operations import ACTIVATIONS
 
 SUPPORTED = ("bert",)
 NEEDED_FILES = [

@@ -12,8 +12,7 @@ from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxstab.data.batches import Batch
-
-DROPOUT_LEVELS = 256
+from jaxstab.models.operations import activate, attend, dropout, random_levels
 
 
 @dataclass(frozen=True)
@@ -36,15 +35,6 @@ class EncoderConfig:
     initializer_range: float = 0.02
 
 
-ACTIVATIONS = {
-    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
-    "gelu_new": jax.nn.gelu,
-    "gelu_pytorch_tanh": jax.nn.gelu,
-    "relu": jax.nn.relu,
-    "silu": jax.nn.silu,
-}
-
-
 class Outputs(NamedTuple):
     """What the classifier returns.
 
@@ -57,20 +47,6 @@ class Outputs(NamedTuple):
     logits: Float[Array, "B C"]
     first_tokens: Float[Array, "L B D"]
     hidden_states: Float[Array, "M B T D"] | None
-
-
-def dropout(x: Array, rate: float, key: PRNGKeyArray | None) -> Array:
-    """Zeroes elements with probability `rate` and rescales the rest; without a key, returns `x`.
-
-    Four elements share one 32-bit random word, so the rate is rounded to a multiple of 1/256 (0.1 becomes 0.1016);
-    the scale is that of the rounded rate, so that the expectation of the result is exactly `x`.
-    """
-    dropped = round(rate * DROPOUT_LEVELS)
-    if key is None or dropped == 0:
-        return x
-    words = jax.random.bits(key, (-(-x.size // 4),), jnp.uint32)
-    levels = jax.lax.bitcast_convert_type(words, jnp.uint8).reshape(-1)[: x.size].reshape(x.shape)
-    return jnp.where(levels >= dropped, x * (DROPOUT_LEVELS / (DROPOUT_LEVELS - dropped)), jnp.zeros_like(x))
 
 
 def _fold(key: PRNGKeyArray | None, site: int | Array) -> PRNGKeyArray | None:
@@ -88,7 +64,7 @@ class Embeddings(nnx.Module):
         self.rate = config.hidden_dropout_prob
         self.dtype = dtype
 
-    def __call__(self, batch: Batch, key: PRNGKeyArray | None) -> Float[Array, "K D"]:
+    def __call__(self, batch: Batch, key: PRNGKeyArray | None) -> Float[Array, "R T D"]:
         """Embeds the tokens of a batch."""
         summed = self.word(batch.input_ids) + self.token_type(batch.token_type_ids) + self.position(batch.position_ids)
         return dropout(self.norm(summed).astype(self.dtype), self.rate, key)
@@ -106,23 +82,21 @@ class Attention(nnx.Module):
         self.heads = config.num_attention_heads
         self.rate = config.attention_probs_dropout_prob
 
-    def __call__(self, hidden: Float[Array, "K D"], batch: Batch, key: PRNGKeyArray | None) -> Float[Array, "K D"]:
+    def __call__(self, hidden: Float[Array, "R T D"], batch: Batch, key: PRNGKeyArray | None) -> Float[Array, "R T D"]:
         """Attends; `key` drops attention probabilities."""
 
-        def heads(line: Array) -> Float[Array, "B H T d"]:
-            rows = batch.to_rows(line)
-            return rows.reshape(*rows.shape[:2], self.heads, -1).swapaxes(1, 2)
+        def heads(grid: Array) -> Float[Array, "R H T d"]:
+            return grid.reshape(*grid.shape[:2], self.heads, -1).swapaxes(1, 2)
 
         query, keys, values = heads(self.query(hidden)), heads(self.key(hidden)), heads(self.value(hidden))
-        query = query * query.shape[-1] ** -0.5
-        # Finite, so that an empty place in the batch gives uniform attention to zeros instead of NaN; added instead of
-        # selected, because a sum leaves nothing to store for the backward pass.
-        absent = jnp.arange(query.shape[2]) >= batch.lengths[:, None]
-        bias = jnp.where(absent, jnp.finfo(jnp.float32).min, 0.0)[:, None, None, :]
-        scores = jnp.einsum("bhtd,bhsd->bhts", query, keys, preferred_element_type=jnp.float32) + bias
-        probabilities = dropout(jax.nn.softmax(scores).astype(values.dtype), self.rate, key)
-        mixed = jnp.einsum("bhts,bhsd->bhtd", probabilities, values).swapaxes(1, 2)
-        return self.output(batch.to_line(mixed.reshape(*mixed.shape[:2], -1)))
+        # Finite, so that no row of scores is empty; where there is no token, the others like it are attended to.
+        other = batch.owners[:, None, :, None] != batch.owners[:, None, None, :]
+        bias = jnp.where(other, jnp.finfo(jnp.float32).min, 0.0)
+        width = query.shape[2]
+        rate, levels = 0.0, None
+        if key is not None:
+            rate, levels = self.rate, random_levels(key, (*query.shape[:2], width, width))
+        return self.output(attend(query * query.shape[-1] ** -0.5, keys, values, bias, levels, rate))
 
 
 class EncoderLayer(nnx.Module):
@@ -138,12 +112,12 @@ class EncoderLayer(nnx.Module):
         self.activation = config.hidden_act
         self.rate = config.hidden_dropout_prob
 
-    def __call__(self, hidden: Float[Array, "K D"], batch: Batch, key: PRNGKeyArray | None) -> Float[Array, "K D"]:
+    def __call__(self, hidden: Float[Array, "R T D"], batch: Batch, key: PRNGKeyArray | None) -> Float[Array, "R T D"]:
         """Applies the layer; LayerNorm is computed in float32."""
         attended = self.attention(hidden, batch, _fold(key, 0))
         summed = hidden + dropout(attended, self.rate, _fold(key, 1))
         hidden = self.attention_norm(summed.astype(jnp.float32)).astype(hidden.dtype)
-        transformed = self.output(ACTIVATIONS[self.activation](self.intermediate(hidden)))
+        transformed = self.output(activate(self.activation, self.intermediate(hidden)))
         summed = hidden + dropout(transformed, self.rate, _fold(key, 2))
         return self.output_norm(summed.astype(jnp.float32)).astype(hidden.dtype)
 
@@ -169,7 +143,7 @@ class SequenceClassifier(nnx.Module):
         """Classifies a batch.
 
         Args:
-            batch: B examples in a line of K tokens.
+            batch: B examples in a grid.
             key: of this step's dropout; without it nothing is dropped.
             all_hidden_states: also return every hidden state.
         """
@@ -179,8 +153,8 @@ class SequenceClassifier(nnx.Module):
         def layer(hidden: Array, scanned: tuple[nnx.State, Array]) -> tuple[Array, tuple[Array, Array | None]]:
             params, index = scanned
             hidden = nnx.merge(definition, params)(hidden, batch, _fold(key, index + 2))
-            first = jnp.take(hidden, batch.rows[:, 0], axis=0, mode="fill", fill_value=0)
-            return hidden, (first.astype(jnp.float32), batch.to_rows(hidden) if all_hidden_states else None)
+            first = batch.first_tokens(hidden).astype(jnp.float32)
+            return hidden, (first, batch.by_example(hidden) if all_hidden_states else None)
 
         body = jax.checkpoint(layer) if self.remat else layer
         depth = jax.tree.leaves(layers)[0].shape[0]
@@ -188,7 +162,7 @@ class SequenceClassifier(nnx.Module):
         pooled = jnp.tanh(self.pooler(first_tokens[-1]))
         logits = self.classifier(dropout(pooled, self.rate, _fold(key, 1)))
         if states is not None:
-            states = jnp.concatenate([batch.to_rows(embedded)[None], states])
+            states = jnp.concatenate([batch.by_example(embedded)[None], states])
         return Outputs(logits, first_tokens, states)
 
 
@@ -199,13 +173,13 @@ def make_classifier(
 
     Args:
         config: its sizes.
-        precision: dtype of the matrix products and hidden states; parameters are float32.
+        precision: `bfloat16` for matrix products and hidden states; anything else is float32. Parameters are float32.
         remat: recompute each layer in the backward pass.
 
     Returns:
         The definition, for `apply`, and the parameters' shapes as a nested dict of `jax.ShapeDtypeStruct`.
     """
-    dtype = jnp.dtype(precision)
+    dtype = jnp.dtype("bfloat16" if precision == "bfloat16" else "float32")
     abstract = nnx.eval_shape(lambda: SequenceClassifier(config, dtype, remat, nnx.Rngs(0)))
     definition, params = nnx.split(abstract, nnx.Param)
     return definition, nnx.to_pure_dict(params)

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from jaxstab.config import Config
 from jaxstab.measures import MEASURES, Results, example_disagreement
+from jaxstab.planning import Estimate, Plan
 from jaxstab.store import Run
 
 FLIPPING_EXAMPLES = 10
@@ -76,20 +77,20 @@ class Display:
             self._print(f"note: {note}")
         count, device = info["devices"], info["device"]
         where = f"one {device} device" if count == 1 else f"each of {count} {device} devices"
-        self._print(
-            f"{len(info['seeds'])} seeds, {info['group_size']} at once on {where}; "
-            f"{self._steps} steps in {config.train.epochs} epochs"
-        )
+        self._print(f"{len(info['seeds'])} seeds on {where}; {self._steps} steps in {config.train.epochs} epochs")
 
     def compiling(self) -> None:
         """Says that the first step will take a moment."""
         self._print("compiling ...")
 
-    def compiled(self, seconds: float, waves: list[list[int]]) -> None:
-        """Says how long compilation took; `waves` are the seeds that are to be trained."""
+    def compiled(self, seconds: float, waves: list[list[int]], plan: Plan) -> None:
+        """Says how long compilation took and what is planned; `waves` are the seeds that are to be trained."""
         self._waves = waves
-        self._started = time.perf_counter()
-        self._print(f"compiled in {seconds:.1f} s")
+        before, self._started = time.perf_counter() - self._started, time.perf_counter()
+        self._print(
+            f"compiled in {seconds:.1f} s, first step {before:.1f} s after the start; "
+            f"{plan.group_size} seeds at once on each device, {describe_memory(plan)}"
+        )
         self._task = self._bar.add_task("", total=self._steps * len(waves))
 
     def stepped(self, wave: int, step: int) -> None:
@@ -99,7 +100,9 @@ class Display:
         self._bar.update(self._task, completed=self._done, description=description)
 
     def evaluated(self, wave: int, epoch: int, evaluation: Any) -> None:
-        """Prints a line about an epoch of a wave."""
+        """Prints a line about an epoch; of later waves about the last one only."""
+        if wave > 0 and epoch < self._epochs:
+            return
         scores = np.asarray(evaluation.validation_score, np.float64)
         seeds = self._waves[wave]
         failed = int(np.sum(scores <= self._info["majority_score"]["validation"]))
@@ -114,6 +117,11 @@ class Display:
             f"step {self._done}/{total}, {_minutes(to_go)} to go"
         )
 
+    def out_of_memory(self, group_size: int) -> None:
+        """Says that the seeds go on in smaller groups."""
+        self._bar.remove_task(self._task)
+        self._print(f"out of memory; going on with {group_size} seeds at once on each device")
+
     @contextmanager
     def measuring(self, seeds: int, shape: Sequence[int]) -> Iterator[None]:
         """Says how long measuring took; `shape` is that of a seed's representations."""
@@ -125,6 +133,32 @@ class Display:
 
     def _print(self, line: str) -> None:
         self.console.print(line, markup=False, highlight=False, soft_wrap=not self.console.is_terminal)
+
+
+def describe_memory(plan: Plan) -> str:
+    """Returns predicted and usable memory, in words."""
+    needed, limit = (f"{value / 1e9:.1f}" for value in (plan.needed_bytes, plan.limit_bytes))
+    remat = ", activations recomputed" if plan.remat else ""
+    return f"{needed} of {limit} GB of memory{remat}{'' if plan.fits else ' (may not suffice)'}"
+
+
+def print_plan(plan: Plan, estimate: Estimate, console: Console | None = None) -> None:
+    """Prints what a run would do."""
+    console = console or make_console()
+    rows = {
+        "seeds at once on each device": f"{plan.group_size}",
+        "waves": f"{plan.waves}",
+        "memory of each device": describe_memory(plan),
+        "": f"{plan.fixed_bytes / 1e9:.2f} GB and {plan.seed_bytes / 1e9:.2f} GB for each seed at once",
+        "compilation": f"{estimate.compilation:.1f} s (kept for the next run)",
+        "a step of a wave": f"{estimate.step:.3f} s",
+        "an evaluation of a wave": f"{estimate.evaluation:.2f} s",
+        "training of all seeds": _minutes(estimate.training),
+    }
+    table = Table(show_header=False)
+    for name, value in rows.items():
+        table.add_row(name, value)
+    console.print(table)
 
 
 def make_console(quiet: bool = False, width: int = 120) -> Console:

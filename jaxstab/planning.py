@@ -1,0 +1,181 @@
+"""How many seeds at once, from the memory that compiled programs say they need; and how long a run will take."""
+
+import math
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import jax
+import psutil
+
+from jaxstab.config import SeedTriple
+from jaxstab.data.tokens import EncodedTask
+from jaxstab.models.checkpoint import Pretrained
+from jaxstab.models.encoder import make_classifier
+from jaxstab.seeds import Programs, SeedTrainer
+from jaxstab.train import Recipe
+
+USABLE_SHARE = 0.9  # of free memory; the rest is for what programs do not know of
+LARGEST_CPU_GROUP = 8
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the seeds of a run are divided.
+
+    Attributes:
+        group_size: G, seeds at once on each device.
+        waves: one after another until all seeds are done.
+        remat: whether activations are recomputed in the backward pass.
+        fixed_bytes: that a device needs whatever G is.
+        seed_bytes: that it needs for each of G seeds.
+        limit_bytes: that may be used on each device.
+    """
+
+    group_size: int
+    waves: int
+    remat: bool
+    fixed_bytes: int
+    seed_bytes: int
+    limit_bytes: int
+
+    @property
+    def needed_bytes(self) -> int:
+        """Predicted for each device."""
+        return self.fixed_bytes + self.group_size * self.seed_bytes
+
+    @property
+    def fits(self) -> bool:
+        """Whether that is within the limit."""
+        return self.needed_bytes <= self.limit_bytes
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """How long a run will take, in seconds.
+
+    Attributes:
+        compilation: of all programs, or reading them from the cache.
+        step: of all seeds of a wave.
+        evaluation: of a wave on the validation split, once per epoch.
+        prediction: of a wave on the test split.
+        training: all waves.
+    """
+
+    compilation: float
+    step: float
+    evaluation: float
+    prediction: float
+    training: float
+
+
+def plan_groups(
+    recipe: Recipe,
+    pretrained: Pretrained,
+    task: EncodedTask,
+    seeds: int,
+    devices: Sequence[jax.Device],
+    group_size: int | None = None,
+    remat: bool | None = None,
+) -> tuple[Plan, Programs]:
+    """Chooses what was not given and compiles for the first device.
+
+    As many seeds at once as are wanted if they fit; otherwise as many as fit by a line through the memory of two
+    compiled sizes, shared out evenly over waves. Only where not even one seed fits are activations recomputed.
+
+    Args:
+        recipe: of the run.
+        pretrained: what all seeds start from.
+        task: token arrays.
+        seeds: of the run.
+        devices: that share them.
+        group_size: G, if it is not to be chosen.
+        remat: whether to recompute activations, if that is not to be chosen.
+    """
+    share = math.ceil(seeds / len(devices))
+    wanted = group_size or wanted_group_size(share, devices)
+    limit = memory_limit(devices)
+
+    def compiled(size: int, remat: bool) -> Programs:
+        definition, _ = make_classifier(pretrained.config, recipe.config.precision, remat)
+        return Programs(replace(recipe, definition=definition), pretrained, task, size, devices[0])
+
+    for recomputed in [False, True] if remat is None else [remat]:
+        programs = compiled(wanted, recomputed)
+        fixed, each = memory_line(programs)
+        if fixed + wanted * each > limit and wanted > 1 and group_size is None:
+            one = compiled(1, recomputed)
+            fixed, each = memory_line(programs, one)
+            size = fitting_size(wanted, share, fixed, each, limit)
+            programs = one if size == 1 else compiled(size, recomputed)
+        size = programs.group_size
+        plan = Plan(size, math.ceil(share / size), recomputed, fixed, each, limit)
+        if plan.fits:
+            break
+    return plan, programs
+
+
+def fitting_size(wanted: int, share: int, fixed: int, each: int, limit: int) -> int:
+    """Returns the largest group that fits, made smaller where that leaves the number of waves the same."""
+    size = max(1, min(wanted, (limit - fixed) // each))
+    return math.ceil(share / math.ceil(share / size))
+
+
+def memory_limit(devices: Sequence[jax.Device]) -> int:
+    """Returns how many bytes may be used on each device; CPU devices share what is free."""
+    if devices[0].platform == "cpu":
+        return int(USABLE_SHARE * psutil.virtual_memory().available) // len(devices)
+    stats = devices[0].memory_stats()
+    return int(USABLE_SHARE * (stats["bytes_limit"] - stats["bytes_in_use"]))
+
+
+def peak_memory(devices: Sequence[jax.Device]) -> int:
+    """Returns the most bytes in use on a device so far; of the process if devices are CPUs."""
+    if devices[0].platform == "cpu":
+        import resource  # of Unix
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else 1024 * peak
+    return max(device.memory_stats()["peak_bytes_in_use"] for device in devices)
+
+
+def estimate(trainer: SeedTrainer, plan: Plan, triples: Sequence[SeedTriple], compilation: float) -> Estimate:
+    """Times parts of the first wave.
+
+    Args:
+        trainer: of the run.
+        plan: how its seeds are divided.
+        triples: all of its seeds.
+        compilation: seconds it took.
+    """
+    seconds = trainer.time_wave(triples[: trainer.wave_size])
+    epochs, steps = trainer.recipe.config.epochs, trainer.recipe.steps_per_epoch
+    wave = epochs * (steps * seconds.step + seconds.evaluation) + seconds.prediction
+    return Estimate(compilation, *seconds, training=plan.waves * wave)
+
+
+def wanted_group_size(share: int, devices: Sequence[jax.Device]) -> int:
+    """Returns how many seeds are worth having at once: all on an accelerator, on CPUs as many as cores, up to a few.
+
+    Args:
+        share: seeds of a device.
+        devices: of the run.
+    """
+    if devices[0].platform != "cpu":
+        return share
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(share, LARGEST_CPU_GROUP, max(1, cores // len(devices)))
+
+
+def memory_line(larger: Programs, smaller: Programs | None = None) -> tuple[int, int]:
+    """Returns the fixed bytes and the bytes per seed of the line through two sizes; one suffices on a CPU.
+
+    Args:
+        larger: of several seeds.
+        smaller: of fewer, where memory is not simply proportional.
+    """
+    if smaller is None or larger.width == 1:
+        return larger.shared_bytes, -(-larger.group_bytes // larger.width)
+    each = -(-(larger.group_bytes - smaller.group_bytes) // (larger.width - smaller.width))
+    return larger.shared_bytes + smaller.group_bytes - each, each

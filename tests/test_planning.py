@@ -1,0 +1,121 @@
+"""Memory of groups of seeds: predicted against what larger programs say, and what follows from too little of it."""
+
+import json
+import re
+
+import jax
+import numpy as np
+import pytest
+from test_run import _config_file
+
+import jaxstab
+from jaxstab import cli, planning, seeds
+from jaxstab.config import make_config
+from jaxstab.experiment import load_inputs, make_recipe
+from jaxstab.planning import fitting_size, plan_groups
+
+pytestmark = pytest.mark.optimiser
+
+
+@pytest.fixture
+def inputs(settings):
+    config = make_config(settings)
+    task, encoded, pretrained = load_inputs(config)
+    return make_recipe(config, task, encoded, pretrained), pretrained, encoded
+
+
+@pytest.mark.parametrize(
+    ("wanted", "share", "limit", "size"),
+    [
+        (20, 20, 1000, 20),
+        (20, 20, 100 + 14 * 10, 10),  # fourteen fit: two waves, of ten
+        (20, 20, 100 + 6 * 10, 5),  # six fit: four waves, of five
+        (20, 20, 105, 1),
+        (20, 20, 50, 1),
+        (7, 7, 100 + 3 * 10, 3),
+    ],
+)
+def test_as_many_seeds_as_fit_in_even_waves(wanted, share, limit, size):
+    assert fitting_size(wanted, share, fixed=100, each=10, limit=limit) == size
+
+
+def test_a_line_through_two_programs_predicts_the_memory_of_others(inputs, monkeypatch):
+    monkeypatch.setattr(seeds, "vmapped", lambda device: True)
+    device = jax.devices()[0]
+    programs = {size: seeds.Programs(*inputs, size, device) for size in (1, 3, 6)}
+    # On one seed a smaller grid may be chosen for each step; memory is that of the largest.
+    fixed, each = planning.memory_line(programs[6], programs[3])
+    for size, one in programs.items():
+        assert fixed + size * each == pytest.approx(one.shared_bytes + one.group_bytes, rel=0.15)
+
+
+def test_groups_shrink_to_the_memory_and_activations_are_recomputed_last(inputs, monkeypatch):
+    monkeypatch.setattr(seeds, "vmapped", lambda device: True)
+    monkeypatch.setattr(planning, "wanted_group_size", lambda share, devices: share)
+    devices = jax.devices()[:1]
+    monkeypatch.setattr(planning, "memory_limit", lambda devices: 10**9)
+    roomy, programs = plan_groups(*inputs, 4, devices)
+    assert (roomy.group_size, roomy.waves, roomy.remat, programs.group_size) == (4, 1, False, 4)
+    monkeypatch.setattr(planning, "memory_limit", lambda devices: int(0.6 * roomy.needed_bytes))
+    tight, programs = plan_groups(*inputs, 4, devices)
+    assert (tight.group_size, tight.waves, tight.remat, programs.group_size) == (2, 2, False, 2)
+    monkeypatch.setattr(planning, "memory_limit", lambda devices: 1000)
+    hopeless, _ = plan_groups(*inputs, 4, devices)
+    assert (hopeless.group_size, hopeless.waves, hopeless.remat, hopeless.fits) == (1, 4, True, False)
+    given, _ = plan_groups(*inputs, 4, devices, group_size=2, remat=False)
+    assert (given.group_size, given.remat) == (2, False)
+
+
+def test_out_of_memory_halves_the_group_and_is_recorded(settings, tmp_path, monkeypatch):
+    whole = jaxstab.run({**settings, "seeds": {"count": 4, "group_size": 4}})
+    train_wave, tried = seeds.SeedTrainer.train_wave, []
+
+    def too_large(self, triples, wave, progress):
+        tried.append(len(triples))
+        if len(triples) > 4:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 1 byte.")
+        return train_wave(self, triples, wave, progress)
+
+    monkeypatch.setattr(seeds.SeedTrainer, "train_wave", too_large)
+    again = {**settings, "seeds": {"count": 8, "group_size": 2}, "output": {"dir": str(tmp_path / "again")}}
+    run = jaxstab.run(again)  # on four devices
+    assert tried == [8, 4, 4]
+    assert (run.info["group_size"], run.info["out_of_memory"]) == (1, [2])
+    np.testing.assert_array_equal(run.logits[:4], whole.logits)
+    assert run.info["memory"]["peak_bytes"] > run.info["memory"]["predicted_bytes"]
+
+
+def test_other_errors_of_the_device_are_not_caught(settings, monkeypatch):
+    def broken(self, triples, wave, progress):
+        raise jax.errors.JaxRuntimeError("INTERNAL: broken")
+
+    monkeypatch.setattr(seeds.SeedTrainer, "train_wave", broken)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="broken"):
+        jaxstab.run(settings)
+
+
+def test_plan_says_what_run_does_and_leaves_nothing(settings, tmp_path, capsys):
+    path = _config_file(settings, tmp_path)
+    assert cli.main(["plan", path, "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert not (tmp_path / "run").exists()
+    run = jaxstab.run(settings)
+    assert run.info["group_size"] == plan["group_size"] == 2
+    assert run.info["memory"]["predicted_bytes"] == plan["needed_bytes"]
+    assert plan["waves"] == 1
+    assert plan["seconds"]["training"] > plan["seconds"]["step"] > 0
+    assert cli.main(["plan", path]) == 0
+    assert re.search(r"training of all seeds +│ \d+:\d\d min", capsys.readouterr().out)
+    assert cli.main(["plan", path, "--train.epoch", "3"]) == 2
+
+
+def test_compiled_programs_are_kept_in_the_cache_of_the_user(settings, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    before = jax.config.jax_compilation_cache_dir
+    try:
+        jax.config.update("jax_compilation_cache_dir", None)
+        jaxstab.run(settings)
+        assert jax.config.jax_compilation_cache_dir == str(tmp_path / "cache" / "jaxstab" / "compiled")
+        assert list((tmp_path / "cache" / "jaxstab" / "compiled").glob("jit_*"))
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
