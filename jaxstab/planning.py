@@ -178,4 +178,4 @@ def memory_line(larger: Programs, smaller: Programs | None = None) -> tuple[int,
     if smaller is None or larger.width == 1:
         return larger.shared_bytes, -(-larger.group_bytes // larger.width)
     each = -(-(larger.group_bytes - smaller.group_bytes) // (larger.width - smaller.width))
-    return larger.shared_bytes + smaller.group_bytes - each, each
+    return larger.shared_bytes + smaller.group_bytes - smaller.width * each, each
