@@ -1,23 +1,24 @@
-"""The same fine-tuning by a sequential PyTorch loop and by jaxstab, in one run on the same machine.
+"""The same fine-tuning by jaxstab and by its peers, in one run on the same machine, and how far from the floor.
 
-    python benchmarks/train.py ../shared/data/cola --seeds 8 --epochs 3 --examples 320
+    python benchmarks/train.py ../shared/data/cola --seeds 8 --epochs 3 --examples 320 --output results/cola-cpu.json
 
 Same model, examples, batch size, epochs, recipe, validation every epoch, best weights kept, test predictions from best
-and last weights. The loop is what a user would write: transformers, dynamic padding, one seed after another. Its seeds
-cost the same each, so it may be timed on fewer of them (--torch-seeds). Prints a table and writes JSON.
+and last weights. The peers, in `torch_peers.py`, are what a user would write; one seed costs them the same as another,
+so they are timed on --peer-seeds of them. jaxstab starts with an empty cache of compiled programs.
+Prints a table; --output writes JSON and draws a picture beside it.
 """
 
 import argparse
-import copy
-import json
-import platform
+import os
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
+from machine import bandwidth, draw_bars, matrix_rate, write_result
 
 TEXT = {"rte": ["sentence1", "sentence2"]}
+LOOP = "PyTorch loop"
+PEERS = ("loop", "bf16", "compile", "processes", "vmap", "one-by-one")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -25,12 +26,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("task", type=Path, help="directory with train.* and validation.*, named like its GLUE task")
     parser.add_argument("--model", default="bundled:minilm")
     parser.add_argument("--seeds", type=int, default=8)
-    parser.add_argument("--torch-seeds", type=int, default=2)
+    parser.add_argument("--peer-seeds", type=int, default=2)
+    parser.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS))
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--examples", type=int, default=320)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--learning-rate", type=float, default=5e-5)
-    parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument("--precision", choices=["float32", "tensorfloat32", "bfloat16"], default="float32")
     parser.add_argument("--output", type=Path, default=None, help="JSON file")
     return parser.parse_args()
 
@@ -59,133 +61,105 @@ def time_jaxstab(settings: dict) -> dict:
 
     run = jaxstab.run(settings)
     seeds = len(run.seeds)
-    seconds, compilation = run.info["wall_seconds"], run.info["compile_seconds"]
+    seconds, compilation = run.info["wall_seconds"] - run.info["measure_seconds"], run.info["compile_seconds"]
     return {
         "seconds_per_seed": seconds / seeds,
         "seconds_per_seed_without_compilation": (seconds - compilation) / seeds,
         "compile_seconds": compilation,
-        "mean_score": float(run.scores.mean()),
-        "group_size": run.info["group_size"],
+        "measure_seconds": run.info["measure_seconds"],
         "seeds": seeds,
+        "mean_score": float((run.logits.argmax(-1) == run.labels).mean()),
+        "group_size": run.info["group_size"],
+        "memory": run.info["memory"],
     }
 
 
-def time_torch(settings: dict, seeds: int) -> dict:
-    """A sequential loop over seeds; loading the model and tokenising count, as they do for jaxstab."""
-    import torch
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer, get_linear_schedule_with_warmup
-    from transformers.utils import logging
-
+def find_floor(settings: dict) -> dict:
+    """Seconds per seed that no program can do without: operations on real tokens, bytes of parameters and moments."""
     from jaxstab.config import make_config
-    from jaxstab.data.task import load_task
-    from jaxstab.models.checkpoint import resolve_model
+    from jaxstab.experiment import load_inputs
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
     config = make_config(settings)
-    task, train = load_task(config.task), config.train
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    low = train.precision == "bfloat16"
-    started = time.perf_counter()
-    directory = resolve_model(config.model)
-    tokenizer = AutoTokenizer.from_pretrained(directory)
-    splits = {}
-    for name in ("train", "validation", "test"):
-        split = getattr(task, name)
-        encoded = tokenizer(*(list(t) for t in split.texts), truncation=True, max_length=config.task.max_length)
-        rows = [dict(zip(encoded.keys(), values, strict=True)) for values in zip(*encoded.values(), strict=True)]
-        splits[name] = [{**row, "labels": int(label)} for row, label in zip(rows, split.labels, strict=True)]
+    _, encoded, pretrained = load_inputs(config)
+    sizes, rates, speed = pretrained.config, matrix_rate(), bandwidth()
+    width, inner = sizes.hidden_size, sizes.intermediate_size
+    encoder = sizes.num_hidden_layers * (4 * width**2 + 2 * width * inner)
+    embeddings = pretrained.params["embeddings"]["word"]["embedding"].size
 
-    def batches(rows: list, size: int, shuffle: bool) -> torch.utils.data.DataLoader:
-        def collate(some: list) -> dict:
-            padded = tokenizer.pad(some, return_tensors="pt")
-            return {name: value.to(device) for name, value in padded.items()}
+    def forward(lengths: np.ndarray) -> float:
+        attention = 4 * sizes.num_hidden_layers * width * np.sum(np.square(lengths, dtype=np.float64))
+        return 2 * encoder * lengths.sum() + attention
 
-        return torch.utils.data.DataLoader(rows, batch_size=size, shuffle=shuffle, collate_fn=collate)
-
-    def logits_of(model: torch.nn.Module, rows: list) -> np.ndarray:
-        model.eval()
-        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=low):
-            return np.concatenate([model(**b).logits.float().cpu().numpy() for b in batches(rows, 32, False)])
-
-    scores = []
-    for seed in range(seeds):
-        torch.manual_seed(seed)
-        model = AutoModelForSequenceClassification.from_pretrained(directory, num_labels=len(task.classes)).to(device)
-        plain = [p for n, p in model.named_parameters() if n.endswith("bias") or "LayerNorm" in n]
-        decayed = [p for n, p in model.named_parameters() if not (n.endswith("bias") or "LayerNorm" in n)]
-        groups = [{"params": decayed, "weight_decay": train.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-        optimizer = torch.optim.AdamW(groups, lr=train.learning_rate, fused=True)
-        loader = batches(splits["train"], train.batch_size, True)
-        total = len(loader) * train.epochs
-        schedule = get_linear_schedule_with_warmup(optimizer, int(train.warmup * total), total)
-        best, best_score = None, -1.0
-        for _ in range(train.epochs):
-            model.train()
-            for batch in loader:
-                with torch.autocast(device.type, torch.bfloat16, enabled=low):
-                    loss = model(**batch).loss
-                loss.backward()
-                torch.nn.utils.clip_grad_norm_(model.parameters(), train.clip_norm)
-                optimizer.step()
-                schedule.step()
-                optimizer.zero_grad()
-            score = (logits_of(model, splits["validation"]).argmax(-1) == task.validation.labels).mean()
-            if score > best_score:
-                best, best_score = copy.deepcopy(model.state_dict()), score
-        logits_of(model, splits["test"])
-        model.load_state_dict(best)
-        scores.append((logits_of(model, splits["test"]).argmax(-1) == task.test.labels).mean())
-    seconds = (time.perf_counter() - started) / seeds
-    return {"seconds_per_seed": seconds, "mean_score": float(np.mean(scores)), "seeds": seeds}
-
-
-def describe_machine() -> dict:
-    import jax
-    import torch
-
-    cpu = next(
-        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
-        platform.processor(),
-    )
+    train, validation, test = (np.asarray(s.lengths) for s in (encoded.train, encoded.validation, encoded.test))
+    epochs, rate = config.train.epochs, rates["bfloat16" if config.train.precision == "bfloat16" else "float32"]
+    steps = epochs * -(-len(train) // config.train.batch_size)
+    products = epochs * (3 * forward(train) + forward(validation)) + 2 * forward(test)
+    optimiser = steps * 42 * (encoder + embeddings)
     return {
-        "cpu": cpu,
-        "threads": torch.get_num_threads(),
-        "device": jax.devices()[0].device_kind,
-        "jax": jax.__version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
+        "seconds": products / rate + optimiser / speed,
+        "of_products": products / rate,
+        "of_optimiser": optimiser / speed,
+        "flops_per_second": rates,
+        "bytes_per_second": speed,
+        "training_tokens": int(epochs * train.sum()),
     }
+
+
+def time_peers(arguments: argparse.Namespace, settings: dict) -> dict[str, dict]:
+    import torch_peers
+
+    seeds, cores = arguments.peer_seeds, len(os.sched_getaffinity(0))
+    low = arguments.precision == "bfloat16"
+    ways = {
+        "loop": (LOOP, lambda: torch_peers.sequential(settings, seeds, autocast=low)),
+        "bf16": ("PyTorch loop, bf16 autocast", lambda: torch_peers.sequential(settings, seeds, autocast=True)),
+        "compile": ("PyTorch loop, torch.compile", lambda: torch_peers.compiled(settings, seeds)),
+        "processes": (f"PyTorch, {cores} processes at once", lambda: torch_peers.by_process(settings, cores)),
+        "vmap": ("torch.func.vmap", lambda: torch_peers.stacked(settings, max(4, seeds))),
+    }
+    found = {}
+    for peer, (name, way) in ways.items():
+        if peer in arguments.peers:
+            found[name] = way()
+            print(f"  {name}: {found[name]['seconds_per_seed']:.2f} s per seed", flush=True)
+    return found
 
 
 def main() -> None:
     arguments = parse_arguments()
     with tempfile.TemporaryDirectory() as directory:
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{directory}/compiled"
         settings = make_settings(arguments, directory)
-        torch_loop = time_torch(settings, arguments.torch_seeds)
-        ours = time_jaxstab(settings)
-    ratio = torch_loop["seconds_per_seed"] / ours["seconds_per_seed"]
-    ratio_without = torch_loop["seconds_per_seed"] / ours["seconds_per_seed_without_compilation"]
-    result = {
-        "task": arguments.task.name,
-        **{name: vars(arguments)[name] for name in ("model", "epochs", "examples", "batch_size", "precision")},
-        "machine": describe_machine(),
-        "torch_loop": torch_loop,
-        "jaxstab": ours,
-        "ratio": ratio,
-        "ratio_without_compilation": ratio_without,
-    }
+        floor = find_floor(settings)
+        found = time_peers(arguments, settings)
+        found["jaxstab"] = time_jaxstab(settings)
+        if "one-by-one" in arguments.peers:
+            alone = {"seeds": {"count": 2, "group_size": 1}, "output": {"dir": f"{directory}/alone"}}
+            one = time_jaxstab({**settings, **alone})
+            # Compiled already, with the same programs on a CPU: its share is that of the run above.
+            shared = found["jaxstab"]["compile_seconds"] / arguments.seeds
+            one["seconds_per_seed"] = one["seconds_per_seed_without_compilation"] + shared
+            found["jaxstab, one seed at a time"] = one
     print(f"{arguments.task.name}, {arguments.examples} examples, {arguments.epochs} epochs, {arguments.precision}")
-    print(f"{'':36}{'seconds per seed':>18}{'mean accuracy':>15}")
-    print(
-        f"{'PyTorch loop, one seed at a time':36}{torch_loop['seconds_per_seed']:18.2f}{torch_loop['mean_score']:15.3f}"
-    )
-    print(f"{'jaxstab, with compilation':36}{ours['seconds_per_seed']:18.2f}{ours['mean_score']:15.3f}")
-    print(f"{'jaxstab, without compilation':36}{ours['seconds_per_seed_without_compilation']:18.2f}")
-    print(f"ratio {ratio:.2f} with compilation, {ratio_without:.2f} without (above 1: jaxstab is faster)")
-    if arguments.output:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_text(json.dumps(result, indent=2) + "\n")
+    header = ("s per seed", "without comp.", "ratio", "tokens/s", "of the floor", "accuracy")
+    print(f"{'':34}" + "".join(f"{name:>15}" for name in header))
+    ours = found["jaxstab"]["seconds_per_seed"]
+    for name, one in found.items():
+        without = one["seconds_per_seed_without_compilation"]
+        one["ratio"] = one["seconds_per_seed"] / ours
+        one["tokens_per_second"] = floor["training_tokens"] / without
+        one["share_of_floor"] = floor["seconds"] / without
+        print(
+            f"{name:34}{one['seconds_per_seed']:15.2f}{without:15.2f}{one['ratio']:15.2f}"
+            f"{one['tokens_per_second']:15.0f}{one['share_of_floor']:15.0%}{one['mean_score']:15.3f}"
+        )
+    rates = ", ".join(f"{rate / 1e9:.0f} GFLOP/s in {name}" for name, rate in floor["flops_per_second"].items())
+    print(f"floor {floor['seconds']:.2f} s per seed ({rates}; {floor['bytes_per_second'] / 1e9:.0f} GB/s)")
+    print("ratio: seconds of the peer per second of jaxstab, compilation counted; tokens: real ones, of training")
+    write_result(arguments.output, vars(arguments), {"floor": floor, "seconds": found})
+    title = f"{arguments.task.name}, {arguments.seeds} seeds, {arguments.epochs} epochs"
+    seconds = {name: one["seconds_per_seed"] for name, one in found.items()}
+    draw_bars(arguments.output, title, {**seconds, "floor": floor["seconds"]}, "seconds per seed, with compilation")
 
 
 if __name__ == "__main__":

@@ -291,8 +291,10 @@ def _finish(experiment: Run, config: Config, task: Task, info: dict[str, Any], d
     info["failed_seeds"] = [
         seed for seed, one in zip(numbers, final, strict=True) if one <= info["majority_score"]["test"]
     ]
+    started = time.perf_counter()
     with display.measuring(len(numbers), representations[0].shape):
         converged, found = _measure(task, numbers, results["logits"], representations)
+    info["measure_seconds"] = round(time.perf_counter() - started, 2)
     represented = measures.represented_examples(len(test.labels))
     store.write_arrays(
         path / store.DISTANCES, found.distances | {"seeds": np.asarray(converged), "represented": represented}
