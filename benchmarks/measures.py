@@ -5,12 +5,11 @@
 The loop calls, for each layer and pair of seeds, a function of two matrices, in numpy or in PyTorch (float32), as
 public implementations have them: each call centres and decomposes its arguments anew. It is timed on --loop-layers
 layers and --loop-pairs pairs and multiplied. jaxstab measures everything. Agreement is with the numpy loop in float64.
-Prints a table and writes JSON.
+Prints a table; --output writes JSON and draws pictures beside it.
 `--nuclear-norms` compares ways to sum singular values instead.
 """
 
 import argparse
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,8 +18,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
+from machine import draw_bars, write_result
 from threadpoolctl import threadpool_limits
-from train import describe_machine
 
 from jaxstab import measures
 from jaxstab.measures.representation import polar_nuclear_norm
@@ -181,10 +180,12 @@ def main() -> None:
         print(f"({one['compile_seconds']:.1f} s of it compilation)")
         worst = ", ".join(f"{name} {value:.1e}" for name, value in one["largest_difference"].items())
         print(f"  largest difference from the loop in float64: {worst}", flush=True)
-    if arguments.output:
-        settings = {name: value for name, value in vars(arguments).items() if name != "output"}
-        content = {**settings, "machine": describe_machine(), "results": results}
-        arguments.output.write_text(json.dumps(content, indent=2) + "\n")
+    write_result(arguments.output, vars(arguments), results)
+    for one in [] if arguments.nuclear_norms else results:
+        seconds = {f"{peer} loop": sum(times.values()) for peer, times in one["loop_seconds"].items()}
+        seconds["jaxstab"] = one["jaxstab_seconds"] + one["compile_seconds"]
+        path = arguments.output and arguments.output.with_stem(f"{arguments.output.stem}-{one['examples']}")
+        draw_bars(path, f"{', '.join(MEASURES)} of {one['examples']} examples", seconds, "seconds, with compilation")
 
 
 if __name__ == "__main__":

@@ -164,16 +164,22 @@ def stacked(settings: dict, seeds: int) -> dict:
     models = []
     for seed in range(seeds):
         torch.manual_seed(seed)
-        models.append(new_model(inputs, attn_implementation="eager"))
-    base = models[0].train()
+        models.append(new_model(inputs, attn_implementation="eager").train())
+    base = models[0]
     params, buffers = torch.func.stack_module_state(models)
     buffers = {name: value[0] for name, value in buffers.items()}
 
+    def outputs_of(params: dict, batch: dict) -> Any:
+        # As an additive mask, because transformers branches on the values of any other, which vmap forbids.
+        mask = batch["attention_mask"]
+        additive = (1.0 - mask.float())[:, None, None, :].expand(-1, 1, mask.shape[-1], -1) * torch.finfo().min
+        return torch.func.functional_call(base, (params, buffers), kwargs={**batch, "attention_mask": additive})
+
     def loss_of(params: dict, batch: dict) -> torch.Tensor:
-        return torch.func.functional_call(base, (params, buffers), kwargs=batch).loss
+        return outputs_of(params, batch).loss
 
     def logits_of_one(params: dict, batch: dict) -> torch.Tensor:
-        return torch.func.functional_call(base, (params, buffers), kwargs=batch).logits
+        return outputs_of(params, batch).logits
 
     gradient = torch.func.vmap(torch.func.grad(loss_of), in_dims=(0, 0), randomness="different")
     forward = torch.func.vmap(logits_of_one, in_dims=(0, None))

@@ -115,7 +115,7 @@ def time_peers(arguments: argparse.Namespace, settings: dict) -> dict[str, dict]
         "bf16": ("PyTorch loop, bf16 autocast", lambda: torch_peers.sequential(settings, seeds, autocast=True)),
         "compile": ("PyTorch loop, torch.compile", lambda: torch_peers.compiled(settings, seeds)),
         "processes": (f"PyTorch, {cores} processes at once", lambda: torch_peers.by_process(settings, cores)),
-        "vmap": ("torch.func.vmap", lambda: torch_peers.stacked(settings, max(4, seeds))),
+        "vmap": ("torch.func.vmap", lambda: torch_peers.stacked(settings, max(2, seeds))),
     }
     found = {}
     for peer, (name, way) in ways.items():

@@ -90,6 +90,20 @@ def learning_rate_at(step: Int[Array, ""], config: TrainConfig, total_steps: int
     return config.learning_rate * jnp.clip(jnp.where(step < warmup, rise, fall), 0.0)
 
 
+def untouched_decay(config: TrainConfig, total_steps: int, step: int) -> float:
+    """Returns what AdamW makes of a weight without gradient by the end of so many steps, as a factor.
+
+    So the embedding rows of tokens that are in no text of the task need not be trained.
+
+    Args:
+        config: of the run.
+        total_steps: of the schedule.
+        step: how many have been taken.
+    """
+    rates = jax.vmap(lambda number: learning_rate_at(number, config, total_steps))(jnp.arange(step))
+    return float(np.prod(1 - config.weight_decay * np.asarray(rates, np.float64)))
+
+
 def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
     """Returns AdamW with bias correction after clipping by global norm; the caller multiplies by the learning rate.
 

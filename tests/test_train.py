@@ -8,7 +8,7 @@ from tiny import SIZES, write_checkpoint
 
 from jaxstab.config import ModelConfig, TrainConfig
 from jaxstab.data.batches import Examples, example_orders, fixed_batches, grid_sizes, make_batch, pack, steps_per_epoch
-from jaxstab.models.checkpoint import load_encoder_config, load_pretrained
+from jaxstab.models.checkpoint import load_encoder_config, load_pretrained, restore_vocabulary
 from jaxstab.models.encoder import apply, make_classifier
 from jaxstab.train import (
     Recipe,
@@ -20,6 +20,7 @@ from jaxstab.train import (
     predict,
     train_step,
     train_steps,
+    untouched_decay,
     widened,
 )
 
@@ -160,6 +161,30 @@ def test_the_size_of_the_grid_changes_rounding_only(checkpoint):
     run = jax.jit(lambda recipe, state: train_steps(recipe, state, steps, KEY, EXAMPLES, 0, 5), static_argnums=0)
     # Gradients of key biases are zero but for rounding, which AdamW scales up.
     chex.assert_trees_all_close(run(by_need, state).params, run(whole, state).params, atol=1e-4)
+
+
+def test_training_with_the_words_of_the_task_only_is_exact(checkpoint):
+    """Against training every row of the embedding, with weight decay large enough to matter."""
+    config = {"weight_decay": 0.5, "learning_rate": 1e-2, "dropout": 0.1}
+    recipe, state = _setup(checkpoint, **config)
+    ids = np.where(EXAMPLES.input_ids % 3 == 0, 5, EXAMPLES.input_ids)
+    vocabulary = np.unique(ids)
+    steps = example_orders(0, LENGTHS, 16, 8, 1, recipe.rows[-1])
+    embedding = state.params["embeddings"]["word"]["embedding"]
+    assert len(vocabulary) < len(embedding)
+    full = train_steps(recipe, state, steps, KEY, EXAMPLES._replace(input_ids=ids), 0, 5)
+
+    encoder = load_encoder_config(checkpoint, 2, ModelConfig(source=""), 0.1)
+    restricted = load_pretrained(checkpoint, encoder, vocabulary)
+    small = init_state(recipe, restricted, jax.tree.map(jnp.asarray, restricted.params), jax.random.key(0))
+    own = EXAMPLES._replace(input_ids=np.searchsorted(vocabulary, ids).astype(np.int32))
+    small = train_steps(recipe, small, steps, KEY, own, 0, 5)
+    decay = untouched_decay(recipe.config, recipe.total_steps, step=5)
+    assert decay < 0.99
+    trained = np.asarray(small.params["embeddings"]["word"].pop("embedding"))
+    restored = restore_vocabulary(np.asarray(embedding), trained, vocabulary, decay)
+    np.testing.assert_allclose(restored, full.params["embeddings"]["word"].pop("embedding"), atol=1e-5)
+    chex.assert_trees_all_close(small.params, full.params, atol=1e-4)
 
 
 def test_moments_in_bfloat16_are_right_on_average():

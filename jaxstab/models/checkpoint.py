@@ -179,6 +179,22 @@ def load_pretrained(directory: Path, config: EncoderConfig, vocabulary: np.ndarr
     return Pretrained(EncoderConfig(**{**vars(config), "vocab_size": size}), params, missing)
 
 
+def restore_vocabulary(
+    pretrained: np.ndarray, trained: np.ndarray, vocabulary: np.ndarray, decay: float
+) -> np.ndarray:
+    """Puts trained rows of the word embedding back among those that were left out.
+
+    Args:
+        pretrained: [V, D] float32, every row of the checkpoint.
+        trained: [K, D] float32, the rows that were trained.
+        vocabulary: [K] their places.
+        decay: factor that weight decay has left of the others (`jaxstab.train.untouched_decay`).
+    """
+    restored = pretrained * np.float32(decay)
+    restored[vocabulary] = trained
+    return restored
+
+
 def init_head(key: jax.Array, pretrained: Pretrained) -> dict[str, Any]:
     """Initialises what the checkpoint lacks: kernels from N(0, initializer_range), biases 0.
 
