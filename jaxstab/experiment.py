@@ -24,9 +24,9 @@ from jaxstab.data.task import Task, load_task
 from jaxstab.data.tokens import EncodedTask, encode_task, load_tokenizer
 from jaxstab.models.checkpoint import Pretrained, load_encoder_config, load_pretrained, resolve_model
 from jaxstab.models.encoder import make_classifier
-from jaxstab.planning import Estimate, Plan, estimate, peak_memory, plan_groups
+from jaxstab.planning import Estimate, Plan, estimate, peak_memory, plan_trainer
 from jaxstab.report.terminal import Display
-from jaxstab.seeds import SeedTrainer, make_waves, on_other_devices
+from jaxstab.seeds import make_waves
 from jaxstab.store import Run
 from jaxstab.train import Recipe
 
@@ -84,16 +84,10 @@ def plan(config: Config | Mapping[str, Any] | str | Path) -> tuple[Plan, Estimat
     config = _as_config(config)
     _keep_compiled_programs()
     task, encoded, pretrained = load_inputs(config)
-    recipe, triples, devices = (
-        make_recipe(config, task, encoded, pretrained),
-        config.seeds.resolve(),
-        jax.local_devices(),
-    )
+    recipe, triples = make_recipe(config, task, encoded, pretrained), config.seeds.resolve()
+    given = config.seeds.group_size, config.train.remat
     started = time.perf_counter()
-    chosen, programs = plan_groups(
-        recipe, pretrained, encoded, len(triples), devices, config.seeds.group_size, config.train.remat
-    )
-    trainer = SeedTrainer([programs, *on_other_devices(programs, pretrained, encoded, devices[1:])])
+    chosen, trainer = plan_trainer(recipe, pretrained, encoded, len(triples), jax.local_devices(), *given)
     return chosen, estimate(trainer, chosen, triples, compilation=time.perf_counter() - started)
 
 
@@ -158,7 +152,11 @@ def _describe(experiment: Run, config: Config, task: Task, encoded: EncodedTask,
     examples = hashlib.sha256()
     for array in (*encoded.train, *encoded.validation, *encoded.test, encoded.vocabulary):
         examples.update(np.ascontiguousarray(array).tobytes())
-    chosen = {"group_size": config.seeds.group_size, "remat": config.train.remat}
+    chosen: dict[str, Any] = {
+        "group_size": config.seeds.group_size,
+        "remat": config.train.remat,
+        "out_of_memory": [],
+    }
     wall_seconds = 0.0
     if (experiment.path / store.INFO).exists():
         earlier = experiment.info
@@ -178,7 +176,6 @@ def _describe(experiment: Run, config: Config, task: Task, encoded: EncodedTask,
         "steps_per_epoch": recipe.steps_per_epoch,
         "grid": {"rows": recipe.rows, "columns": encoded.train.input_ids.shape[1]},
         **chosen,
-        "out_of_memory": [],
         "devices": len(devices),
         "device": devices[0].device_kind,
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
@@ -240,9 +237,8 @@ def _train_waves(
     devices, started = jax.local_devices(), time.perf_counter()
     with display:
         display.compiling()
-        count = len(config.seeds.resolve())
-        plan, programs = plan_groups(recipe, pretrained, encoded, count, devices, info["group_size"], info["remat"])
-        trainer = SeedTrainer([programs, *on_other_devices(programs, pretrained, encoded, devices[1:])])
+        count, chosen = len(info["seeds"]), (info["group_size"], info["remat"])
+        plan, trainer = plan_trainer(recipe, pretrained, encoded, count, devices, *chosen)
         compile_seconds = time.perf_counter() - started
         info |= {
             "group_size": plan.group_size,

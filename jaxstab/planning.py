@@ -13,7 +13,7 @@ from jaxstab.config import SeedTriple
 from jaxstab.data.tokens import EncodedTask
 from jaxstab.models.checkpoint import Pretrained
 from jaxstab.models.encoder import make_classifier
-from jaxstab.seeds import Programs, SeedTrainer
+from jaxstab.seeds import Programs, SeedTrainer, on_other_devices
 from jaxstab.train import Recipe
 
 USABLE_SHARE = 0.9  # of free memory; the rest is for what programs do not know of
@@ -68,6 +68,20 @@ class Estimate:
     evaluation: float
     prediction: float
     training: float
+
+
+def plan_trainer(
+    recipe: Recipe,
+    pretrained: Pretrained,
+    task: EncodedTask,
+    seeds: int,
+    devices: Sequence[jax.Device],
+    group_size: int | None = None,
+    remat: bool | None = None,
+) -> tuple[Plan, SeedTrainer]:
+    """Chooses what was not given and compiles for all devices; arguments as for `plan_groups`."""
+    plan, programs = plan_groups(recipe, pretrained, task, seeds, devices, group_size, remat)
+    return plan, SeedTrainer([programs, *on_other_devices(programs, pretrained, task, devices[1:])])
 
 
 def plan_groups(

@@ -249,6 +249,7 @@ class SeedTrainer:
             history.append(Evaluation(*_gather(_each(groups, one_epoch), triples)))
             progress.evaluated(wave, epoch + 1, history[-1])
         by_seed = _gather(_each(groups, _Group.predict), triples)
+        _each(groups, _Group.stop)
         by_seed += [np.stack(values, axis=1) for values in zip(*history, strict=True)]
         return [SeedResult(*(values[i] for values in by_seed)) for i in range(len(triples))]
 
@@ -263,7 +264,9 @@ class SeedTrainer:
             return time.perf_counter() - started
 
         step = seconds(lambda group: group.train(0, count)) / count
-        return Seconds(step, seconds(_Group.evaluate), seconds(_Group.predict))
+        parts = Seconds(step, seconds(_Group.evaluate), seconds(_Group.predict))
+        _each(groups, _Group.stop)
+        return parts
 
     def _start(self, triples: Sequence[SeedTriple]) -> list["_Group"]:
         """Initialises seeds in as many groups as they need."""
@@ -285,6 +288,10 @@ class _Group:
         init_keys, self._steps, self._dropout_keys = self._programs.inputs(triples)
         self._state = self._programs.init(init_keys)
         self.done, self.cancelled = 0, False
+
+    def stop(self) -> None:
+        """Frees the memory of the seeds."""
+        del self._state, self._steps, self._dropout_keys
 
     def train(self, start: int, stop: int) -> None:
         """Takes the steps from `start` up to `stop`."""

@@ -216,7 +216,7 @@ def _spoil(path, value):
 def test_bad_input_is_one_line_and_exit_2_before_anything_is_made(
     settings, tmp_path, capsys, monkeypatch, change, message
 ):
-    monkeypatch.setattr("jaxstab.experiment.SeedTrainer", lambda *_: pytest.fail("compiled"))
+    monkeypatch.setattr("jaxstab.experiment.plan_trainer", lambda *_: pytest.fail("compiled"))
     assert cli.main(["run", _config_file(change(settings), tmp_path)]) == 2
     error = capsys.readouterr().err
     assert message in error

@@ -179,9 +179,7 @@ def load_pretrained(directory: Path, config: EncoderConfig, vocabulary: np.ndarr
     return Pretrained(EncoderConfig(**{**vars(config), "vocab_size": size}), params, missing)
 
 
-def restore_vocabulary(
-    pretrained: np.ndarray, trained: np.ndarray, vocabulary: np.ndarray, decay: float
-) -> np.ndarray:
+def restore_vocabulary(pretrained: np.ndarray, trained: np.ndarray, vocabulary: np.ndarray, decay: float) -> np.ndarray:
     """Puts trained rows of the word embedding back among those that were left out.
 
     Args:
