@@ -3,9 +3,10 @@
 import hashlib
 import platform
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from jaxstab.models.checkpoint import Pretrained, load_encoder_config, load_pret
 from jaxstab.models.encoder import make_classifier
 from jaxstab.planning import Estimate, Plan, estimate, peak_memory, plan_trainer
 from jaxstab.report.terminal import Display
-from jaxstab.seeds import make_waves
+from jaxstab.seeds import SeedTrainer, make_waves
 from jaxstab.store import Run
 from jaxstab.train import Recipe
 
@@ -64,7 +65,8 @@ def run(config: Config | Mapping[str, Any] | str | Path, *, display: Display | N
     store.begin_run(experiment, config)
     with _recorded(experiment, info, started):
         display.prepared(config, info)
-        _train(experiment, config, recipe, pretrained, encoded, info, display)
+        make_trainer = partial(plan_trainer, recipe, pretrained, encoded, len(info["seeds"]), jax.local_devices())
+        _train(experiment, config, make_trainer, info, display)
         _finish(experiment, config, task, info, display)
     store.remove_checkpoints(experiment)
     return Run.load(experiment.path)
@@ -205,16 +207,14 @@ def _majority(task: Task, split: str) -> float:
 def _train(
     experiment: Run,
     config: Config,
-    recipe: Recipe,
-    pretrained: Pretrained,
-    encoded: EncodedTask,
+    make_trainer: Callable[[int | None, bool | None], tuple[Plan, SeedTrainer]],
     info: dict[str, Any],
     display: Display,
 ) -> None:
     """Trains the seeds that have no file yet, with smaller groups where memory does not suffice."""
     while _unfinished(experiment, config):
         try:
-            _train_waves(experiment, config, recipe, pretrained, encoded, info, display)
+            _train_waves(experiment, config, make_trainer, info, display)
         except jax.errors.JaxRuntimeError as error:
             if OUT_OF_MEMORY not in str(error) or info["group_size"] in (None, 1):
                 raise
@@ -227,18 +227,15 @@ def _train(
 def _train_waves(
     experiment: Run,
     config: Config,
-    recipe: Recipe,
-    pretrained: Pretrained,
-    encoded: EncodedTask,
+    make_trainer: Callable[[int | None, bool | None], tuple[Plan, SeedTrainer]],
     info: dict[str, Any],
     display: Display,
 ) -> None:
     """Plans, compiles and trains; each wave's seeds are written when it ends."""
-    devices, started = jax.local_devices(), time.perf_counter()
+    started = time.perf_counter()
     with display:
         display.compiling()
-        count, chosen = len(info["seeds"]), (info["group_size"], info["remat"])
-        plan, trainer = plan_trainer(recipe, pretrained, encoded, count, devices, *chosen)
+        plan, trainer = make_trainer(info["group_size"], info["remat"])
         compile_seconds = time.perf_counter() - started
         info |= {
             "group_size": plan.group_size,
@@ -254,7 +251,7 @@ def _train_waves(
                 arrays = result._asdict()
                 store.write_array(store.representation_file(experiment, triple.seed), arrays.pop(LARGEST))
                 store.write_arrays(store.seed_file(experiment, triple.seed), arrays)
-    info["memory"]["peak_bytes"] = peak_memory(devices)
+    info["memory"]["peak_bytes"] = peak_memory(jax.local_devices())
 
 
 def _unfinished(experiment: Run, config: Config) -> list[SeedTriple]:

@@ -79,21 +79,7 @@ def plan_trainer(
     group_size: int | None = None,
     remat: bool | None = None,
 ) -> tuple[Plan, SeedTrainer]:
-    """Chooses what was not given and compiles for all devices; arguments as for `plan_groups`."""
-    plan, programs = plan_groups(recipe, pretrained, task, seeds, devices, group_size, remat)
-    return plan, SeedTrainer([programs, *on_other_devices(programs, pretrained, task, devices[1:])])
-
-
-def plan_groups(
-    recipe: Recipe,
-    pretrained: Pretrained,
-    task: EncodedTask,
-    seeds: int,
-    devices: Sequence[jax.Device],
-    group_size: int | None = None,
-    remat: bool | None = None,
-) -> tuple[Plan, Programs]:
-    """Chooses what was not given and compiles for the first device.
+    """Chooses what was not given, for which it may compile twice, and compiles for all devices.
 
     As many seeds at once as are wanted if they fit; otherwise as many as fit by a line through the memory of two
     compiled sizes, shared out evenly over waves. Only where not even one seed fits are activations recomputed.
@@ -127,7 +113,7 @@ def plan_groups(
         plan = Plan(size, math.ceil(share / size), recomputed, fixed, each, limit)
         if plan.fits:
             break
-    return plan, programs
+    return plan, SeedTrainer([programs, *on_other_devices(programs, pretrained, task, devices[1:])])
 
 
 def fitting_size(wanted: int, share: int, fixed: int, each: int, limit: int) -> int:

@@ -12,7 +12,7 @@ import jaxstab
 from jaxstab import cli, planning, seeds
 from jaxstab.config import make_config
 from jaxstab.experiment import load_inputs, make_recipe
-from jaxstab.planning import fitting_size, plan_groups
+from jaxstab.planning import fitting_size, plan_trainer
 
 pytestmark = pytest.mark.optimiser
 
@@ -54,15 +54,15 @@ def test_groups_shrink_to_the_memory_and_activations_are_recomputed_last(inputs,
     monkeypatch.setattr(planning, "wanted_group_size", lambda share, devices: share)
     devices = jax.devices()[:1]
     monkeypatch.setattr(planning, "memory_limit", lambda devices: 10**9)
-    roomy, programs = plan_groups(*inputs, 4, devices)
-    assert (roomy.group_size, roomy.waves, roomy.remat, programs.group_size) == (4, 1, False, 4)
+    roomy, trainer = plan_trainer(*inputs, 4, devices)
+    assert (roomy.group_size, roomy.waves, roomy.remat, trainer.wave_size) == (4, 1, False, 4)
     monkeypatch.setattr(planning, "memory_limit", lambda devices: int(0.6 * roomy.needed_bytes))
-    tight, programs = plan_groups(*inputs, 4, devices)
-    assert (tight.group_size, tight.waves, tight.remat, programs.group_size) == (2, 2, False, 2)
+    tight, trainer = plan_trainer(*inputs, 4, devices)
+    assert (tight.group_size, tight.waves, tight.remat, trainer.wave_size) == (2, 2, False, 2)
     monkeypatch.setattr(planning, "memory_limit", lambda devices: 1000)
-    hopeless, _ = plan_groups(*inputs, 4, devices)
+    hopeless, _ = plan_trainer(*inputs, 4, devices)
     assert (hopeless.group_size, hopeless.waves, hopeless.remat, hopeless.fits) == (1, 4, True, False)
-    given, _ = plan_groups(*inputs, 4, devices, group_size=2, remat=False)
+    given, _ = plan_trainer(*inputs, 4, devices, group_size=2, remat=False)
     assert (given.group_size, given.remat) == (2, False)
 
 
