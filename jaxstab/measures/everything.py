@@ -206,7 +206,7 @@ def _measure_representations(results: Results, inputs: Inputs, chosen: Sequence[
             results,
             name,
             np.stack([found[name] for found in by_layer]),
-            {"null": plain(nulls[name]), "null_shuffled": [plain(found[name]) for found in shuffled]},
+            {"null": _finite(nulls[name]), "null_shuffled": [_finite(found[name]) for found in shuffled]},
         )
         _warn_saturated(results, name, len(subset), features)
 
@@ -261,6 +261,8 @@ def _warn_constant(results: Results, stacked: np.ndarray, layer: int, names: Seq
 def _warn_saturated(results: Results, name: str, examples: int, features: int) -> None:
     row = results.measures[name]
     null, interval = row["null_shuffled"][-1], row["interval"]
+    if null is None:
+        return
     relation = "<=" if examples <= features else ">"
     if null < SATURATED:
         results.warnings.append(
@@ -292,6 +294,11 @@ def _row(value: Any, interval: np.ndarray) -> dict[str, Any]:
 
 def _plain_interval(interval: np.ndarray) -> list[float] | None:
     return [plain(end) for end in interval] if np.isfinite(interval).all() else None
+
+
+def _finite(value: Any) -> float | None:
+    """As `plain`; None where shuffled data gave no finite number, which must not cost a finished run."""
+    return plain(value) if np.isfinite(value) else None
 
 
 def plain(value: Any) -> float:
