@@ -5,7 +5,6 @@ padding. Attention stays within an example (`Batch.owners`); everything else doe
 The padded layout is the special case of one row for each example.
 """
 
-from collections.abc import Sequence
 from itertools import combinations
 from typing import NamedTuple
 
@@ -191,5 +190,5 @@ def fixed_batches(lengths: np.ndarray, width: int, batch_size: int) -> tuple[Ste
 
 def _one_epoch(order: np.ndarray, batch_size: int) -> np.ndarray:
     steps = steps_per_epoch(len(order), batch_size)
-    filled: Sequence[int] | np.ndarray = np.full(steps * batch_size - len(order), -1)
+    filled = np.full(steps * batch_size - len(order), -1)
     return np.concatenate([order, filled]).reshape(steps, batch_size)
