@@ -1,14 +1,11 @@
-"""Pre-trained weights: the table of names between Hugging Face's files and our parameters, and reading by it.
-
-A Hugging Face linear layer stores [out, in], Flax [in, out]; our layers are stacked on a leading axis.
-"""
+"""Pre-trained weights: which they are, and reading them."""
 
 import importlib.util
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,6 +13,7 @@ import numpy as np
 from jaxstab.config import InputError, ModelConfig
 from jaxstab.models.encoder import EncoderConfig, make_classifier
 from jaxstab.models.operations import ACTIVATIONS
+from jaxstab.models.table import Entry, linear, norm
 
 SUPPORTED = ("bert",)
 NEEDED_FILES = [
@@ -28,37 +26,21 @@ NEEDED_FILES = [
 ]
 
 
-class Entry(NamedTuple):
-    """One row of the table."""
-
-    file_name: str
-    path: tuple[str, ...]
-    transposed: bool = False
-
-
-def _linear(file_name: str, *path: str) -> list[Entry]:
-    return [Entry(f"{file_name}.weight", (*path, "kernel"), True), Entry(f"{file_name}.bias", (*path, "bias"))]
-
-
-def _norm(file_name: str, *path: str) -> list[Entry]:
-    return [Entry(f"{file_name}.weight", (*path, "scale")), Entry(f"{file_name}.bias", (*path, "bias"))]
-
-
 BERT = [
     Entry("embeddings.word_embeddings.weight", ("embeddings", "word", "embedding")),
     Entry("embeddings.position_embeddings.weight", ("embeddings", "position", "embedding")),
     Entry("embeddings.token_type_embeddings.weight", ("embeddings", "token_type", "embedding")),
-    *_norm("embeddings.LayerNorm", "embeddings", "norm"),
-    *_linear("encoder.layer.{layer}.attention.self.query", "layers", "attention", "query"),
-    *_linear("encoder.layer.{layer}.attention.self.key", "layers", "attention", "key"),
-    *_linear("encoder.layer.{layer}.attention.self.value", "layers", "attention", "value"),
-    *_linear("encoder.layer.{layer}.attention.output.dense", "layers", "attention", "output"),
-    *_norm("encoder.layer.{layer}.attention.output.LayerNorm", "layers", "attention_norm"),
-    *_linear("encoder.layer.{layer}.intermediate.dense", "layers", "intermediate"),
-    *_linear("encoder.layer.{layer}.output.dense", "layers", "output"),
-    *_norm("encoder.layer.{layer}.output.LayerNorm", "layers", "output_norm"),
-    *_linear("pooler.dense", "pooler"),
-    *_linear("classifier", "classifier"),
+    *norm("embeddings.LayerNorm", "embeddings", "norm"),
+    *linear("encoder.layer.{layer}.attention.self.query", "layers", "attention", "query"),
+    *linear("encoder.layer.{layer}.attention.self.key", "layers", "attention", "key"),
+    *linear("encoder.layer.{layer}.attention.self.value", "layers", "attention", "value"),
+    *linear("encoder.layer.{layer}.attention.output.dense", "layers", "attention", "output"),
+    *norm("encoder.layer.{layer}.attention.output.LayerNorm", "layers", "attention_norm"),
+    *linear("encoder.layer.{layer}.intermediate.dense", "layers", "intermediate"),
+    *linear("encoder.layer.{layer}.output.dense", "layers", "output"),
+    *norm("encoder.layer.{layer}.output.LayerNorm", "layers", "output_norm"),
+    *linear("pooler.dense", "pooler"),
+    *linear("classifier", "classifier"),
 ]
 HEAD = ("pooler", "classifier")
 
