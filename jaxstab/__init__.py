@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from jaxstab.config import load_config as load_config
     from jaxstab.experiment import plan as plan
     from jaxstab.experiment import run as run
+    from jaxstab.experiment import run_grid as run_grid
     from jaxstab.saved import measure as measure
     from jaxstab.store import Run as Run
 
@@ -23,8 +24,9 @@ _HOMES = {
     "measure": "saved",
     "plan": "experiment",
     "run": "experiment",
+    "run_grid": "experiment",
 }
-__all__ = ["Config", "InputError", "Run", "load_config", "measure", "plan", "run"]
+__all__ = ["Config", "InputError", "Run", "load_config", "measure", "plan", "run", "run_grid"]
 
 
 def __getattr__(name: str) -> Any:

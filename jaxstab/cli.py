@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import click
 
-from jaxstab.config import InputError, load_config
+from jaxstab.config import InputError, load_config, settings_of
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -27,12 +27,20 @@ def run_command(config: str, overrides: Sequence[str], quiet: bool) -> None:
 
     jaxstab run configs/quickstart.toml --seeds.count 20 --train.epochs 5
 
+    A [grid] table of lists, such as train.learning_rate = [1e-5, 2e-5], makes one run of each combination.
+
     The same command goes on with a run that was interrupted, and shows the summary of one that has finished.
     """
     settings = load_config(config, overrides)
-    from jaxstab.experiment import run  # imports JAX, which a mistake in the config need not wait for
-    from jaxstab.report.terminal import Display, print_summary
+    settings_of(settings, config)  # complains about an impossible grid
+    from jaxstab.experiment import run, run_grid  # imports JAX, which a mistake in the config need not wait for
+    from jaxstab.report.terminal import Display, print_summary, print_table
 
+    if settings.grid:
+        runs = run_grid(settings, display=Display(quiet))
+        if not quiet:
+            print_table(runs)
+        return
     finished = run(settings, display=Display(quiet))
     if not quiet:
         print_summary(finished)

@@ -4,36 +4,65 @@ import hashlib
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pandas as pd
 import platformdirs
 from jax.experimental.compilation_cache import compilation_cache
 
 from jaxstab import measures, store
-from jaxstab.config import Config, InputError, SeedTriple, load_config, make_config
+from jaxstab.config import (
+    Config,
+    InputError,
+    SeedTriple,
+    hyperparameters,
+    load_config,
+    make_config,
+    settings_of,
+)
 from jaxstab.data.batches import grid_sizes, steps_per_epoch
 from jaxstab.data.task import Task, load_task
 from jaxstab.data.tokens import EncodedTask, encode_task, load_tokenizer
+from jaxstab.mitigation import make_methods, mitigated
 from jaxstab.models.checkpoint import Pretrained, load_encoder_config, load_pretrained, resolve_model
-from jaxstab.models.encoder import make_classifier
+from jaxstab.outcome import finish
 from jaxstab.planning import Estimate, Plan, estimate, peak_memory, plan_trainer
+from jaxstab.programs import Job
 from jaxstab.report.terminal import Display
-from jaxstab.seeds import SeedTrainer, make_waves
+from jaxstab.seeds import SeedResult, SeedTrainer, make_waves
 from jaxstab.store import Run
-from jaxstab.train import Recipe
+from jaxstab.train import Recipe, define
 
 OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"  # in the messages of XLA
 LARGEST = "representations"  # of a seed's arrays: in a file of its own, from which layers are read one by one
 PACKAGES = ("jaxstab", "jax", "jaxlib", "flax", "optax", "transformers", "datasets", "numpy")
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """One run among those that share a program."""
+
+    run: Run
+    config: Config
+    info: dict[str, Any]
+
+    @property
+    def unfinished(self) -> list[SeedTriple]:
+        """Seeds that have no file yet."""
+        seeds = self.config.seeds.resolve()
+        return [triple for triple in seeds if not store.seed_file(self.run, triple.seed).exists()]
+
+    @property
+    def hyper(self) -> dict[str, float]:
+        """What the seeds of this run have in common, and may not with those of another."""
+        return hyperparameters(self.config)
 
 
 def run(config: Config | Mapping[str, Any] | str | Path, *, display: Display | None = None) -> Run:
@@ -49,27 +78,53 @@ def run(config: Config | Mapping[str, Any] | str | Path, *, display: Display | N
         InputError: something the user gave cannot be used; raised before anything is compiled.
     """
     config = _as_config(config)
-    display = display or Display(quiet=True)
-    experiment = store.find_run(config)
-    if experiment.finished:
-        if config.output.keep_representations and experiment.representations is None:
-            raise InputError(
-                f"{experiment.path}: has finished without keeping representations; give --output.dir another directory"
-            )
-        return experiment
+    if config.grid:
+        raise InputError(f"{config.name}: has a [grid], which is several runs; use jaxstab.run_grid")
+    return _run_all([config], display or Display(quiet=True))[0]
+
+
+def run_grid(config: Config | Mapping[str, Any] | str | Path, *, display: Display | None = None) -> list[Run]:
+    """Does what `run` does for every combination of values in `[grid]`, all in one compiled program.
+
+    Args:
+        config: as for `run`.
+        display: as for `run`.
+
+    Returns:
+        One run for each combination, in the order of the grid, the last key fastest.
+
+    Raises:
+        InputError: as for `run`.
+    """
+    return _run_all(settings_of(_as_config(config)), display or Display(quiet=True))
+
+
+def _run_all(configs: Sequence[Config], display: Display) -> list[Run]:
+    """Trains the seeds of all configs, which differ in numbers only, and measures each."""
     started = time.perf_counter()
-    _keep_compiled_programs()
-    task, encoded, pretrained = load_inputs(config, show_progress=display.is_live)
-    recipe = make_recipe(config, task, encoded, pretrained)
-    info = _describe(experiment, config, task, encoded, recipe)
-    store.begin_run(experiment, config)
-    with _recorded(experiment, info, started):
-        display.prepared(config, info)
-        make_trainer = partial(plan_trainer, recipe, pretrained, encoded, len(info["seeds"]), jax.local_devices())
-        _train(experiment, config, make_trainer, info, display)
-        _finish(experiment, config, task, info, display)
-    store.remove_checkpoints(experiment)
-    return Run.load(experiment.path)
+    runs = [store.find_run(config) for config in configs]
+    for found, config in zip(runs, configs, strict=True):
+        if found.finished:
+            _check_kept(found, config)
+    pending = [(found, config) for found, config in zip(runs, configs, strict=True) if not found.finished]
+    if pending:
+        _keep_compiled_programs()
+        config = pending[0][1]
+        task, encoded, pretrained = load_inputs(config, show_progress=display.is_live)
+        recipe = make_recipe(config, task, encoded, pretrained)
+        settings = [_Setting(found, one, _describe(found, one, task, encoded, recipe)) for found, one in pending]
+        for setting in settings:
+            store.begin_run(setting.run, setting.config)
+        with ExitStack() as records:
+            for setting in settings:
+                records.enter_context(_recorded(setting, len(settings), started))
+            display.prepared([one for _, one in pending], recipe.config.epochs, settings[0].info)
+            _train(settings, partial(plan_trainer, recipe, encoded), display)
+            for setting in settings:
+                finish(setting.run, setting.config, task, setting.info, display)
+        for setting in settings:
+            store.remove_checkpoints(setting.run)
+    return [Run.load(found.path) for found in runs]
 
 
 def plan(config: Config | Mapping[str, Any] | str | Path) -> tuple[Plan, Estimate]:
@@ -78,19 +133,21 @@ def plan(config: Config | Mapping[str, Any] | str | Path) -> tuple[Plan, Estimat
     Compiles what the run will use (and will then find in the cache), and takes a few steps.
 
     Args:
-        config: as for `run`.
+        config: as for `run`; with a `[grid]`, of all its runs together.
 
     Raises:
         InputError: something the user gave cannot be used; raised before anything is compiled.
     """
-    config = _as_config(config)
+    settings = settings_of(_as_config(config))
+    first = settings[0]
     _keep_compiled_programs()
-    task, encoded, pretrained = load_inputs(config)
-    recipe, triples = make_recipe(config, task, encoded, pretrained), config.seeds.resolve()
-    given = config.seeds.group_size, config.train.remat
+    task, encoded, pretrained = load_inputs(first)
+    recipe = make_recipe(first, task, encoded, pretrained)
+    jobs = [Job(triple, hyperparameters(one)) for one in settings for triple in one.seeds.resolve()]
     started = time.perf_counter()
-    chosen, trainer = plan_trainer(recipe, pretrained, encoded, len(triples), jax.local_devices(), *given)
-    return chosen, estimate(trainer, chosen, triples, compilation=time.perf_counter() - started)
+    given = first.seeds.group_size, first.train.remat
+    chosen, trainer = plan_trainer(recipe, encoded, len(jobs), jax.local_devices(), None, *given)
+    return chosen, estimate(trainer, chosen, jobs, compilation=time.perf_counter() - started)
 
 
 def load_inputs(config: Config, show_progress: bool = False) -> tuple[Task, EncodedTask, Pretrained]:
@@ -103,6 +160,7 @@ def load_inputs(config: Config, show_progress: bool = False) -> tuple[Task, Enco
     Raises:
         InputError: something in it cannot be used.
     """
+    train = mitigated(config.train, make_methods(config.mitigation))
     directory = resolve_model(config.model)
     task = load_task(config.task)
     if len(task.train.labels) < config.train.batch_size:
@@ -110,7 +168,7 @@ def load_inputs(config: Config, show_progress: bool = False) -> tuple[Task, Enco
             f"train.batch_size = {config.train.batch_size}: there are only {len(task.train.labels)} training examples; "
             "make the batch smaller"
         )
-    encoder = load_encoder_config(directory, len(task.classes), config.model, config.train.dropout)
+    encoder = load_encoder_config(directory, len(task.classes), config.model, train.dropout)
     if config.task.max_length > encoder.max_position_embeddings:
         raise InputError(
             f"task.max_length = {config.task.max_length}: the model has {encoder.max_position_embeddings} positions; "
@@ -123,14 +181,18 @@ def load_inputs(config: Config, show_progress: bool = False) -> tuple[Task, Enco
 
 def make_recipe(config: Config, task: Task, encoded: EncodedTask, pretrained: Pretrained) -> Recipe:
     """Returns what is fixed for a whole run."""
-    definition, _ = make_classifier(pretrained.config, config.train.precision)
     lengths = np.asarray(encoded.train.lengths)
+    methods = make_methods(config.mitigation)
+    train = mitigated(config.train, methods)
     return Recipe(
-        config=config.train,
-        definition=definition,
+        config=train,
+        methods=methods,
+        pretrained=pretrained,
+        definition=define(pretrained, train, methods),
         classes=len(task.classes),
         metric=task.metric,
         steps_per_epoch=steps_per_epoch(len(lengths), config.train.batch_size),
+        hyper=tuple(hyperparameters(config)),
         rows=grid_sizes(lengths, encoded.train.input_ids.shape[1], config.train.batch_size),
     )
 
@@ -185,16 +247,23 @@ def _describe(experiment: Run, config: Config, task: Task, encoded: EncodedTask,
 
 
 @contextmanager
-def _recorded(experiment: Run, info: dict[str, Any], started: float) -> Iterator[None]:
-    """Keeps status and seconds in `run.json` up to date, whatever happens; seconds add up over interruptions."""
-    before, path = info["wall_seconds"], experiment.path / store.INFO
+def _recorded(setting: _Setting, together: int, started: float) -> Iterator[None]:
+    """Keeps status and seconds in `run.json` up to date, whatever happens; seconds add up over interruptions.
+
+    Args:
+        setting: the run.
+        together: how many runs share the time.
+        started: when.
+    """
+    info, path = setting.info, setting.run.path / store.INFO
+    before = info["wall_seconds"]
     store.write_json(path, info)
     status = "interrupted"
     try:
         yield
         status = "finished"
     finally:
-        seconds = before + time.perf_counter() - started
+        seconds = before + (time.perf_counter() - started) / together
         store.write_json(path, {**info, "status": status, "wall_seconds": round(seconds, 2)})
 
 
@@ -205,143 +274,84 @@ def _majority(task: Task, split: str) -> float:
 
 
 def _train(
-    experiment: Run,
-    config: Config,
-    make_trainer: Callable[[int | None, bool | None], tuple[Plan, SeedTrainer]],
-    info: dict[str, Any],
-    display: Display,
+    settings: Sequence[_Setting], make_trainer: Callable[..., tuple[Plan, SeedTrainer]], display: Display
 ) -> None:
     """Trains the seeds that have no file yet, with smaller groups where memory does not suffice."""
-    while _unfinished(experiment, config):
+    while any(setting.unfinished for setting in settings):
         try:
-            _train_waves(experiment, config, make_trainer, info, display)
+            _train_waves(settings, make_trainer, display)
         except jax.errors.JaxRuntimeError as error:
-            if OUT_OF_MEMORY not in str(error) or info["group_size"] in (None, 1):
+            info = settings[0].info
+            size = info["group_size"]
+            if OUT_OF_MEMORY not in str(error) or size in (None, 1):
                 raise
-            info["out_of_memory"].append(info["group_size"])
-            info["group_size"] //= 2
-            store.write_json(experiment.path / store.INFO, info)
-            display.out_of_memory(info["group_size"])
+            _note(settings, group_size=size // 2, out_of_memory=[*info["out_of_memory"], size])
+            display.out_of_memory(size // 2)
 
 
 def _train_waves(
-    experiment: Run,
-    config: Config,
-    make_trainer: Callable[[int | None, bool | None], tuple[Plan, SeedTrainer]],
-    info: dict[str, Any],
-    display: Display,
+    settings: Sequence[_Setting], make_trainer: Callable[..., tuple[Plan, SeedTrainer]], display: Display
 ) -> None:
     """Plans, compiles and trains; each wave's seeds are written when it ends."""
     started = time.perf_counter()
+    first = settings[0]
+    seeds, devices = sum(len(setting.info["seeds"]) for setting in settings), jax.local_devices()
+    kept = first.config.output.keep_weights
+    which: Literal["best", "final"] | None = "final" if kept == "final" else "best" if kept else None
     with display:
         display.compiling()
-        plan, trainer = make_trainer(info["group_size"], info["remat"])
+        plan, trainer = make_trainer(seeds, devices, which, first.info["group_size"], first.info["remat"])
         compile_seconds = time.perf_counter() - started
-        info |= {
-            "group_size": plan.group_size,
-            "remat": plan.remat,
-            "compile_seconds": round(compile_seconds, 2),
-            "memory": {"predicted_bytes": plan.needed_bytes, "limit_bytes": plan.limit_bytes},
-        }
-        store.write_json(experiment.path / store.INFO, info)
-        waves = make_waves(_unfinished(experiment, config), trainer.wave_size)
-        display.compiled(compile_seconds, [[triple.seed for triple in wave] for wave in waves], plan)
+        _note(
+            settings,
+            group_size=plan.group_size,
+            remat=plan.remat,
+            compile_seconds=round(compile_seconds, 2),
+            memory={"predicted_bytes": plan.needed_bytes, "limit_bytes": plan.limit_bytes},
+        )
+        jobs = [(setting, triple) for setting in settings for triple in setting.unfinished]
+        waves = make_waves(jobs, trainer.wave_size)
+        display.compiled(compile_seconds, [[_label(settings, *job) for job in wave] for wave in waves], plan)
         for number, wave in enumerate(waves):
-            for triple, result in zip(wave, trainer.train_wave(wave, number, display), strict=True):
-                arrays = result._asdict()
-                store.write_array(store.representation_file(experiment, triple.seed), arrays.pop(LARGEST))
-                store.write_arrays(store.seed_file(experiment, triple.seed), arrays)
-    info["memory"]["peak_bytes"] = peak_memory(jax.local_devices())
+            results = trainer.train_wave([Job(triple, setting.hyper) for setting, triple in wave], number, display)
+            for (setting, triple), result in zip(wave, results, strict=True):
+                _write(setting, triple.seed, result)
+    memory = {**first.info["memory"], "peak_bytes": peak_memory(devices)}
+    _note(settings, memory=memory)
 
 
-def _unfinished(experiment: Run, config: Config) -> list[SeedTriple]:
-    return [triple for triple in config.seeds.resolve() if not store.seed_file(experiment, triple.seed).exists()]
+def _write(setting: _Setting, seed: int, result: SeedResult) -> None:
+    """Leaves a finished seed's files; the one that says that it is finished comes last."""
+    arrays = result._asdict()
+    weights, kept = arrays.pop("weights"), setting.config.output.keep_weights
+    if weights is not None and (not isinstance(kept, tuple) or seed in kept):
+        store.write_weights(store.weights_file(setting.run, seed), weights)
+    store.write_array(store.representation_file(setting.run, seed), arrays.pop(LARGEST))
+    store.write_arrays(store.seed_file(setting.run, seed), arrays)
 
 
-def _finish(experiment: Run, config: Config, task: Task, info: dict[str, Any], display: Display) -> None:
-    """Gathers the seeds' files into the run's own, and measures."""
-    triples = config.seeds.resolve()
-    numbers = [triple.seed for triple in triples]
-    by_seed = [store.load_arrays(store.seed_file(experiment, seed)) for seed in numbers]
-    results = {name: np.stack([one[name] for one in by_seed]) for name in by_seed[0]}
-    representations = [store.load_array(store.representation_file(experiment, seed)) for seed in numbers]
-    path, test = experiment.path, task.test
-    predictions = {
-        "logits": results["logits"],
-        "final_logits": results["final_logits"],
-        "labels": test.labels,
-        "seeds": np.asarray(numbers),
-        "example_ids": test.example_ids,
-    }
-    store.write_arrays(path / store.PREDICTIONS, predictions)
-    store.write_frame(path / store.HISTORY, _history(triples, results, info))
-    texts = {name: list(column) for name, column in zip(_text_names(task), test.texts, strict=True)}
-    labels = [task.classes[label] for label in test.labels]
-    store.write_frame(path / store.TEXTS, pd.DataFrame({"example_id": test.example_ids, **texts, "label": labels}))
-    if config.output.keep_representations:
-        store.write_stacked(path / store.REPRESENTATIONS, representations)
-    final = _scores(task, results["final_logits"])
-    info["failed_seeds"] = [
-        seed for seed, one in zip(numbers, final, strict=True) if one <= info["majority_score"]["test"]
-    ]
-    started = time.perf_counter()
-    with display.measuring(len(numbers), representations[0].shape):
-        converged, found = _measure(task, numbers, results["logits"], representations)
-    info["measure_seconds"] = round(time.perf_counter() - started, 2)
-    represented = measures.represented_examples(len(test.labels))
-    store.write_arrays(
-        path / store.DISTANCES, found.distances | {"seeds": np.asarray(converged), "represented": represented}
+def _note(settings: Sequence[_Setting], **values: Any) -> None:
+    """Writes what all runs of a program have in common into each one's `run.json`."""
+    for setting in settings:
+        setting.info.update(values)
+        store.write_json(setting.run.path / store.INFO, setting.info)
+
+
+def _label(settings: Sequence[_Setting], setting: _Setting, triple: SeedTriple) -> str:
+    return f"{triple.seed}" if len(settings) == 1 else f"{triple.seed} of {setting.run.path.name}"
+
+
+def _check_kept(found: Run, config: Config) -> None:
+    """Refuses to find in a finished run what it has not kept."""
+    wanted, kept = config.output.keep_weights, found.config.output.keep_weights
+    seeds = wanted if isinstance(wanted, tuple) else [triple.seed for triple in config.seeds.resolve()]
+    has_weights = (wanted == "final") == (kept == "final") and all(
+        store.weights_file(found, seed).exists() for seed in seeds
     )
-    store.write_json(path / store.MEASURES, found.as_json())
-
-
-def _measure(
-    task: Task, seeds: Sequence[int], logits: np.ndarray, representations: Sequence[np.ndarray]
-) -> tuple[list[int], measures.Results]:
-    """Scores all seeds, and measures those that did not diverge; returns which these are."""
-    predictions = np.argmax(logits, axis=-1)
-    scored = measures.measure(measures.check(predictions=predictions, labels=task.test.labels), task.metric, ())
-    finite = np.isfinite(logits).all(axis=(1, 2))
-    converged = [seed for seed, good in zip(seeds, finite, strict=True) if good]
-    diverged = [seed for seed, good in zip(seeds, finite, strict=True) if not good]
-    if not converged:
-        return converged, replace(scored, warnings=["every seed diverged: logits are not finite"])
-    inputs = measures.check(logits[finite], labels=task.test.labels, seeds=converged)
-    kept = [one for one, good in zip(representations, finite, strict=True) if good]
-    found = measures.measure(replace(inputs, representations=kept), task.metric)
-    if diverged:
-        named = ", ".join(map(str, diverged))
-        found.warnings.insert(0, f"left out of every measure, because logits are not finite: seed {named}")
-    return converged, replace(found, scores=scored.scores)
-
-
-def _scores(task: Task, logits: np.ndarray) -> list[float]:
-    """Of each seed on the test split."""
-    predictions, labels = jnp.argmax(logits, axis=-1), jnp.asarray(task.test.labels)
-    return [measures.plain(one) for one in measures.scores(task.metric, predictions, labels, len(task.classes))]
-
-
-def _text_names(task: Task) -> list[str]:
-    return ["text"] if len(task.test.texts) == 1 else ["text_1", "text_2"]
-
-
-def _history(triples: Sequence[SeedTriple], results: Mapping[str, np.ndarray], info: dict[str, Any]) -> pd.DataFrame:
-    """One row per seed and evaluation."""
-    epochs = results["train_loss"].shape[1]
-    steps = info["steps_per_epoch"]
-    rows = []
-    for i, triple in enumerate(triples):
-        best = int(np.argmax(results["validation_score"][i]))
-        for epoch in range(epochs):
-            rows.append(
-                {
-                    **{f"{name}_seed" if name != "seed" else name: value for name, value in vars(triple).items()},
-                    "epoch": epoch + 1,
-                    "step": (epoch + 1) * steps,
-                    "train_loss": results["train_loss"][i, epoch],
-                    "validation_loss": results["validation_loss"][i, epoch],
-                    "validation_score": results["validation_score"][i, epoch],
-                    "best": epoch == best,
-                }
-            )
-    return pd.DataFrame(rows)
+    lacking = {
+        "representations": config.output.keep_representations and found.representations is None,
+        "these weights": wanted is not False and not has_weights,
+    }
+    for name, lacks in lacking.items():
+        if lacks:
+            raise InputError(f"{found.path}: has finished without keeping {name}; give --output.dir another directory")

@@ -5,16 +5,15 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import jax
 import psutil
 
-from jaxstab.config import SeedTriple
 from jaxstab.data.tokens import EncodedTask
-from jaxstab.models.checkpoint import Pretrained
-from jaxstab.models.encoder import make_classifier
-from jaxstab.seeds import Programs, SeedTrainer, on_other_devices
-from jaxstab.train import Recipe
+from jaxstab.programs import Job, Programs, on_other_devices
+from jaxstab.seeds import SeedTrainer
+from jaxstab.train import Recipe, define
 
 USABLE_SHARE = 0.9  # of free memory; the rest is for what programs do not know of
 LARGEST_CPU_GROUP = 8
@@ -72,10 +71,10 @@ class Estimate:
 
 def plan_trainer(
     recipe: Recipe,
-    pretrained: Pretrained,
     task: EncodedTask,
     seeds: int,
     devices: Sequence[jax.Device],
+    keep: Literal["best", "final"] | None = None,
     group_size: int | None = None,
     remat: bool | None = None,
 ) -> tuple[Plan, SeedTrainer]:
@@ -86,10 +85,10 @@ def plan_trainer(
 
     Args:
         recipe: of the run.
-        pretrained: what all seeds start from.
         task: token arrays.
         seeds: of the run.
         devices: that share them.
+        keep: which weights the trainer is to return.
         group_size: G, if it is not to be chosen.
         remat: whether to recompute activations, if that is not to be chosen.
     """
@@ -98,8 +97,8 @@ def plan_trainer(
     limit = memory_limit(devices)
 
     def compiled(size: int, remat: bool) -> Programs:
-        definition, _ = make_classifier(pretrained.config, recipe.config.precision, remat)
-        return Programs(replace(recipe, definition=definition), pretrained, task, size, devices[0])
+        definition = define(recipe.pretrained, recipe.config, recipe.methods, remat)
+        return Programs(replace(recipe, definition=definition), task, size, devices[0])
 
     for recomputed in [False, True] if remat is None else [remat]:
         programs = compiled(wanted, recomputed)
@@ -113,7 +112,7 @@ def plan_trainer(
         plan = Plan(size, math.ceil(share / size), recomputed, fixed, each, limit)
         if plan.fits:
             break
-    return plan, SeedTrainer([programs, *on_other_devices(programs, pretrained, task, devices[1:])])
+    return plan, SeedTrainer([programs, *on_other_devices(programs, task, devices[1:])], keep)
 
 
 def fitting_size(wanted: int, share: int, fixed: int, each: int, limit: int) -> int:
@@ -140,16 +139,16 @@ def peak_memory(devices: Sequence[jax.Device]) -> int:
     return max(device.memory_stats()["peak_bytes_in_use"] for device in devices)
 
 
-def estimate(trainer: SeedTrainer, plan: Plan, triples: Sequence[SeedTriple], compilation: float) -> Estimate:
+def estimate(trainer: SeedTrainer, plan: Plan, jobs: Sequence[Job], compilation: float) -> Estimate:
     """Times parts of the first wave.
 
     Args:
         trainer: of the run.
         plan: how its seeds are divided.
-        triples: all of its seeds.
+        jobs: all of its seeds.
         compilation: seconds it took.
     """
-    seconds = trainer.time_wave(triples[: trainer.wave_size])
+    seconds = trainer.time_wave(jobs[: trainer.wave_size])
     epochs, steps = trainer.recipe.config.epochs, trainer.recipe.steps_per_epoch
     wave = epochs * (steps * seconds.step + seconds.evaluation) + seconds.prediction
     return Estimate(compilation, *seconds, training=plan.waves * wave)

@@ -18,7 +18,7 @@ from jaxstab.config import Config, InputError, dump_config, load_config
 
 CONFIG, INFO, HISTORY = "config.toml", "run.json", "history.parquet"
 PREDICTIONS, MEASURES, TEXTS, CHECKPOINTS = "predictions.npz", "measures.json", "texts.parquet", "checkpoints"
-DISTANCES, REPRESENTATIONS = "distances.npz", "representations.npy"
+DISTANCES, REPRESENTATIONS, WEIGHTS = "distances.npz", "representations.npy", "weights"
 
 
 @dataclass(frozen=True)
@@ -160,6 +160,11 @@ def representation_file(run: Run, seed: int) -> Path:
     return run.path / CHECKPOINTS / f"seed-{seed}.npy"
 
 
+def weights_file(run: Run, seed: int) -> Path:
+    """The file of a seed's trained weights, if the run keeps them."""
+    return run.path / WEIGHTS / f"seed-{seed}.safetensors"
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Yields a temporary path to write to; it takes the place of `path` only when the block ends without an error."""
@@ -216,6 +221,38 @@ def write_frame(path: Path, frame: pd.DataFrame) -> None:
         frame.to_parquet(temporary, index=False)
 
 
+def write_weights(path: Path, tree: Mapping[str, Any]) -> None:
+    """Writes a nested dict of arrays as safetensors, whole; names are joined by dots."""
+    from safetensors.numpy import save_file
+
+    path.parent.mkdir(exist_ok=True)
+    with whole_file(path) as temporary:
+        save_file({name: np.ascontiguousarray(array) for name, array in _flat(tree)}, temporary)
+
+
+def load_weights(path: Path) -> dict[str, Any]:
+    """Reads what `write_weights` wrote.
+
+    Raises:
+        InputError: damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        flat = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path}: missing or damaged ({error}); delete the run and start it again") from None
+    tree: dict[str, Any] = {}
+    for name, array in flat.items():
+        *parents, last = name.split(".")
+        place = tree
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[last] = array
+    return tree
+
+
 def load_json(path: Path) -> dict[str, Any]:
     """Reads a JSON file.
 
@@ -267,3 +304,11 @@ def _differences(one: Config, other: Config) -> list[str]:
         for section, key in sorted(first.keys() | second.keys())
         if first.get((section, key)) != second.get((section, key))
     ]
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value

@@ -1,5 +1,6 @@
-"""Fine-tuning with one seed, as pure functions: loss, schedule, step, prediction. No seed axis here."""
+"""Fine-tuning with one seed, as pure functions: loss, step, prediction. No seed axis here."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -14,31 +15,39 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from jaxstab.config import TrainConfig
 from jaxstab.data.batches import Batch, Examples, Steps, make_batch
 from jaxstab.measures import score
-from jaxstab.models.checkpoint import Pretrained, init_head
-from jaxstab.models.encoder import Outputs, apply
+from jaxstab.mitigation import Context, Method, ValueAndGrad
+from jaxstab.models.checkpoint import HEAD, Pretrained, init_head
+from jaxstab.models.encoder import Outputs, apply, make_classifier
+from jaxstab.optimizer import Hyper, learning_rate_at, make_optimizer, narrowed, widened
 
-UNDECAYED = ("bias", "scale")
-ROUNDING = 2**31 - 1  # purpose that a step's key is folded for; the encoder's own are small
+ROUNDING, MITIGATION = 2**31 - 1, 2**31 - 2  # purposes that a key is folded for; the encoder's own are small
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Recipe:
     """What is fixed for a whole run.
 
     Attributes:
-        config: `[train]`.
+        config: `[train]`, with what the methods replace of it; numbers that may differ between seeds are in
+            `SeedInputs.hyper` instead.
+        methods: of mitigation.
+        pretrained: what all seeds start from.
         definition: of the model.
         classes: C, of the task.
         metric: the task's score.
         steps_per_epoch: optimiser steps per epoch.
+        hyper: keys of the numbers that each seed brings along.
         rows: of the grids that a training batch may be laid out in, ascending.
     """
 
     config: TrainConfig
+    methods: tuple[Method, ...]
+    pretrained: Pretrained
     definition: nnx.GraphDef
     classes: int
     metric: str
     steps_per_epoch: int
+    hyper: tuple[str, ...]
     rows: tuple[int, ...]
 
     @property
@@ -46,12 +55,40 @@ class Recipe:
         """Optimiser steps of one seed."""
         return self.config.epochs * self.steps_per_epoch
 
+    def context(self, hyper: Hyper, pretrained: Any) -> Context:
+        """Returns what methods may look at."""
+        return Context(
+            hyper=hyper,
+            pretrained=pretrained,
+            head=HEAD,
+            missing=self.pretrained.missing,
+            initializer_range=self.pretrained.config.initializer_range,
+            forgets=tuple(method.forgets for method in self.methods if method.forgets),
+        )
+
+
+class SeedInputs(NamedTuple):
+    """What training with one seed takes.
+
+    Attributes:
+        init_key: of its initialisation.
+        dropout_key: a step's own key is folded from it.
+        steps: which examples make up each step, for all steps.
+        hyper: scalars by their key in the config (`jaxstab.config.hyperparameters`).
+    """
+
+    init_key: PRNGKeyArray
+    dropout_key: PRNGKeyArray
+    steps: Steps
+    hyper: Hyper
+
 
 class TrainState(NamedTuple):
     """One seed between two steps.
 
     Attributes:
-        params: current parameters, float32.
+        params: current parameters, float32; only those that are trained.
+        average: of the parameters over steps, if a method keeps one, and then evaluated in their place.
         opt_state: of the optimiser.
         best_params: parameters at the best validation score so far.
         best_score: that score; -inf before the first evaluation.
@@ -59,10 +96,16 @@ class TrainState(NamedTuple):
     """
 
     params: Any
+    average: Any
     opt_state: optax.OptState
     best_params: Any
     best_score: Float[Array, ""]
     loss_sum: Float[Array, ""]
+
+    @property
+    def evaluated(self) -> Any:
+        """The parameters that are scored: the average if there is one."""
+        return self.params if self.average is None else self.average
 
 
 class Evaluation(NamedTuple):
@@ -79,107 +122,143 @@ class Evaluation(NamedTuple):
     validation_score: Float[Array | np.ndarray, "..."]
 
 
-def learning_rate_at(step: Int[Array, ""], config: TrainConfig, total_steps: int) -> Float[Array, ""]:
-    """Returns the rate at a step counted from 0: linear rise over the warm-up share, then linear fall to 0.
-
-    Source: Hugging Face's `get_linear_schedule_with_warmup`, so the very first step has rate 0.
-    """
-    warmup = int(config.warmup * total_steps)
-    rise = step / max(1, warmup)
-    fall = (total_steps - step) / max(1, total_steps - warmup)
-    return config.learning_rate * jnp.clip(jnp.where(step < warmup, rise, fall), 0.0)
-
-
-def untouched_decay(config: TrainConfig, total_steps: int, step: int) -> float:
-    """Returns what AdamW makes of a weight without gradient by the end of so many steps, as a factor.
-
-    So the embedding rows of tokens that are in no text of the task need not be trained.
+def define(pretrained: Pretrained, config: TrainConfig, methods: Sequence[Method], remat: bool = False) -> nnx.GraphDef:
+    """Returns the definition of the model as methods want it.
 
     Args:
-        config: of the run.
-        total_steps: of the schedule.
-        step: how many have been taken.
+        pretrained: for its sizes.
+        config: for the precision.
+        methods: of mitigation.
+        remat: recompute each layer in the backward pass.
     """
-    rates = jax.vmap(lambda number: learning_rate_at(number, config, total_steps))(jnp.arange(step))
-    return float(np.prod(1 - config.weight_decay * np.asarray(rates, np.float64)))
+    adapters = next((method.adapters for method in methods if method.adapters), None)
+    frozen_layers = max((method.frozen_layers for method in methods), default=0)
+    return make_classifier(pretrained.config, config.precision, remat, adapters, frozen_layers)[0]
 
 
-def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
-    """Returns AdamW with bias correction after clipping by global norm; the caller multiplies by the learning rate.
-
-    Source: Loshchilov & Hutter (2019); biases and LayerNorm are not decayed.
-    """
-
-    def decayed(params: Any) -> Any:
-        return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key not in UNDECAYED, params)
-
-    return optax.chain(
-        optax.clip_by_global_norm(config.clip_norm),
-        optax.scale_by_adam(config.beta1, config.beta2, config.epsilon),
-        optax.add_decayed_weights(config.weight_decay, decayed),
-    )
+def frozen_part(recipe: Recipe, params: Any) -> Any:
+    """Returns those of all parameters that no seed trains."""
+    return _select(params, lambda path: not _trained(recipe, path))
 
 
-def widened(opt_state: optax.OptState) -> optax.OptState:
-    """Returns the state with its arrays of bfloat16 in float32."""
-    return jax.tree.map(lambda x: x.astype(jnp.float32) if x.dtype == jnp.bfloat16 else x, opt_state)
+def reference_part(recipe: Recipe, params: Any) -> Any:
+    """Returns the pre-trained values that a training step looks at: frozen ones, and all if a method asks for them."""
+    asked = any(method.needs_pretrained for method in recipe.methods)
+    return params if asked else frozen_part(recipe, params)
 
 
-def narrowed(opt_state: optax.OptState, key: PRNGKeyArray) -> optax.OptState:
-    """Returns the state with its arrays of float32 in bfloat16, each up or down at random, right on average.
-
-    To the nearest, AdamW's second moment would stand still: it moves by a thousandth, bfloat16 by a 256th.
-
-    Source: Zamirai et al. (2020), "Revisiting BFloat16 Training".
-    """
-    leaves, definition = jax.tree.flatten(opt_state)
-
-    def rounded(number: int, x: Array) -> Array:
-        bits = jax.lax.bitcast_convert_type(x, jnp.uint32)
-        words = jax.random.bits(jax.random.fold_in(key, number), (-(-x.size // 2),), jnp.uint32)
-        noise = jax.lax.bitcast_convert_type(words, jnp.uint16).reshape(-1)[: x.size].reshape(x.shape)
-        # Bfloat16 is the upper half of float32: the sum carries into it as often as the lower half is large.
-        upper = (bits + noise.astype(jnp.uint32)) >> 16
-        return jax.lax.bitcast_convert_type(upper.astype(jnp.uint16), jnp.bfloat16)
-
-    moved = [rounded(i, x) if x.dtype == jnp.float32 else x for i, x in enumerate(leaves)]
-    return jax.tree.unflatten(definition, moved)
-
-
-def init_state(recipe: Recipe, pretrained: Pretrained, params: Any, init_key: PRNGKeyArray) -> TrainState:
-    """Starts one seed: pre-trained parameters, its own head, an empty optimiser.
+def init_state(recipe: Recipe, pretrained: Any, inputs: SeedInputs) -> TrainState:
+    """Starts one seed: pre-trained parameters, its own head, what methods change of them, an empty optimiser.
 
     Args:
         recipe: of the run.
-        pretrained: says what the checkpoint lacks.
-        params: `pretrained.params` on the device.
-        init_key: of this seed's initialisation.
+        pretrained: `recipe.pretrained.params` on the device.
+        inputs: of the seed.
     """
-    params = {**params, **init_head(init_key, pretrained)}
-    opt_state = make_optimizer(recipe.config).init(params)
+    context = recipe.context(inputs.hyper, pretrained)
+    params = {**pretrained, **init_head(inputs.init_key, recipe.pretrained)}
+    for number, method in enumerate(recipe.methods):
+        if method.initial:
+            key = jax.random.fold_in(jax.random.fold_in(inputs.init_key, MITIGATION), number)
+            params = method.initial(params, key, context)
+    params = _select(params, lambda path: _trained(recipe, path))
+    opt_state = make_optimizer(recipe.config, inputs.hyper).init(params)
     return TrainState(
         params=params,
-        opt_state=narrowed(opt_state, init_key) if recipe.config.moments == "bfloat16" else opt_state,
+        average=params if any(method.average for method in recipe.methods) else None,
+        opt_state=narrowed(opt_state, inputs.init_key) if recipe.config.moments == "bfloat16" else opt_state,
         best_params=params,
         best_score=jnp.float32(-jnp.inf),
         loss_sum=jnp.float32(0),
     )
 
 
-def loss_fn(params: Any, recipe: Recipe, batch: Batch, key: PRNGKeyArray | None) -> Float[Array, ""]:
-    """Returns the mean cross-entropy of a batch in nats, over the examples that are there."""
-    logits = apply(recipe.definition, params, batch, key).logits
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
+def weights_in_use(recipe: Recipe, params: Any, context: Context, key: PRNGKeyArray | None = None) -> Any:
+    """Returns all parameters of the model: those trained and those stored once, as methods present them.
+
+    Args:
+        recipe: of the run.
+        params: of one seed.
+        context: for methods.
+        key: of a training step; None where nothing is to be random.
+    """
+    weights = _merged(context.pretrained, params)
+    for number, method in enumerate(recipe.methods):
+        if method.weights:
+            own = None if key is None else jax.random.fold_in(jax.random.fold_in(key, MITIGATION), number)
+            weights = method.weights(weights, own, context)
+    return weights
+
+
+def loss_fn(params: Any, recipe: Recipe, batch: Batch, key: PRNGKeyArray | None, context: Context) -> Float[Array, ""]:
+    """Returns the training loss in nats: the mean cross-entropy over the examples that are there, or a method's own."""
+
+    def logits_of(key: PRNGKeyArray | None) -> Array:
+        return apply(recipe.definition, weights_in_use(recipe, params, context, key), batch, key).logits
+
+    for method in recipe.methods:
+        if method.loss and key is not None:
+            return method.loss(logits_of, batch, key, context)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits_of(key), batch.labels)
     return jnp.sum(losses * batch.weights) / jnp.sum(batch.weights)
 
 
+def optimizer_step(
+    recipe: Recipe, state: TrainState, gradients: Any, step: Int[Array, ""], context: Context
+) -> TrainState:
+    """Moves the parameters by what the optimiser and the methods make of a gradient.
+
+    Args:
+        recipe: of the run.
+        state: before the step.
+        gradients: of the parameters.
+        step: its number, from 0.
+        context: for methods.
+    """
+    params, target = state.params, None
+    for method in recipe.methods:
+        if method.decay_target:
+            target = method.decay_target(params, context)
+    away = params if target is None else jax.tree.map(jnp.subtract, params, target)
+    optimizer = make_optimizer(recipe.config, context.hyper)
+    updates, opt_state = optimizer.update(gradients, widened(state.opt_state), away)
+    for method in recipe.methods:
+        updates = method.rates(updates, context) if method.rates else updates
+    rate = learning_rate_at(step, context.hyper, recipe.total_steps)
+    params = jax.tree.map(lambda value, update: value - rate * update, params, updates)
+    average = state.average
+    for method in recipe.methods:
+        average = method.average(average, params, context) if method.average else average
+    return state._replace(params=params, average=average, opt_state=opt_state)
+
+
+def untouched_decay(recipe: Recipe, hyper: Hyper, step: int) -> float:
+    """Returns what weight decay makes of an embedding row without gradient by the end of so many steps, as a factor.
+
+    So the rows of tokens that are in no text of the task need not be trained: a single number, taken through the
+    same optimiser and the same methods, stands for all of them.
+
+    Args:
+        recipe: of the run.
+        hyper: of the seed.
+        step: how many have been taken.
+    """
+    layers = jax.tree.leaves(recipe.pretrained.params["layers"])[0].shape[0]
+    probe = {"embeddings": {"word": {"embedding": jnp.ones((1, 1))}}, "layers": {"bias": jnp.zeros((layers, 1))}}
+    params = _select(probe, lambda path: _trained(recipe, path))
+    if "embeddings" not in params:
+        return 1.0
+    context = recipe.context(hyper, probe)
+    average = params if any(method.average for method in recipe.methods) else None
+    opt_state = make_optimizer(recipe.config, hyper).init(params)
+    state = TrainState(params, average, opt_state, params, jnp.float32(0), jnp.float32(0))
+    still = jax.tree.map(jnp.zeros_like, params)
+    state = jax.lax.fori_loop(0, step, lambda i, state: optimizer_step(recipe, state, still, i, context), state)
+    return float(state.evaluated["embeddings"]["word"]["embedding"][0, 0])
+
+
 def train_step(
-    recipe: Recipe,
-    state: TrainState,
-    step: Int[Array, ""],
-    steps: Steps,
-    dropout_key: PRNGKeyArray,
-    examples: Examples,
+    recipe: Recipe, state: TrainState, step: Int[Array, ""], inputs: SeedInputs, pretrained: Any, examples: Examples
 ) -> TrainState:
     """Takes one optimiser step.
 
@@ -187,31 +266,35 @@ def train_step(
         recipe: of the run.
         state: before the step.
         step: its number, from 0.
-        steps: which examples make up each step, for all steps of the seed.
-        dropout_key: of this seed; the step's own key is folded from it.
+        inputs: of the seed.
+        pretrained: what `reference_part` returns.
         examples: the training split.
     """
-    key = jax.random.fold_in(dropout_key, step)
-    indices, starts, needed = (jnp.asarray(array)[step] for array in steps)
+    key = jax.random.fold_in(inputs.dropout_key, step)
+    context = recipe.context(inputs.hyper, pretrained)
+    indices, starts, needed = (jnp.asarray(array)[step] for array in inputs.steps)
 
     def in_grid(rows: int, params: Any) -> tuple[Array, Any]:
-        return jax.value_and_grad(loss_fn)(params, recipe, make_batch(examples, indices, starts, rows), key)
+        batch = make_batch(examples, indices, starts, rows)
+        value_and_grad: ValueAndGrad = jax.value_and_grad(lambda params: loss_fn(params, recipe, batch, key, context))
+        for method in recipe.methods:
+            if method.gradient:
+                value_and_grad = method.gradient(value_and_grad, context)
+        return value_and_grad(params)
 
     smallest = jnp.searchsorted(jnp.asarray(recipe.rows), needed)
     loss, gradients = jax.lax.switch(smallest, [partial(in_grid, rows) for rows in recipe.rows], state.params)
-    updates, opt_state = make_optimizer(recipe.config).update(gradients, widened(state.opt_state), state.params)
-    rate = learning_rate_at(step, recipe.config, recipe.total_steps)
-    params = jax.tree.map(lambda value, update: value - rate * update, state.params, updates)
+    state = optimizer_step(recipe, state, gradients, step, context)
     if recipe.config.moments == "bfloat16":
-        opt_state = narrowed(opt_state, jax.random.fold_in(key, ROUNDING))
-    return state._replace(params=params, opt_state=opt_state, loss_sum=state.loss_sum + loss)
+        state = state._replace(opt_state=narrowed(state.opt_state, jax.random.fold_in(key, ROUNDING)))
+    return state._replace(loss_sum=state.loss_sum + loss)
 
 
 def train_steps(
     recipe: Recipe,
     state: TrainState,
-    steps: Steps,
-    dropout_key: PRNGKeyArray,
+    inputs: SeedInputs,
+    pretrained: Any,
     examples: Examples,
     start: Int[Array, ""],
     stop: Int[Array, ""],
@@ -221,15 +304,15 @@ def train_steps(
     Args:
         recipe: of the run.
         state: before the first of them.
-        steps: which examples make up each step, for all steps of the seed.
-        dropout_key: of this seed.
+        inputs: of the seed.
+        pretrained: what `reference_part` returns.
         examples: the training split.
         start: first step, from 0.
         stop: one past the last step.
     """
 
     def body(step: Int[Array, ""], state: TrainState) -> TrainState:
-        return train_step(recipe, state, step, steps, dropout_key, examples)
+        return train_step(recipe, state, step, inputs, pretrained, examples)
 
     return jax.lax.fori_loop(start, stop, body, state)
 
@@ -239,7 +322,7 @@ def predict(recipe: Recipe, params: Any, examples: Examples, batches: Steps, row
 
     Args:
         recipe: of the run.
-        params: of one seed.
+        params: all that the model has (`weights_in_use`).
         examples: the split, N examples.
         batches: every index into it once, and -1 for none (`jaxstab.data.batches.fixed_batches`).
         rows: that each of these batches fits into.
@@ -266,13 +349,13 @@ def predict(recipe: Recipe, params: Any, examples: Examples, batches: Steps, row
 
 
 def evaluate(
-    recipe: Recipe, state: TrainState, examples: Examples, batches: Steps, rows: int
+    recipe: Recipe, state: TrainState, context: Context, examples: Examples, batches: Steps, rows: int
 ) -> tuple[TrainState, Evaluation]:
-    """Scores the current parameters on the validation split and keeps them if they are the best so far.
+    """Scores the current parameters, or their average, on the validation split and keeps the best so far.
 
     Arguments as for `predict`. The first of equal scores stays the best.
     """
-    logits = predict(recipe, state.params, examples, batches, rows).logits
+    logits = predict(recipe, weights_in_use(recipe, state.evaluated, context), examples, batches, rows).logits
     labels = jnp.asarray(examples.labels)
     validation_score = score(recipe.metric, jnp.argmax(logits, axis=-1), labels, recipe.classes)
     evaluation = Evaluation(
@@ -281,6 +364,31 @@ def evaluate(
         validation_score=validation_score,
     )
     better = validation_score > state.best_score
-    best_params = jax.tree.map(lambda new, old: jnp.where(better, new, old), state.params, state.best_params)
+    best_params = jax.tree.map(lambda new, old: jnp.where(better, new, old), state.evaluated, state.best_params)
     best_score = jnp.where(better, validation_score, state.best_score)
     return state._replace(best_params=best_params, best_score=best_score, loss_sum=jnp.float32(0)), evaluation
+
+
+def _trained(recipe: Recipe, path: tuple[str, ...]) -> bool:
+    context = recipe.context({}, {})
+    return all(method.trained(path, context) for method in recipe.methods if method.trained)
+
+
+def _select(tree: Any, wanted: Callable[[tuple[str, ...]], bool], path: tuple[str, ...] = ()) -> Any:
+    """The nested dict of the leaves whose path is wanted."""
+    found = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            value = _select(value, wanted, (*path, name))
+            if value:
+                found[name] = value
+        elif wanted((*path, name)):
+            found[name] = value
+    return found
+
+
+def _merged(base: Any, change: Any) -> Any:
+    """The nested dict with the leaves of both, where both have one that of `change`."""
+    if not isinstance(base, dict) or not isinstance(change, dict):
+        return change
+    return {**base, **{name: _merged(base.get(name), value) for name, value in change.items()}}

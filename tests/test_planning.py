@@ -9,7 +9,7 @@ import pytest
 from test_run import _config_file
 
 import jaxstab
-from jaxstab import cli, planning, seeds
+from jaxstab import cli, planning, programs, seeds
 from jaxstab.config import make_config
 from jaxstab.experiment import load_inputs, make_recipe
 from jaxstab.planning import fitting_size, plan_trainer
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.optimiser
 def inputs(settings):
     config = make_config(settings)
     task, encoded, pretrained = load_inputs(config)
-    return make_recipe(config, task, encoded, pretrained), pretrained, encoded
+    return make_recipe(config, task, encoded, pretrained), encoded
 
 
 @pytest.mark.parametrize(
@@ -40,17 +40,17 @@ def test_as_many_seeds_as_fit_in_even_waves(wanted, share, limit, size):
 
 
 def test_a_line_through_two_programs_predicts_the_memory_of_others(inputs, monkeypatch):
-    monkeypatch.setattr(seeds, "vmapped", lambda device: True)
+    monkeypatch.setattr(programs, "vmapped", lambda device: True)
     device = jax.devices()[0]
-    programs = {size: seeds.Programs(*inputs, size, device) for size in (1, 3, 6)}
+    compiled = {size: programs.Programs(*inputs, size, device) for size in (1, 3, 6)}
     # On one seed a smaller grid may be chosen for each step; memory is that of the largest.
-    fixed, each = planning.memory_line(programs[6], programs[3])
-    for size, one in programs.items():
+    fixed, each = planning.memory_line(compiled[6], compiled[3])
+    for size, one in compiled.items():
         assert fixed + size * each == pytest.approx(one.shared_bytes + one.group_bytes, rel=0.15)
 
 
 def test_groups_shrink_to_the_memory_and_activations_are_recomputed_last(inputs, monkeypatch):
-    monkeypatch.setattr(seeds, "vmapped", lambda device: True)
+    monkeypatch.setattr(programs, "vmapped", lambda device: True)
     monkeypatch.setattr(planning, "wanted_group_size", lambda share, devices: share)
     devices = jax.devices()[:1]
     monkeypatch.setattr(planning, "memory_limit", lambda devices: 10**9)

@@ -88,7 +88,7 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(settings, tmp_path):
             super().compiled(seconds, waves, plan)
 
     run = jaxstab.run(settings, display=Listening(quiet=True))
-    assert trained == [[2, 3]]
+    assert trained == [["2", "3"]]
     np.testing.assert_array_equal(run.logits, whole.logits)
     np.testing.assert_array_equal(run.final_logits, whole.final_logits)
     pd.testing.assert_frame_equal(run.history, whole.history)
@@ -100,7 +100,7 @@ def test_representations_of_a_large_test_split_are_those_of_a_sample(settings, t
     settings["output"]["keep_representations"] = True
     whole = jaxstab.run(settings)
     sample = np.array([1, 5, 6, 17, 29])
-    for module in ("jaxstab.seeds", "jaxstab.measures"):
+    for module in ("jaxstab.programs", "jaxstab.measures"):
         monkeypatch.setattr(f"{module}.represented_examples", lambda examples: sample)
     run = jaxstab.run({**settings, "output": {"dir": str(tmp_path / "sampled"), "keep_representations": True}})
     np.testing.assert_allclose(run.representations, whole.representations[:, :, sample], atol=1e-5)
@@ -119,10 +119,10 @@ def test_representations_cannot_be_asked_for_afterwards(settings):
 def test_seeds_that_diverge_are_scored_but_not_measured(settings, monkeypatch):
     train_wave = SeedTrainer.train_wave
 
-    def diverging(self, triples, wave, progress):
-        results = train_wave(self, triples, wave, progress)
-        return [one._replace(logits=one.logits * np.nan) if t.seed == 2 else one
-                for t, one in zip(triples, results, strict=True)]  # fmt: skip
+    def diverging(self, jobs, wave, progress):
+        results = train_wave(self, jobs, wave, progress)
+        return [one._replace(logits=one.logits * np.nan) if job.triple.seed == 2 else one
+                for job, one in zip(jobs, results, strict=True)]  # fmt: skip
 
     monkeypatch.setattr(SeedTrainer, "train_wave", diverging)
     run = jaxstab.run(settings)

@@ -7,9 +7,14 @@ from tiny import write_task
 
 from jaxstab.config import SeedTriple, make_config
 from jaxstab.experiment import load_inputs, make_recipe
-from jaxstab.seeds import Programs, SeedTrainer, make_waves, on_other_devices
+from jaxstab.programs import Job, Programs, on_other_devices
+from jaxstab.seeds import SeedTrainer, make_waves
 
 pytestmark = pytest.mark.optimiser
+
+
+# Of the tiny model's config below.
+HYPER = {"train.learning_rate": 1e-3, "train.warmup": 0.1, "train.weight_decay": 0.01, "train.clip_norm": 1.0}
 
 
 class Silent:
@@ -22,20 +27,25 @@ class Silent:
         pass
 
 
-def _triples(*seeds):
-    return [SeedTriple(s, s, s, s) for s in seeds]
+def _jobs(*seeds, **hyper):
+    return [_job(SeedTriple(s, s, s, s), **hyper) for s in seeds]
+
+
+def _job(triple, **hyper):
+    given = {f"train.{name}": value for name, value in hyper.items()}
+    return Job(triple, {**HYPER, **given})
 
 
 def _trainer(inputs, group_size, devices):
     config, task, encoded, pretrained = inputs
     recipe = make_recipe(config, task, encoded, pretrained)
-    first = Programs(recipe, pretrained, encoded, group_size, jax.devices()[0])
-    return SeedTrainer([first, *on_other_devices(first, pretrained, encoded, jax.devices()[1:devices])])
+    first = Programs(recipe, encoded, group_size, jax.devices()[0])
+    return SeedTrainer([first, *on_other_devices(first, encoded, jax.devices()[1:devices])])
 
 
-def _train(trainer, *seeds):
+def _train(trainer, *seeds, **hyper):
     """Results by seed, in as many waves as it takes."""
-    waves = make_waves(_triples(*seeds), trainer.wave_size)
+    waves = make_waves(_jobs(*seeds, **hyper), trainer.wave_size)
     results = [result for i, wave in enumerate(waves) for result in trainer.train_wave(wave, i, Silent())]
     return dict(zip(seeds, results, strict=True))
 
@@ -84,7 +94,7 @@ def test_a_seed_is_the_same_alone_among_others_elsewhere_on_devices_and_in_waves
 def test_the_program_of_an_accelerator_trains_the_same_seeds(tiny_inputs, monkeypatch):
     """All seeds of a device in one program (vmap): same bits in any place, and those of the CPU's up to rounding."""
     on_cpu = _train(_trainer(tiny_inputs, group_size=2, devices=1), 0, 1, 2)
-    monkeypatch.setattr("jaxstab.seeds.vmapped", lambda device: True)
+    monkeypatch.setattr("jaxstab.programs.vmapped", lambda device: True)
     trainer = _trainer(tiny_inputs, group_size=2, devices=2)
     vmapped = _train(trainer, 0, 1, 2)
     _assert_equal(_train(trainer, 2, 1)[1], vmapped[1])
@@ -106,12 +116,12 @@ def test_a_second_wave_compiles_nothing(tiny_inputs):
 def test_init_order_and_dropout_each_matter_and_alone(tiny_inputs):
     trainer = _trainer(tiny_inputs, group_size=4, devices=1)
     triples = [SeedTriple(0, 1, 1, 1), SeedTriple(1, 2, 1, 1), SeedTriple(2, 1, 2, 1), SeedTriple(3, 1, 1, 2)]
-    results = trainer.train_wave(triples, 0, Silent())
+    results = trainer.train_wave([_job(triple) for triple in triples], 0, Silent())
     logits = [result.logits for result in results]
     for i in range(4):
         for j in range(i):
             assert not np.array_equal(logits[i], logits[j])
-    same = trainer.train_wave([SeedTriple(9, 1, 1, 1)], 0, Silent())
+    same = trainer.train_wave([_job(SeedTriple(9, 1, 1, 1))], 0, Silent())
     _assert_equal(same[0], results[0])
 
 
@@ -124,7 +134,7 @@ def test_training_learns(checkpoint, tmp_path):
     }
     config = make_config(values)
     inputs = (config, *load_inputs(config))
-    results = _train(_trainer(inputs, group_size=4, devices=1), 0, 1, 2, 3).values()
+    results = _train(_trainer(inputs, group_size=4, devices=1), 0, 1, 2, 3, learning_rate=3e-3).values()
     scores = [(result.logits.argmax(-1) == inputs[1].test.labels).mean() for result in results]
     assert np.mean(scores) > 0.8
     for result in results:
@@ -132,4 +142,4 @@ def test_training_learns(checkpoint, tmp_path):
 
 
 def test_waves():
-    assert [len(wave) for wave in make_waves(_triples(*range(7)), 3)] == [3, 3, 1]
+    assert [len(wave) for wave in make_waves(_jobs(*range(7)), 3)] == [3, 3, 1]

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -7,21 +9,22 @@ import pytest
 from tiny import SIZES, write_checkpoint
 
 from jaxstab.config import ModelConfig, TrainConfig
+from jaxstab.config.grid import TRAIN_KEYS
 from jaxstab.data.batches import Examples, example_orders, fixed_batches, grid_sizes, make_batch, pack, steps_per_epoch
+from jaxstab.mitigation import make_methods, mitigated
 from jaxstab.models.checkpoint import load_encoder_config, load_pretrained, restore_vocabulary
-from jaxstab.models.encoder import apply, make_classifier
+from jaxstab.models.encoder import apply
+from jaxstab.optimizer import learning_rate_at, narrowed, widened
 from jaxstab.train import (
     Recipe,
+    SeedInputs,
+    define,
     evaluate,
     init_state,
-    learning_rate_at,
     loss_fn,
-    narrowed,
     predict,
-    train_step,
     train_steps,
     untouched_decay,
-    widened,
 )
 
 pytestmark = pytest.mark.optimiser
@@ -38,15 +41,35 @@ EXAMPLES = Examples(
 )
 
 
-def _setup(directory, rows=None, **config):
+def _setup(directory, rows=None, mitigation=None, **config):
     config = TrainConfig(**{"epochs": 2, "batch_size": 8, "learning_rate": 1e-3, "dropout": 0.0, **config})
     encoder = load_encoder_config(directory, 2, ModelConfig(source=""), config.dropout)
     pretrained = load_pretrained(directory, encoder)
-    definition, _ = make_classifier(encoder, config.precision, config.remat)
+    methods = make_methods(mitigation) if mitigation else ()
+    config = mitigated(config, methods)
     steps = steps_per_epoch(len(LENGTHS), config.batch_size)
-    recipe = Recipe(config, definition, 2, "accuracy", steps, rows or grid_sizes(LENGTHS, 16, config.batch_size))
-    state = init_state(recipe, pretrained, jax.tree.map(jnp.asarray, pretrained.params), jax.random.key(0))
-    return recipe, state
+    definition = define(pretrained, config, methods, bool(config.remat))
+    rows = rows or grid_sizes(LENGTHS, 16, config.batch_size)
+    recipe = Recipe(config, methods, pretrained, definition, 2, "accuracy", steps, (), rows)
+    return recipe, _start(recipe)
+
+
+def _start(recipe):
+    inputs = SeedInputs(jax.random.key(0), KEY, None, _hyper(recipe.config))
+    return init_state(recipe, jax.tree.map(jnp.asarray, recipe.pretrained.params), inputs)
+
+
+def _hyper(config):
+    return {f"train.{name}": getattr(config, name) for name in TRAIN_KEYS}
+
+
+def _context(recipe):
+    return recipe.context(_hyper(recipe.config), {})
+
+
+def _train(recipe, state, steps, key, examples, start, stop):
+    inputs = SeedInputs(jax.random.key(0), key, steps, _hyper(recipe.config))
+    return train_steps(recipe, state, inputs, {}, examples, start, stop)
 
 
 def _padded(indices):
@@ -69,7 +92,7 @@ def test_schedule_is_that_of_transformers(warmup):
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=config.learning_rate)
     schedule = get_linear_schedule_with_warmup(optimizer, int(warmup * total), total)
     for step in range(total):
-        rate = float(learning_rate_at(jnp.int32(step), config, total))
+        rate = float(learning_rate_at(jnp.int32(step), _hyper(config), total))
         assert rate == pytest.approx(schedule.get_last_lr()[0], abs=1e-10)
         optimizer.step()
         schedule.step()
@@ -79,8 +102,8 @@ def test_packed_and_padded_batches_give_the_same_loss_gradient_and_predictions(c
     recipe, state = _setup(checkpoint)
     packed, padded = _packed(np.arange(8), recipe.rows[-1]), _padded(np.arange(8))
     assert packed.input_ids.size < padded.input_ids.size
-    value, gradient = jax.value_and_grad(loss_fn)(state.params, recipe, packed, None)
-    expected, expected_gradient = jax.value_and_grad(loss_fn)(state.params, recipe, padded, None)
+    value, gradient = jax.value_and_grad(loss_fn)(state.params, recipe, packed, None, _context(recipe))
+    expected, expected_gradient = jax.value_and_grad(loss_fn)(state.params, recipe, padded, None, _context(recipe))
     np.testing.assert_allclose(value, expected, atol=1e-6)
     chex.assert_trees_all_close(gradient, expected_gradient, atol=1e-6)
     logits = [apply(recipe.definition, state.params, batch).logits for batch in (packed, padded)]
@@ -97,7 +120,7 @@ def test_training_agrees_with_pytorch(tmp_path):
     order = np.stack([RNG.permutation(40)[:8] for _ in range(10)]).astype(np.int32)
     start = state.params
     steps = pack(order, LENGTHS, 16)
-    step = jax.jit(lambda s, i: train_step(recipe, s, i, steps, jax.random.key(0), EXAMPLES))
+    step = jax.jit(lambda s, i: _train(recipe, s, steps, jax.random.key(0), EXAMPLES, i, i + 1))
     for number in range(10):
         state = step(state, jnp.int32(number))
 
@@ -139,7 +162,7 @@ def test_golden_step(checkpoint):
     """Three steps with dropout, to notice when any number moves."""
     recipe, state = _setup(checkpoint, dropout=0.1)
     steps = pack(np.arange(24).reshape(3, 8), LENGTHS, 16)
-    state = train_steps(recipe, state, steps, jax.random.key(7), EXAMPLES, jnp.int32(0), jnp.int32(3))
+    state = _train(recipe, state, steps, jax.random.key(7), EXAMPLES, jnp.int32(0), jnp.int32(3))
     norm = float(np.sqrt(sum(np.square(leaf, dtype=np.float64).sum() for leaf in jax.tree.leaves(state.params))))
     found = [float(state.loss_sum), norm, float(state.params["classifier"]["kernel"][0, 0])]
     np.testing.assert_allclose(
@@ -158,7 +181,7 @@ def test_the_size_of_the_grid_changes_rounding_only(checkpoint):
     by_need, _ = _setup(checkpoint, rows=(3, 4, 5, 8))
     steps = example_orders(0, LENGTHS, 16, 8, 1, largest=8)
     assert len(set(np.searchsorted(by_need.rows, steps.rows))) > 1
-    run = jax.jit(lambda recipe, state: train_steps(recipe, state, steps, KEY, EXAMPLES, 0, 5), static_argnums=0)
+    run = jax.jit(lambda recipe, state: _train(recipe, state, steps, KEY, EXAMPLES, 0, 5), static_argnums=0)
     # Gradients of key biases are zero but for rounding, which AdamW scales up.
     chex.assert_trees_all_close(run(by_need, state).params, run(whole, state).params, atol=1e-4)
 
@@ -172,14 +195,14 @@ def test_training_with_the_words_of_the_task_only_is_exact(checkpoint):
     steps = example_orders(0, LENGTHS, 16, 8, 1, recipe.rows[-1])
     embedding = state.params["embeddings"]["word"]["embedding"]
     assert len(vocabulary) < len(embedding)
-    full = train_steps(recipe, state, steps, KEY, EXAMPLES._replace(input_ids=ids), 0, 5)
+    full = _train(recipe, state, steps, KEY, EXAMPLES._replace(input_ids=ids), 0, 5)
 
     encoder = load_encoder_config(checkpoint, 2, ModelConfig(source=""), 0.1)
     restricted = load_pretrained(checkpoint, encoder, vocabulary)
-    small = init_state(recipe, restricted, jax.tree.map(jnp.asarray, restricted.params), jax.random.key(0))
+    small = _start(replace(recipe, pretrained=restricted))
     own = EXAMPLES._replace(input_ids=np.searchsorted(vocabulary, ids).astype(np.int32))
-    small = train_steps(recipe, small, steps, KEY, own, 0, 5)
-    decay = untouched_decay(recipe.config, recipe.total_steps, step=5)
+    small = _train(recipe, small, steps, KEY, own, 0, 5)
+    decay = untouched_decay(recipe, _hyper(recipe.config), step=5)
     assert decay < 0.99
     trained = np.asarray(small.params["embeddings"]["word"].pop("embedding"))
     restored = restore_vocabulary(np.asarray(embedding), trained, vocabulary, decay)
@@ -205,7 +228,7 @@ def test_training_with_moments_in_bfloat16_stays_close(checkpoint):
         recipe, state = _setup(checkpoint, moments=moments, epochs=4)
         steps = example_orders(0, LENGTHS, 16, 8, 4, recipe.rows[-1])
         start = state.params
-        ends[moments] = train_steps(recipe, state, steps, KEY, EXAMPLES, 0, 20)
+        ends[moments] = _train(recipe, state, steps, KEY, EXAMPLES, 0, 20)
     moments = [x.dtype for x in jax.tree.leaves(ends["bfloat16"].opt_state) if x.ndim]
     assert set(moments) == {jnp.dtype(jnp.bfloat16)}
     norm = lambda a, b: float(optax.tree.norm(jax.tree.map(jnp.subtract, a, b)))  # noqa: E731
@@ -219,7 +242,7 @@ def test_stretches_of_steps_are_the_same_program_and_the_same_numbers(checkpoint
 
     @chex.assert_max_traces(n=1)
     def stretch(state, start, stop):
-        return train_steps(recipe, state, steps, jax.random.key(7), EXAMPLES, start, stop)
+        return _train(recipe, state, steps, jax.random.key(7), EXAMPLES, start, stop)
 
     run = jax.jit(stretch)
     whole = run(state, jnp.int32(0), jnp.int32(4))
@@ -239,13 +262,15 @@ def test_predictions_come_in_the_order_of_the_split(checkpoint):
 def test_evaluation_keeps_the_first_of_the_best(checkpoint):
     recipe, state = _setup(checkpoint)
     batches, rows = fixed_batches(LENGTHS, 16, 16)
-    kept, evaluation = evaluate(recipe, state._replace(loss_sum=jnp.float32(10)), EXAMPLES, batches, rows)
+    kept, evaluation = evaluate(
+        recipe, state._replace(loss_sum=jnp.float32(10)), _context(recipe), EXAMPLES, batches, rows
+    )
     assert float(kept.best_score) == float(evaluation.validation_score)
     assert float(evaluation.train_loss) == pytest.approx(10 / recipe.steps_per_epoch)
     assert float(kept.loss_sum) == 0
     other = kept._replace(params=jax.tree.map(lambda x: x * 1.0 + 0.0, kept.params))
     other.params["classifier"]["bias"] = other.params["classifier"]["bias"] + 1e-3  # the same score, other parameters
-    again, _ = evaluate(recipe, other, EXAMPLES, batches, rows)
+    again, _ = evaluate(recipe, other, _context(recipe), EXAMPLES, batches, rows)
     chex.assert_trees_all_equal(again.best_params, kept.best_params)
     labels = np.asarray(EXAMPLES.labels)
     logits = predict(recipe, state.params, EXAMPLES, batches, rows).logits
@@ -256,6 +281,6 @@ def test_evaluation_keeps_the_first_of_the_best(checkpoint):
 
 def test_a_partly_filled_batch_averages_over_its_own_examples(checkpoint):
     recipe, state = _setup(checkpoint)
-    part = loss_fn(state.params, recipe, _padded([0, 1, 2, -1, -1, -1, -1, -1]), None)
-    alone = loss_fn(state.params, recipe, _padded([0, 1, 2]), None)
+    part = loss_fn(state.params, recipe, _padded([0, 1, 2, -1, -1, -1, -1, -1]), None, _context(recipe))
+    alone = loss_fn(state.params, recipe, _padded([0, 1, 2]), None, _context(recipe))
     np.testing.assert_allclose(part, alone, atol=1e-6)

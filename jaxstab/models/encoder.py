@@ -166,8 +166,20 @@ class SequenceClassifier(nnx.Module):
         return Outputs(logits, first_tokens, states)
 
 
+@dataclass(frozen=True)
+class Adapters:
+    """Low-rank adapters."""
+
+    rank: int
+    targets: tuple[str, ...]
+
+
 def make_classifier(
-    config: EncoderConfig, precision: str = "float32", remat: bool = False
+    config: EncoderConfig,
+    precision: str = "float32",
+    remat: bool = False,
+    adapters: Adapters | None = None,
+    frozen_layers: int = 0,
 ) -> tuple[nnx.GraphDef, dict]:
     """Defines the model without allocating anything.
 

@@ -45,7 +45,7 @@ class Display:
             transient=True,
         )
         self._started = time.perf_counter()
-        self._waves: list[list[int]] = []
+        self._waves: list[list[str]] = []
         self._info: dict[str, Any] = {}
         self._steps = self._done = 0
 
@@ -65,25 +65,30 @@ class Display:
         """Removes the bar."""
         self._bar.stop()
 
-    def prepared(self, config: Config, info: dict[str, Any]) -> None:
-        """Says what is going to be trained."""
+    def prepared(self, configs: Sequence[Config], epochs: int, info: dict[str, Any]) -> None:
+        """Says what is going to be trained: one run, or several that share a program."""
+        config = configs[0]
         self._info = info
-        self._steps = info["steps_per_epoch"] * config.train.epochs
-        self._epochs = config.train.epochs
+        self._steps = info["steps_per_epoch"] * epochs
+        self._epochs = epochs
         counts = ", ".join(f"{count} {name}" for name, count in info["examples"].items())
-        self._print(f"{config.name}: {config.model.source} on {config.task.source}")
+        name = config.name if len(configs) == 1 else f"{config.directory.parent} ({len(configs)} settings)"
+        self._print(f"{name}: {config.model.source} on {config.task.source}")
+        if config.mitigation.names:
+            self._print(f"methods: {', '.join(config.mitigation.names)}")
         self._print(f"examples: {counts}; {len(info['classes'])} classes; {info['metric']}")
         for note in info["notes"]:
             self._print(f"note: {note}")
         count, device = info["devices"], info["device"]
         where = f"one {device} device" if count == 1 else f"each of {count} {device} devices"
-        self._print(f"{len(info['seeds'])} seeds on {where}; {self._steps} steps in {config.train.epochs} epochs")
+        seeds = f"{len(info['seeds'])} seeds" if len(configs) == 1 else f"{len(configs)} x {len(info['seeds'])} seeds"
+        self._print(f"{seeds} on {where}; {self._steps} steps in {epochs} epochs")
 
     def compiling(self) -> None:
         """Says that the first step will take a moment."""
         self._print("compiling ...")
 
-    def compiled(self, seconds: float, waves: list[list[int]], plan: Plan) -> None:
+    def compiled(self, seconds: float, waves: list[list[str]], plan: Plan) -> None:
         """Says how long compilation took and what is planned; `waves` are the seeds that are to be trained."""
         self._waves = waves
         before, self._started = time.perf_counter() - self._started, time.perf_counter()
@@ -189,6 +194,29 @@ def print_summary(run: Run, console: Console | None = None) -> None:
         markup=False,
     )
     console.print(f"All {len(MEASURES)} measures, by layer: jaxstab measure {run.path}", markup=False, soft_wrap=True)
+
+
+def print_table(runs: Sequence[Run], console: Console | None = None) -> None:
+    """Prints runs below each other: score, its spread and how often two seeds disagree."""
+    console = console or make_console()
+    metric = runs[0].info["metric"]
+    columns = ("run", "seeds", f"mean {metric}", "95 % interval", "SD", "95 % interval", "disagreement", "failed")
+    table = Table(*columns)
+    for run in runs:
+        scores, found = run.measures["scores"], run.measures["measures"]
+        sd, disagreement = (found.get(name, {}) for name in ("sd", "pairwise_disagreement"))
+        table.add_row(
+            run.path.name,
+            f"{len(run.seeds)}",
+            _number(scores["mean"]),
+            _interval(scores.get("interval")),
+            _number(sd.get("value")),
+            _interval(sd.get("interval")),
+            _number(disagreement.get("value")),
+            f"{len(run.info['failed_seeds'])}",
+        )
+    console.print(table)
+    console.print(f"Runs: {runs[0].path.parent}", markup=False)
 
 
 def print_results(results: Results, title: str, console: Console | None = None) -> None:

@@ -1,0 +1,193 @@
+"""The whole experiment as frozen dataclasses; every key, its type and its default."""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import field
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic.dataclasses import dataclass
+
+from jaxstab.config.mitigation import STRICT, MitigationConfig
+
+Metric = Literal["accuracy", "f1", "matthews", "macro_f1"]
+
+
+@dataclass(frozen=True, config=STRICT)
+class ModelConfig:
+    """`[model]`: the pre-trained encoder.
+
+    Attributes:
+        source: `bundled:minilm`, `hub:owner/name`, or a local directory in the Hugging Face layout.
+        revision: branch, tag or commit of a hub model.
+        layers: keep only the first this many encoder layers; all of them by default.
+    """
+
+    source: str
+    revision: str = "main"
+    layers: int | None = None
+
+
+@dataclass(frozen=True, config=STRICT)
+class TaskConfig:
+    """`[task]`: the texts and labels.
+
+    Attributes:
+        source: `bundled:bbc-news`, `hub:owner/name[/subset]`, or a local file or directory
+            (CSV, TSV, JSON lines, Parquet, or what `datasets` wrote with `save_to_disk`).
+        text: one or two text columns; known for GLUE and bundled tasks.
+        label: the label column, strings or integers.
+        metric: the score of the task; known for GLUE tasks, otherwise accuracy.
+        max_length: longest tokenised example, in tokens; longer ones are cut.
+        train_examples: train on a random subset of this many examples.
+        subset_seed: which subset.
+        split_seed: how validation examples are halved when there is no test split.
+    """
+
+    source: str
+    text: tuple[str, ...] | None = None
+    label: str = "label"
+    metric: Metric | None = None
+    max_length: int = 128
+    train_examples: int | None = None
+    subset_seed: int = 0
+    split_seed: int = 0
+
+
+@dataclass(frozen=True, config=STRICT)
+class SeedTriple:
+    """The three sources of randomness of one run of training, and the number it goes by.
+
+    Attributes:
+        seed: the number shown in tables and files; unique in a run.
+        init: seeds the values of newly initialised parameters.
+        order: seeds the order of training examples.
+        dropout: seeds the dropout masks.
+    """
+
+    seed: int
+    init: int
+    order: int
+    dropout: int
+
+
+@dataclass(frozen=True, config=STRICT)
+class SeedsConfig:
+    """`[seeds]`: which seeds to train.
+
+    Attributes:
+        count: train seeds 0 ... count - 1.
+        list: train these seeds instead.
+        init: initialisation seeds, where they are to differ from order and dropout.
+        order: example-order seeds, likewise.
+        dropout: dropout seeds, likewise.
+        crossed: every combination of `init`, `order` and `dropout` instead of element by element.
+        group_size: seeds per device in one program; part of a run's identity, chosen at the start when not given.
+    """
+
+    count: int | None = None
+    list: tuple[int, ...] | None = None
+    init: tuple[int, ...] | None = None
+    order: tuple[int, ...] | None = None
+    dropout: tuple[int, ...] | None = None
+    crossed: bool = False
+    group_size: int | None = None
+
+    def resolve(self) -> tuple[SeedTriple, ...]:
+        """Returns one triple per seed; `seed` counts from 0 when init, order and dropout are given apart."""
+        apart = [self.init, self.order, self.dropout]
+        if all(values is None for values in apart):
+            seeds = self.list if self.list is not None else tuple(range(10 if self.count is None else self.count))
+            return tuple(SeedTriple(s, s, s, s) for s in seeds)
+        lists = [values if values is not None else (0,) for values in apart]
+        if self.crossed:
+            combined: Iterator[tuple[int, ...]] = itertools.product(*lists)
+        else:
+            longest = max(len(values) for values in lists)
+            combined = zip(*(values * longest if len(values) == 1 else values for values in lists), strict=True)
+        return tuple(SeedTriple(i, *triple) for i, triple in enumerate(combined))
+
+
+@dataclass(frozen=True, config=STRICT)
+class TrainConfig:
+    """`[train]`: the recipe; defaults are those of Du & Nguyen (2023).
+
+    Attributes:
+        epochs: passes over the training examples.
+        batch_size: examples per step.
+        learning_rate: its peak, after warm-up.
+        warmup: share of all steps in which the learning rate rises linearly; then it falls linearly to 0.
+        weight_decay: decoupled (AdamW); not on biases and LayerNorm.
+        clip_norm: largest global norm of a seed's gradient.
+        beta1: decay of AdamW's first moment.
+        beta2: decay of AdamW's second moment.
+        epsilon: AdamW's epsilon.
+        bias_correction: of AdamW's moments, without which the first steps are too long.
+        dropout: replaces the dropout rates of the model's own config.
+        precision: of the forward and backward pass; parameters are always float32. `tensorfloat32` means float32 with
+            matrix products in TF32 where the device has it.
+        moments: how AdamW's moments are stored; `bfloat16`, rounded stochastically, halves their memory.
+        remat: recompute a layer's activations in the backward pass: less memory, more time; chosen when not given.
+    """
+
+    epochs: int = 5
+    batch_size: int = 16
+    learning_rate: float = 2e-5
+    warmup: float = 0.1
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    bias_correction: bool = True
+    dropout: float | None = None
+    precision: Literal["float32", "tensorfloat32", "bfloat16"] = "float32"
+    moments: Literal["float32", "bfloat16"] = "float32"
+    remat: bool | None = None
+
+
+@dataclass(frozen=True, config=STRICT)
+class OutputConfig:
+    """`[output]`: where results go.
+
+    Attributes:
+        dir: the run directory; `runs/NAME` by default.
+        keep_representations: also write `representations.npy` [S, L, N, D], the first token's hidden states.
+        keep_weights: what `jaxstab export` needs: `true` or `best` keeps every seed's weights of the best validation
+            score, `final` the last ones, a list the best ones of some seeds.
+    """
+
+    dir: str | None = None
+    keep_representations: bool = False
+    keep_weights: bool | Literal["best", "final"] | tuple[int, ...] = False
+
+
+@dataclass(frozen=True, config=STRICT)
+class Config:
+    """One experiment: a model, a task, the seeds and the recipe.
+
+    Attributes:
+        model: `[model]`.
+        task: `[task]`.
+        name: what the run is called; the name of the config file by default.
+        seeds: `[seeds]`.
+        train: `[train]`.
+        mitigation: `[mitigation]`.
+        output: `[output]`.
+        grid: `[grid]`, lists of values by key (`train.learning_rate = [1e-5, 2e-5]`): every combination is a run of its
+            own with the same seeds, in a directory below this one's.
+    """
+
+    model: ModelConfig
+    task: TaskConfig
+    name: str = "run"
+    seeds: SeedsConfig = field(default_factory=SeedsConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    mitigation: MitigationConfig = field(default_factory=MitigationConfig)
+    output: OutputConfig = field(default_factory=OutputConfig)
+    grid: dict[str, Any] | None = None
+
+    @property
+    def directory(self) -> Path:
+        """The run directory."""
+        return Path(self.output.dir or f"runs/{self.name}")

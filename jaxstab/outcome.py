@@ -1,0 +1,105 @@
+"""What a run leaves when its last seed is trained: the seeds' files gathered into the run's own, and measured."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+
+from jaxstab import measures, store
+from jaxstab.config import Config, SeedTriple
+from jaxstab.data.task import Task
+from jaxstab.report.terminal import Display
+from jaxstab.store import Run
+
+
+def finish(experiment: Run, config: Config, task: Task, info: dict[str, Any], display: Display) -> None:
+    """Writes the run's files; adds failed seeds and the seconds that measuring took to `info`."""
+    triples = config.seeds.resolve()
+    numbers = [triple.seed for triple in triples]
+    by_seed = [store.load_arrays(store.seed_file(experiment, seed)) for seed in numbers]
+    results = {name: np.stack([one[name] for one in by_seed]) for name in by_seed[0]}
+    representations = [store.load_array(store.representation_file(experiment, seed)) for seed in numbers]
+    path, test = experiment.path, task.test
+    predictions = {
+        "logits": results["logits"],
+        "final_logits": results["final_logits"],
+        "labels": test.labels,
+        "seeds": np.asarray(numbers),
+        "example_ids": test.example_ids,
+    }
+    store.write_arrays(path / store.PREDICTIONS, predictions)
+    store.write_frame(path / store.HISTORY, _history(triples, results, info))
+    texts = {name: list(column) for name, column in zip(_text_names(task), test.texts, strict=True)}
+    labels = [task.classes[label] for label in test.labels]
+    store.write_frame(path / store.TEXTS, pd.DataFrame({"example_id": test.example_ids, **texts, "label": labels}))
+    if config.output.keep_representations:
+        store.write_stacked(path / store.REPRESENTATIONS, representations)
+    final = _scores(task, results["final_logits"])
+    info["failed_seeds"] = [
+        seed for seed, one in zip(numbers, final, strict=True) if one <= info["majority_score"]["test"]
+    ]
+    started = time.perf_counter()
+    with display.measuring(len(numbers), representations[0].shape):
+        converged, found = _measure(task, numbers, results["logits"], representations)
+    info["measure_seconds"] = round(time.perf_counter() - started, 2)
+    represented = measures.represented_examples(len(test.labels))
+    store.write_arrays(
+        path / store.DISTANCES, found.distances | {"seeds": np.asarray(converged), "represented": represented}
+    )
+    store.write_json(path / store.MEASURES, found.as_json())
+
+
+def _measure(
+    task: Task, seeds: Sequence[int], logits: np.ndarray, representations: Sequence[np.ndarray]
+) -> tuple[list[int], measures.Results]:
+    """Scores all seeds, and measures those that did not diverge; returns which these are."""
+    predictions = np.argmax(logits, axis=-1)
+    scored = measures.measure(measures.check(predictions=predictions, labels=task.test.labels), task.metric, ())
+    finite = np.isfinite(logits).all(axis=(1, 2))
+    converged = [seed for seed, good in zip(seeds, finite, strict=True) if good]
+    diverged = [seed for seed, good in zip(seeds, finite, strict=True) if not good]
+    if not converged:
+        return converged, replace(scored, warnings=["every seed diverged: logits are not finite"])
+    inputs = measures.check(logits[finite], labels=task.test.labels, seeds=converged)
+    kept = [one for one, good in zip(representations, finite, strict=True) if good]
+    found = measures.measure(replace(inputs, representations=kept), task.metric)
+    if diverged:
+        named = ", ".join(map(str, diverged))
+        found.warnings.insert(0, f"left out of every measure, because logits are not finite: seed {named}")
+    return converged, replace(found, scores=scored.scores)
+
+
+def _scores(task: Task, logits: np.ndarray) -> list[float]:
+    """Of each seed on the test split."""
+    predictions, labels = jnp.argmax(logits, axis=-1), jnp.asarray(task.test.labels)
+    return [measures.plain(one) for one in measures.scores(task.metric, predictions, labels, len(task.classes))]
+
+
+def _text_names(task: Task) -> list[str]:
+    return ["text"] if len(task.test.texts) == 1 else ["text_1", "text_2"]
+
+
+def _history(triples: Sequence[SeedTriple], results: Mapping[str, np.ndarray], info: dict[str, Any]) -> pd.DataFrame:
+    """One row per seed and evaluation."""
+    epochs = results["train_loss"].shape[1]
+    steps = info["steps_per_epoch"]
+    rows = []
+    for i, triple in enumerate(triples):
+        best = int(np.argmax(results["validation_score"][i]))
+        for epoch in range(epochs):
+            rows.append(
+                {
+                    **{f"{name}_seed" if name != "seed" else name: value for name, value in vars(triple).items()},
+                    "epoch": epoch + 1,
+                    "step": (epoch + 1) * steps,
+                    "train_loss": results["train_loss"][i, epoch],
+                    "validation_loss": results["validation_loss"][i, epoch],
+                    "validation_score": results["validation_score"][i, epoch],
+                    "best": epoch == best,
+                }
+            )
+    return pd.DataFrame(rows)

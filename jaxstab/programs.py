@@ -1,0 +1,212 @@
+"""What is compiled for one device: the programs that train G seeds at once, or one; they know the seed axis."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxstab.config import SeedTriple
+from jaxstab.data.batches import Examples, Steps, example_orders, fixed_batches
+from jaxstab.data.tokens import EncodedTask
+from jaxstab.measures import represented_examples
+from jaxstab.train import (
+    Evaluation,
+    Recipe,
+    SeedInputs,
+    TrainState,
+    evaluate,
+    frozen_part,
+    init_state,
+    predict,
+    reference_part,
+    train_steps,
+    weights_in_use,
+)
+
+PREDICTION_BATCH = 32
+INIT, DROPOUT = 0, 1  # purposes that a key is folded for
+# Of JAX's matrix products in float32; on a GPU its own default is TF32.
+MATMUL_PRECISION = {"float32": "highest", "tensorfloat32": "tensorfloat32", "bfloat16": "default"}
+
+
+class Job(NamedTuple):
+    """One seed to be trained.
+
+    Attributes:
+        triple: its randomness.
+        hyper: its numbers (`jaxstab.config.hyperparameters`).
+    """
+
+    triple: SeedTriple
+    hyper: Mapping[str, float]
+
+
+def vmapped(device: jax.Device) -> bool:
+    """Whether one program holds all the seeds of a device."""
+    return device.platform != "cpu"
+
+
+class Programs:
+    """What is compiled for one device, and the data there that all seeds share."""
+
+    def __init__(self, recipe: Recipe, task: EncodedTask, group_size: int, device: jax.Device):
+        """Puts the data on the device and compiles.
+
+        Args:
+            recipe: of the run.
+            task: token arrays.
+            group_size: G, seeds at once on the device.
+            device: where.
+        """
+        started = time.perf_counter()
+        self.recipe, self.group_size, self.device = recipe, group_size, device
+        self.width = group_size if vmapped(device) else 1
+        if self.width > 1:  # under vmap every branch of a choice is computed
+            self.recipe = recipe = replace(recipe, rows=recipe.rows[-1:])
+        self._lengths = np.asarray(task.train.lengths)
+        self._params, self._examples = jax.device_put((recipe.pretrained.params, task.train), device)
+        self._frozen, self._reference = frozen_part(recipe, self._params), reference_part(recipe, self._params)
+        self._validation, validation_rows = self._fixed(task.validation)
+        self._test, test_rows = self._fixed(task.test)
+        represented = represented_examples(len(task.test.labels))
+        self._sample, sample_rows = self._fixed(jax.tree.map(lambda array: array[represented], task.test))
+
+        def evaluate_one(
+            state: TrainState, inputs: SeedInputs, frozen: Any, validation: tuple[Examples, Steps]
+        ) -> tuple[TrainState, Evaluation]:
+            return evaluate(recipe, state, recipe.context(inputs.hyper, frozen), *validation, validation_rows)
+
+        def predict_one(
+            state: TrainState,
+            inputs: SeedInputs,
+            frozen: Any,
+            test: tuple[Examples, Steps],
+            sample: tuple[Examples, Steps],
+        ) -> tuple[jax.Array, jax.Array, jax.Array]:
+            context = recipe.context(inputs.hyper, frozen)
+            weights = [weights_in_use(recipe, params, context) for params in (state.best_params, state.evaluated)]
+            best, last = (predict(recipe, one, *test, test_rows) for one in weights)
+            if len(represented) == len(task.test.labels):
+                return best.logits, last.logits, best.first_tokens
+            # A pass of its own, because hidden states of a large test split would not fit.
+            return best.logits, last.logits, predict(recipe, weights[0], *sample, sample_rows).first_tokens
+
+        # Compiled ahead of time, so that the time it takes is known and no step pays for it.
+        hyper = dict.fromkeys(recipe.hyper, 0.0)
+        inputs, bounds = self.inputs([Job(SeedTriple(0, 0, 0, 0), hyper)]), self.bounds(0, 0)
+        init = self._over_seeds(partial(init_state, recipe), (None, 0))
+        train = self._over_seeds(partial(train_steps, recipe), (0, 0, None, None, None, None), donated=True)
+        evaluation = self._over_seeds(evaluate_one, (0, 0, None, None), donated=True)
+        prediction = self._over_seeds(predict_one, (0, 0, None, None, None))
+        here = jax.sharding.SingleDeviceSharding(device)
+        with jax.default_matmul_precision(MATMUL_PRECISION[recipe.config.precision]):
+            state = jax.eval_shape(init, self._params, inputs)
+            state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), state)
+            lowered = [
+                train.lower(state, inputs, self._reference, self._examples, *bounds),
+                evaluation.lower(state, inputs, self._frozen, self._validation),
+                prediction.lower(state, inputs, self._frozen, self._test, self._sample),
+                init.lower(self._params, inputs),
+            ]
+        with ThreadPoolExecutor(len(lowered)) as threads:  # XLA compiles outside Python's lock
+            compiled = list(threads.map(lambda one: one.compile(), lowered))
+        self._train, self._evaluate, self._predict, self._init = compiled
+        self.compile_seconds = time.perf_counter() - started
+        self.shared_bytes = _bytes((self._params, self._examples, self._validation, self._test, self._sample))
+        common = (
+            (self._reference, self._examples),
+            (self._frozen, self._validation),
+            (self._frozen, self._test, self._sample),
+            self._params,
+        )
+        self.group_bytes = max(
+            _program_bytes(one) - _bytes(shared) for one, shared in zip(compiled, common, strict=True)
+        )
+
+    def inputs(self, jobs: Sequence[Job]) -> SeedInputs:
+        """What W seeds take, on the device, with a leading axis; filled up with the first seed."""
+        filled = [*jobs, *[jobs[0]] * (self.width - len(jobs))]
+        triples = [job.triple for job in filled]
+        config, largest = self.recipe.config, self.recipe.rows[-1]
+        columns = self._examples.input_ids.shape[1]
+        orders = [
+            example_orders(t.order, self._lengths, columns, config.batch_size, config.epochs, largest) for t in triples
+        ]
+        steps = jax.tree.map(lambda *arrays: np.stack(arrays), *orders)
+        hyper = {key: np.asarray([job.hyper[key] for job in filled], np.float32) for key in filled[0].hyper}
+        keys = _keys([t.init for t in triples], INIT), _keys([t.dropout for t in triples], DROPOUT)
+        return jax.device_put(SeedInputs(*keys, steps, hyper), self.device)
+
+    def bounds(self, start: int, stop: int) -> tuple[jax.Array, jax.Array]:
+        """A stretch of steps, on the device."""
+        return jax.device_put((np.int32(start), np.int32(stop)), self.device)
+
+    def init(self, inputs: SeedInputs) -> TrainState:
+        """Starts W seeds."""
+        return self._init(self._params, inputs)
+
+    def train(self, state: TrainState, inputs: SeedInputs, start: int, stop: int) -> TrainState:
+        """Takes the steps from `start` up to `stop`; the state given is used up."""
+        return self._train(state, inputs, self._reference, self._examples, *self.bounds(start, stop))
+
+    def evaluate(self, state: TrainState, inputs: SeedInputs) -> tuple[TrainState, Evaluation]:
+        """Scores on the validation split; the state given is used up."""
+        return self._evaluate(state, inputs, self._frozen, self._validation)
+
+    def predict(self, state: TrainState, inputs: SeedInputs) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Test logits [W, N, C] of the best and of the last parameters, and representations [W, L, M, D]."""
+        return self._predict(state, inputs, self._frozen, self._test, self._sample)
+
+    def _fixed(self, split: Examples) -> tuple[tuple[Examples, Steps], int]:
+        """A split with its division into batches, on the device, and the rows that they need."""
+        batches, rows = fixed_batches(np.asarray(split.lengths), split.input_ids.shape[1], PREDICTION_BATCH)
+        return jax.device_put((split, batches), self.device), rows
+
+    def _over_seeds(self, one_seed: Callable, axes: tuple[int | None, ...], donated: bool = False) -> Any:
+        """Gives a function of one seed a leading seed axis; arguments whose axis is None are common to all seeds."""
+
+        def one(*arguments: Any) -> Any:  # without vmap, under which every branch of a choice is computed
+            taken = [
+                a if axis is None else jax.tree.map(lambda x: x[0], a) for a, axis in zip(arguments, axes, strict=True)
+            ]
+            return jax.tree.map(lambda x: x[None], one_seed(*taken))
+
+        over = one if self.width == 1 else jax.vmap(one_seed, in_axes=axes)
+        # Unused arguments are kept so that the memory of those that seeds share is known.
+        return jax.jit(over, donate_argnums=0 if donated else (), keep_unused=True)
+
+
+def on_other_devices(programs: Programs, task: EncodedTask, devices: Sequence[jax.Device]) -> list[Programs]:
+    """Compiles the same programs for more devices at the same time; on GPUs they come from the persistent cache.
+
+    Args:
+        programs: for the first device.
+        task: token arrays.
+        devices: the others, perhaps none.
+    """
+    recipe, group_size = programs.recipe, programs.group_size
+    with ThreadPoolExecutor(max(1, len(devices))) as threads:
+        return list(threads.map(lambda device: Programs(recipe, task, group_size, device), devices))
+
+
+def _bytes(tree: Any) -> int:
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
+
+
+def _program_bytes(program: Any) -> int:
+    """What one call holds: arguments and results, counted once where they share memory, and temporaries."""
+    memory = program.memory_analysis()
+    results = memory.output_size_in_bytes - memory.alias_size_in_bytes
+    return memory.argument_size_in_bytes + results + memory.temp_size_in_bytes
+
+
+def _keys(seeds: Sequence[int], purpose: int) -> jax.Array:
+    """One threefry key per seed: threefry, because `rbg` would share random words over a vmapped group."""
+    keys = [jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), purpose) for seed in seeds]
+    return jnp.stack(keys)
