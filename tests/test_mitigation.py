@@ -187,7 +187,7 @@ def test_no_bias_correction_in_pytorch(directory):
     theirs.assert_equal(ours.weights(ours.train()), atol=1e-4)
     moved = [np.abs(one.train(2).params["pooler"]["kernel"] - one.start.params["pooler"]["kernel"]).max()
              for one in (ours, Setup(directory))]  # fmt: skip
-    # The first step has rate 0; at the second the update is (1 - .9^2) / sqrt(1 - .999^2) = 4.2 times the corrected one.
+    # The first step has rate 0; at the second the step is (1 - .9^2) / sqrt(1 - .999^2) = 4.2 times as long.
     assert 3 < moved[0] / moved[1] < 5
 
 
