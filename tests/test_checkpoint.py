@@ -9,8 +9,8 @@ from tiny import SIZES, random_weights, write_checkpoint, write_tokenizer
 
 from jaxstab.config import InputError, ModelConfig
 from jaxstab.data.tokens import load_tokenizer
-from jaxstab.models.checkpoint import BERT, init_head, load_encoder_config, load_pretrained, resolve_model
-from jaxstab.models.encoder import make_classifier
+from jaxstab.models.checkpoint import init_head, load_encoder_config, load_pretrained, resolve_model
+from jaxstab.models.families import FAMILIES, make_classifier
 
 MODEL = ModelConfig(source="")
 
@@ -22,7 +22,7 @@ def _load(directory, classes=2, model=MODEL):
 def test_the_table_covers_every_parameter_once():
     _, shapes = make_classifier(_config())
     paths = [tuple(p.key for p in path) for path, _ in jax.tree_util.tree_leaves_with_path(shapes)]
-    assert sorted(paths) == sorted(entry.path for entry in BERT)
+    assert sorted(paths) == sorted(entry.path for entry in FAMILIES["bert"].table(_config()))
 
 
 def _config(**changes):
