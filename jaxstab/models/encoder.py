@@ -153,7 +153,8 @@ class Embeddings(nnx.Module):
 def relative_buckets(width: int) -> Int[np.ndarray, "T T"]:
     """Returns the bucket of the distance from each column of a grid (first axis) to each other.
 
-    Small distances have one each, then they are logarithmic; those to the right have the upper half. Tokens of an example are neighbours in a row, so that the distance of columns is that of their positions.
+    Small distances have a bucket each, larger ones are binned logarithmically; those to the right have the upper half.
+    Tokens of an example are neighbours in a row, so that the distance of columns is that of their positions.
 
     Source: Raffel et al. (2020), section 2.1; in float32, as MPNet was trained.
     """
