@@ -84,7 +84,7 @@ def random_weights(
         classes: of the classifier; none without it.
     """
     family = FAMILIES[sizes["model_type"]]
-    config = family.read_config(sizes, classes or 2)
+    config = family.read_config(sizes, classes or 2, None)
     left_out = [part for part, there in (("pooler", pooler), ("classifier", classes)) if not there]
     rng = np.random.default_rng(seed)
     weights = {}

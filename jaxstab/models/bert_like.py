@@ -1,13 +1,15 @@
 """How BERT-like families differ: the names of their weights, the keys of their config.json, their arithmetic."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any, NamedTuple
 
 from jaxstab.config import InputError
 from jaxstab.models.encoder import RELATIVE_BUCKETS, EncoderConfig, Variant
 from jaxstab.models.operations import ACTIVATIONS
 from jaxstab.models.table import Entry, linear, norm
+
+RATES = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
 
 
 class LayerNames(NamedTuple):
@@ -71,26 +73,39 @@ class BertLike:
     positions_after_padding: bool = False
     variant: Variant = field(default_factory=Variant)
 
-    def read_config(self, values: Mapping[str, Any], num_labels: int) -> EncoderConfig:
+    def read_config(self, values: Mapping[str, Any], num_labels: int, dropout: float | None) -> EncoderConfig:
         """Returns the config that config.json describes.
 
+        Args:
+            values: of config.json.
+            num_labels: classes of the task.
+            dropout: replaces all dropout rates if given.
+
         Raises:
-            InputError: an arithmetic that is not supported.
-            TypeError: a size is missing.
+            InputError: a size is missing, or an arithmetic that is not supported.
         """
         for key, value in {"position_embedding_type": "absolute", **self.required}.items():
             if values.get(key, value) != value:
                 raise InputError(f"{key} {values[key]!r}: only {value!r} is supported")
-        theirs = {f.name: self.keys.get(f.name, f.name) for f in fields(EncoderConfig)}
-        known = {**self.defaults, **{name: values[key] for name, key in theirs.items() if key in values}, **self.fixed}
+        keys = {f.name: self.keys.get(f.name, f.name) for f in fields(EncoderConfig)}
+        known = {**self.defaults, **{name: values[key] for name, key in keys.items() if key in values}, **self.fixed}
         known |= {"model_type": self.model_type, "num_labels": num_labels, "variant": self.variant}
-        if not self.projection or (not self.always_projected and known["embedding_size"] == known.get("hidden_size")):
+        needed = [f.name for f in fields(EncoderConfig) if f.default is MISSING and f.default_factory is MISSING]
+        needed += ["embedding_size"] if self.projection else []
+        missing = [keys[name] for name in needed if name not in known]
+        if missing:
+            raise InputError(
+                f"incomplete, without {', '.join(missing)}; copy the config.json that belongs to the model"
+            )
+        if not self.projection or (not self.always_projected and known["embedding_size"] == known["hidden_size"]):
             known["embedding_size"] = None
         if self.positions_after_padding:
             known["first_position"] = values.get("pad_token_id", 1) + 1
+        if dropout is not None:
+            known |= dict.fromkeys(RATES, dropout)
         config = EncoderConfig(**known)
         if config.hidden_act not in ACTIVATIONS:
-            raise InputError(f"hidden_act {config.hidden_act!r} is not one of {', '.join(ACTIVATIONS)}")
+            raise InputError(f"{keys['hidden_act']} {config.hidden_act!r} is not one of {', '.join(ACTIVATIONS)}")
         return config
 
     def table(self, config: EncoderConfig) -> list[Entry]:

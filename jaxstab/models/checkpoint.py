@@ -3,7 +3,7 @@
 import importlib.util
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -93,13 +93,9 @@ def load_encoder_config(directory: Path, num_labels: int, model: ModelConfig, dr
     if kind not in FAMILIES:
         raise InputError(f"{file}: model_type {kind!r} is not supported; supported: {', '.join(FAMILIES)}")
     try:
-        config = FAMILIES[kind].read_config(values, num_labels)
+        config = FAMILIES[kind].read_config(values, num_labels, dropout)
     except InputError as error:
         raise InputError(f"{file}: {error}") from None
-    except TypeError as error:
-        raise InputError(f"{file}: incomplete: {str(error).partition('missing ')[2]}") from None
-    if dropout is not None:
-        config = replace(config, **{f.name: dropout for f in fields(config) if "dropout" in f.name})
     if model.layers is not None:
         if model.layers > config.num_hidden_layers:
             raise InputError(f"model.layers = {model.layers}: the model has {config.num_hidden_layers}")

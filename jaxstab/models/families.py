@@ -19,17 +19,17 @@ class Family:
     """One row of the registry.
 
     Attributes:
-        read_config: from the values of config.json and the number of classes to a config with the fields that all
-            have in common (`model_type`, `vocab_size`, `hidden_size`, `num_hidden_layers`, `num_labels`,
-            `initializer_range`, the dropout rates) and `max_length`. Raises InputError without the file's name, and
-            TypeError where something is missing.
+        read_config: from the values of config.json, the number of classes and perhaps a rate that replaces all dropout
+            rates to a config. All have in common `model_type`, `vocab_size`, `hidden_size`, `num_hidden_layers`,
+            `num_labels`, `initializer_range`, the three dropout rates of BERT, and `max_length` in tokens. Raises
+            InputError without the file's name.
         module: takes config, dtype, remat, rngs, adapters and frozen layers, and is called like `SequenceClassifier`.
         table: from a config to the rows for every parameter, with names as in a file of the whole classifier.
         prefix: of the encoder's names in such a file; files of the encoder alone have names without it.
         head: top-level parameters that a pre-trained file may lack; the last one has a row for each class.
     """
 
-    read_config: Callable[[Mapping[str, Any], int], Any]
+    read_config: Callable[[Mapping[str, Any], int, float | None], Any]
     module: Callable[..., nnx.Module]
     table: Callable[[Any], list[Entry]]
     prefix: str
