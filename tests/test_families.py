@@ -243,6 +243,7 @@ def test_rates_of_other_names_are_read():
         ("distilbert", {"activation": "swish9"}, "activation 'swish9' is not one of gelu"),
         ("xlm-roberta", {"position_embedding_type": "relative_key"}, "position_embedding_type 'relative_key'"),
         ("electra", {"embedding_size": None}, "incomplete, without embedding_size"),
+        ("distilbert", {"n_heads": 3}, "dim 32 is no multiple of n_heads 3"),
         ("distilbert", {"dim": None}, "incomplete, without dim"),
     ],
 )

@@ -84,29 +84,42 @@ class BertLike:
         Raises:
             InputError: a size is missing, or an arithmetic that is not supported.
         """
+        known = self._read(values)
+        if not self.projection or (not self.always_projected and known["embedding_size"] == known["hidden_size"]):
+            known["embedding_size"] = None
+        if self.positions_after_padding:
+            padding = values.get("pad_token_id")
+            known["first_position"] = (1 if padding is None else padding) + 1
+        if dropout is not None:
+            known |= dict.fromkeys(RATES, dropout)
+        config = EncoderConfig(**known, num_labels=num_labels, model_type=self.model_type, variant=self.variant)
+        if config.hidden_act not in ACTIVATIONS:
+            raise InputError(f"{self._key('hidden_act')} {config.hidden_act!r} is not one of {', '.join(ACTIVATIONS)}")
+        if config.hidden_size % config.num_attention_heads:
+            raise InputError(
+                f"{self._key('hidden_size')} {config.hidden_size} is no multiple of "
+                f"{self._key('num_attention_heads')} {config.num_attention_heads}; correct one of them"
+            )
+        return config
+
+    def _key(self, name: str) -> str:
+        return self.keys.get(name, name)
+
+    def _read(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Sizes and rates by our names."""
         for key, value in {"position_embedding_type": "absolute", **self.required}.items():
             if values.get(key, value) != value:
                 raise InputError(f"{key} {values[key]!r}: only {value!r} is supported")
-        keys = {f.name: self.keys.get(f.name, f.name) for f in fields(EncoderConfig)}
-        known = {**self.defaults, **{name: values[key] for name, key in keys.items() if key in values}, **self.fixed}
-        known |= {"model_type": self.model_type, "num_labels": num_labels, "variant": self.variant}
-        needed = [f.name for f in fields(EncoderConfig) if f.default is MISSING and f.default_factory is MISSING]
-        needed += ["embedding_size"] if self.projection else []
-        missing = [keys[name] for name in needed if name not in known]
+        named = [f for f in fields(EncoderConfig) if f.name not in ("num_labels", "model_type", "variant")]
+        given = {f.name: values[self._key(f.name)] for f in named if self._key(f.name) in values}
+        known = {**self.defaults, **given, **self.fixed}
+        needed = [f.name for f in named if f.default is MISSING] + ["embedding_size"] * bool(self.projection)
+        missing = [self._key(name) for name in needed if name not in known]
         if missing:
             raise InputError(
                 f"incomplete, without {', '.join(missing)}; copy the config.json that belongs to the model"
             )
-        if not self.projection or (not self.always_projected and known["embedding_size"] == known["hidden_size"]):
-            known["embedding_size"] = None
-        if self.positions_after_padding:
-            known["first_position"] = values.get("pad_token_id", 1) + 1
-        if dropout is not None:
-            known |= dict.fromkeys(RATES, dropout)
-        config = EncoderConfig(**known)
-        if config.hidden_act not in ACTIVATIONS:
-            raise InputError(f"{keys['hidden_act']} {config.hidden_act!r} is not one of {', '.join(ACTIVATIONS)}")
-        return config
+        return known
 
     def table(self, config: EncoderConfig) -> list[Entry]:
         """Returns the rows for every parameter of a config."""
