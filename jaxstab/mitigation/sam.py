@@ -15,7 +15,7 @@ def sam(settings: Sam) -> Method:
     def uphill(value_and_grad: ValueAndGrad, context: Context) -> ValueAndGrad:
         def there(params: Params) -> tuple[Float[Array, ""], Params]:
             loss, gradient = value_and_grad(params)
-            length = context.hyper["mitigation.sam.rho"] / jnp.maximum(optax.global_norm(gradient), 1e-12)
+            length = context.hyper["mitigation.sam.rho"] / jnp.maximum(optax.tree.norm(gradient), 1e-12)
             moved = jax.tree.map(lambda value, slope: value + length * slope, params, gradient)
             return loss, value_and_grad(moved)[1]
 
