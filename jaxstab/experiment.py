@@ -169,10 +169,9 @@ def load_inputs(config: Config, show_progress: bool = False) -> tuple[Task, Enco
             "make the batch smaller"
         )
     encoder = load_encoder_config(directory, len(task.classes), config.model, train.dropout)
-    if config.task.max_length > encoder.max_position_embeddings:
+    if config.task.max_length > encoder.max_length:
         raise InputError(
-            f"task.max_length = {config.task.max_length}: the model has {encoder.max_position_embeddings} positions; "
-            "make it smaller"
+            f"task.max_length = {config.task.max_length}: the model has {encoder.max_length} positions; make it smaller"
         )
     tokenizer = load_tokenizer(directory)
     encoded = encode_task(task, tokenizer, config.task.max_length, encoder.vocab_size, show_progress)

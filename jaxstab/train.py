@@ -16,8 +16,9 @@ from jaxstab.config import TrainConfig
 from jaxstab.data.batches import Batch, Examples, Steps, make_batch
 from jaxstab.measures import score
 from jaxstab.mitigation import Context, Method, ValueAndGrad
-from jaxstab.models.checkpoint import HEAD, Pretrained, init_head
-from jaxstab.models.encoder import Outputs, apply, make_classifier
+from jaxstab.models.checkpoint import Pretrained, init_head
+from jaxstab.models.encoder import Outputs, apply
+from jaxstab.models.families import family_of, make_classifier
 from jaxstab.optimizer import Hyper, learning_rate_at, make_optimizer, narrowed, widened
 
 ROUNDING, MITIGATION = 2**31 - 1, 2**31 - 2  # purposes that a key is folded for; the encoder's own are small
@@ -60,7 +61,7 @@ class Recipe:
         return Context(
             hyper=hyper,
             pretrained=pretrained,
-            head=HEAD,
+            head=family_of(self.pretrained.config).head,
             missing=self.pretrained.missing,
             initializer_range=self.pretrained.config.initializer_range,
             forgets=tuple(method.forgets for method in self.methods if method.forgets),

@@ -9,8 +9,8 @@ from tiny import SIZES, random_weights, write_checkpoint, write_tokenizer
 
 from jaxstab.config import InputError, ModelConfig
 from jaxstab.data.tokens import load_tokenizer
-from jaxstab.models.checkpoint import BERT, init_head, load_encoder_config, load_pretrained, resolve_model
-from jaxstab.models.encoder import make_classifier
+from jaxstab.models.checkpoint import init_head, load_encoder_config, load_pretrained, resolve_model
+from jaxstab.models.families import FAMILIES, make_classifier
 
 MODEL = ModelConfig(source="")
 
@@ -22,7 +22,7 @@ def _load(directory, classes=2, model=MODEL):
 def test_the_table_covers_every_parameter_once():
     _, shapes = make_classifier(_config())
     paths = [tuple(p.key for p in path) for path, _ in jax.tree_util.tree_leaves_with_path(shapes)]
-    assert sorted(paths) == sorted(entry.path for entry in BERT)
+    assert sorted(paths) == sorted(entry.path for entry in FAMILIES["bert"].table(_config()))
 
 
 def _config(**changes):
@@ -112,7 +112,7 @@ def _edit_config(directory, **changes):
         (lambda d: _edit_config(d, model_type="gpt2"), r"model_type 'gpt2' is not supported; supported: bert"),
         (lambda d: _edit_config(d, hidden_act="swish9"), "hidden_act 'swish9'"),
         (lambda d: _edit_config(d, position_embedding_type="relative_key"), "position_embedding_type"),
-        (lambda d: _edit_config(d, hidden_size=None), "incomplete: .*hidden_size"),
+        (lambda d: _edit_config(d, hidden_size=None), "incomplete, without hidden_size"),
         (lambda d: _edit_config(d, intermediate_size=65), r"shape \[64, 32\], config.json says \[65, 32\]"),
         (lambda d: _edit_config(d, num_hidden_layers=3), r"weight bert.encoder.layer.2.* is missing"),
         (lambda d: (d / "config.json").write_text("{"), "config.json: cannot be read"),

@@ -10,7 +10,8 @@ from tiny import GOLDEN_MODELS, SIZES, random_weights, write_checkpoint
 from jaxstab.config import ModelConfig
 from jaxstab.data.batches import Examples, make_batch, pack
 from jaxstab.models.checkpoint import load_encoder_config, load_pretrained, resolve_model
-from jaxstab.models.encoder import EncoderConfig, apply, make_classifier
+from jaxstab.models.encoder import EncoderConfig, apply
+from jaxstab.models.families import make_classifier
 
 GOLDEN = Path(__file__).parent / "golden"
 TOLERANCE = 1e-5

@@ -12,6 +12,7 @@ from jaxstab.config import InputError, ModelConfig, hyperparameters, make_config
 from jaxstab.data.batches import grid_sizes, make_batch, pack, steps_per_epoch
 from jaxstab.mitigation import METHODS, make_methods, mitigated
 from jaxstab.models.checkpoint import load_encoder_config, load_pretrained
+from jaxstab.models.families import FAMILIES
 from jaxstab.optimizer import learning_rate_at
 from jaxstab.train import (
     Recipe,
@@ -131,18 +132,16 @@ class Torch:
 
 def to_torch(weights):
     """Our parameters under the names of PyTorch's BERT."""
-    from jaxstab.models.checkpoint import BERT
-
+    bert = FAMILIES["bert"]
     found = {}
-    for entry in BERT:
+    for entry in bert.table(bert.read_config(SIZES, 2, None)):
         value = weights
         for name in entry.path:
             value = value[name]
         value = np.asarray(value)
-        prefix = "" if entry.path[0] == "classifier" else "bert."
-        layers = enumerate(value) if entry.path[0] == "layers" else [(0, value)]
+        layers = enumerate(value) if entry.by_layer else [(0, value)]
         for layer, one in layers:
-            found[prefix + entry.file_name.format(layer=layer)] = one.T.copy() if entry.transposed else one.copy()
+            found[entry.file_name.format(layer=layer)] = one.T.copy() if entry.transposed else one.copy()
     return found
 
 

@@ -16,8 +16,8 @@ def _normal(*shape):
     return jnp.asarray(RNG.normal(size=shape), jnp.float32)
 
 
-def _by_definition(query, keys, values, bias, levels, rate):
-    scores = jnp.einsum("rhtd,rhsd->rhts", query, keys) + bias
+def _by_definition(query, keys, values, mask, levels, rate, bias=0.0):
+    scores = jnp.einsum("rhtd,rhsd->rhts", query, keys) + mask + bias
     probabilities = jax.nn.softmax(scores)
     if levels is not None:
         dropped = round(rate * 256)
@@ -26,18 +26,19 @@ def _by_definition(query, keys, values, bias, levels, rate):
     return mixed.swapaxes(1, 2).reshape(3, 8, 8)
 
 
+@pytest.mark.parametrize("biased", [False, True])
 @pytest.mark.parametrize("rate", [0.0, 0.1, 0.5])
-def test_attention_and_its_gradient_are_those_of_the_definition(rate):
+def test_attention_and_its_gradient_are_those_of_the_definition(rate, biased):
     query, keys, values = (_normal(*SHAPE) for _ in range(3))
     owners = jnp.asarray(RNG.integers(0, 3, (3, 8)))
-    bias = jnp.where(owners[:, None, :, None] == owners[:, None, None, :], 0.0, jnp.finfo(jnp.float32).min)
+    mask = jnp.where(owners[:, None, :, None] == owners[:, None, None, :], 0.0, jnp.finfo(jnp.float32).min)
     levels = random_levels(jax.random.key(1), (3, 2, 8, 8)) if rate else None
     weights = _normal(3, 8, 8)
 
     def loss(function, inputs):
-        return jnp.sum(function(*inputs, bias, levels, rate) * weights)
+        return jnp.sum(function(*inputs[:3], mask, levels, rate, *inputs[3:]) * weights)
 
-    inputs = (query, keys, values)
+    inputs = (query, keys, values, *([_normal(1, 2, 8, 8)] if biased else []))
     value, gradients = jax.value_and_grad(lambda x: loss(attend, x))(inputs)
     expected, expected_gradients = jax.value_and_grad(lambda x: loss(_by_definition, x))(inputs)
     np.testing.assert_allclose(value, expected, rtol=1e-5)

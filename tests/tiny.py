@@ -1,4 +1,4 @@
-"""Small inputs made from nothing: a random BERT checkpoint with its tokenizer, and a task that can be learned."""
+"""Small inputs made from nothing: random checkpoints with their tokenizer, and a task that can be learned."""
 
 import json
 from pathlib import Path
@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+from jaxstab.models.families import FAMILIES, make_classifier
 
 GOOD, BAD = ("good", "fine", "great", "nice"), ("bad", "poor", "awful", "dull")
 NEUTRAL = ("the", "film", "is", "a", "plot", "with", "some", "actors", "and", "music")
@@ -28,6 +30,33 @@ SIZES = {
     "pad_token_id": 0,
 }
 
+# One for each family.
+FAMILY_SIZES = {
+    "bert": SIZES,
+    "roberta": {**SIZES, "model_type": "roberta", "type_vocab_size": 1, "pad_token_id": 1, "layer_norm_eps": 1e-5},
+    "xlm-roberta": {**SIZES, "model_type": "xlm-roberta", "type_vocab_size": 1, "pad_token_id": 1},
+    "electra": {**SIZES, "model_type": "electra", "embedding_size": 20},
+    "distilbert": {
+        "model_type": "distilbert",
+        "vocab_size": len(VOCABULARY),
+        "dim": 32,
+        "n_layers": 2,
+        "n_heads": 4,
+        "hidden_dim": 64,
+        "max_position_embeddings": 24,
+        "pad_token_id": 0,
+    },
+    "albert": {
+        **SIZES,
+        "model_type": "albert",
+        "embedding_size": 20,
+        "num_hidden_layers": 3,
+        "hidden_act": "gelu_new",
+        "classifier_dropout_prob": 0.1,
+    },
+    "mpnet": {**SIZES, "model_type": "mpnet", "pad_token_id": 1, "relative_attention_num_buckets": 32},
+}
+
 # The models of the golden arrays: changes of SIZES, and arguments of `random_weights`.
 GOLDEN_MODELS = {
     "plain": ({}, {"prefix": "bert."}),
@@ -42,47 +71,60 @@ GOLDEN_MODELS = {
 }
 
 
-def random_weights(sizes: dict, seed: int = 0, prefix: str = "bert.", pooler: bool = True) -> dict[str, np.ndarray]:
-    """Weights under Hugging Face's names, larger than an initialisation so that every layer matters."""
+def random_weights(
+    sizes: dict, seed: int = 0, prefix: str | None = None, pooler: bool = True, classes: int | None = None
+) -> dict[str, np.ndarray]:
+    """Weights under Hugging Face's names, larger than an initialisation so that every layer matters.
+
+    Args:
+        sizes: values of config.json, of any family.
+        seed: of the drawing.
+        prefix: instead of the family's own.
+        pooler: whether the head's first layer is there.
+        classes: of the classifier; none without it.
+    """
+    family = FAMILIES[sizes["model_type"]]
+    config = family.read_config(sizes, classes or 2, None)
+    left_out = [part for part, there in (("pooler", pooler), ("classifier", classes)) if not there]
     rng = np.random.default_rng(seed)
-    width, inner = sizes["hidden_size"], sizes["intermediate_size"]
-    shapes = {
-        "embeddings.word_embeddings.weight": (sizes["vocab_size"], width),
-        "embeddings.position_embeddings.weight": (sizes["max_position_embeddings"], width),
-        "embeddings.token_type_embeddings.weight": (sizes["type_vocab_size"], width),
-        "embeddings.LayerNorm.weight": (width,),
-        "embeddings.LayerNorm.bias": (width,),
-    }
-    for layer in range(sizes["num_hidden_layers"]):
-        where = f"encoder.layer.{layer}"
-        linears = {
-            "attention.self.query": (width, width),
-            "attention.self.key": (width, width),
-            "attention.self.value": (width, width),
-            "attention.output.dense": (width, width),
-            "intermediate.dense": (inner, width),
-            "output.dense": (width, inner),
-        }
-        for name, shape in linears.items():
-            shapes[f"{where}.{name}.weight"], shapes[f"{where}.{name}.bias"] = shape, shape[:1]
-        for name in ("attention.output.LayerNorm", "output.LayerNorm"):
-            shapes[f"{where}.{name}.weight"] = shapes[f"{where}.{name}.bias"] = (width,)
-    if pooler:
-        shapes["pooler.dense.weight"], shapes["pooler.dense.bias"] = (width, width), (width,)
-    offset = {name: 1.0 if name.endswith("LayerNorm.weight") else 0.0 for name in shapes}
-    return {
-        prefix + name: (offset[name] + 0.1 * rng.standard_normal(shape)).astype(np.float32)
-        for name, shape in shapes.items()
-    }
+    weights = {}
+    for name, shape, is_scale in _named_shapes(config, left_out):
+        name = name if prefix is None else prefix + name.removeprefix(family.prefix)
+        weights[name] = (is_scale + 0.1 * rng.standard_normal(shape)).astype(np.float32)
+    return weights
+
+
+def _named_shapes(config, left_out):
+    """Name and shape in the file of every weight, layer by layer, and whether it scales a LayerNorm."""
+    shapes = make_classifier(config)[1]
+    table = [entry for entry in FAMILIES[config.model_type].table(config) if entry.path[0] not in left_out]
+    in_layers = [entry for entry in table if entry.by_layer]
+    first = table.index(in_layers[0])
+
+    def row(entry, layer=None):
+        shape = shapes
+        for key in entry.path:
+            shape = shape[key]
+        shape = shape.shape if layer is None else shape.shape[1:]
+        name = entry.file_name if layer is None else entry.file_names(layer + 1)[layer]
+        return name, shape[::-1] if entry.transposed else shape, entry.path[-1] == "scale"
+
+    depth = shapes["layers"]["intermediate"]["kernel"].shape[0]
+    yield from (row(entry) for entry in table[:first])
+    yield from (row(entry, layer) for layer in range(depth) for entry in in_layers)
+    yield from (row(entry) for entry in table[first:] if not entry.by_layer)
 
 
 def write_checkpoint(directory: Path, sizes: dict | None = None, **weights) -> Path:
-    """Writes config.json, model.safetensors and tokenizer files."""
+    """Writes config.json, model.safetensors and tokenizer files, for any family; the rest as for `random_weights`."""
     sizes = sizes or SIZES
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "config.json").write_text(json.dumps(sizes))
     save_file(random_weights(sizes, **weights), directory / "model.safetensors")
-    write_tokenizer(directory)
+    padding, unknown, *others = VOCABULARY
+    write_tokenizer(
+        directory, (padding, unknown, *others) if sizes["pad_token_id"] == 0 else (unknown, padding, *others)
+    )
     return directory
 
 

@@ -15,7 +15,7 @@ from jaxstab.data.batches import Examples
 from jaxstab.data.task import Split, Task
 
 ROUND_LENGTH_TO = 8
-TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spm.model")
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model", "spm.model")
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 import importlib.util
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,38 +11,19 @@ import jax
 import numpy as np
 
 from jaxstab.config import InputError, ModelConfig
-from jaxstab.models.encoder import EncoderConfig, make_classifier
-from jaxstab.models.operations import ACTIVATIONS
-from jaxstab.models.table import Entry, linear, norm
+from jaxstab.models.families import FAMILIES, family_of, make_classifier
+from jaxstab.models.table import Entry
 
-SUPPORTED = ("bert",)
 NEEDED_FILES = [
     "config.json",
     "*.safetensors",
     "*.safetensors.index.json",
     "tokenizer*",
     "vocab*",
+    "merges.txt",
+    "*.model",
     "special_tokens_map.json",
 ]
-
-
-BERT = [
-    Entry("embeddings.word_embeddings.weight", ("embeddings", "word", "embedding")),
-    Entry("embeddings.position_embeddings.weight", ("embeddings", "position", "embedding")),
-    Entry("embeddings.token_type_embeddings.weight", ("embeddings", "token_type", "embedding")),
-    *norm("embeddings.LayerNorm", "embeddings", "norm"),
-    *linear("encoder.layer.{layer}.attention.self.query", "layers", "attention", "query"),
-    *linear("encoder.layer.{layer}.attention.self.key", "layers", "attention", "key"),
-    *linear("encoder.layer.{layer}.attention.self.value", "layers", "attention", "value"),
-    *linear("encoder.layer.{layer}.attention.output.dense", "layers", "attention", "output"),
-    *norm("encoder.layer.{layer}.attention.output.LayerNorm", "layers", "attention_norm"),
-    *linear("encoder.layer.{layer}.intermediate.dense", "layers", "intermediate"),
-    *linear("encoder.layer.{layer}.output.dense", "layers", "output"),
-    *norm("encoder.layer.{layer}.output.LayerNorm", "layers", "output_norm"),
-    *linear("pooler.dense", "pooler"),
-    *linear("classifier", "classifier"),
-]
-HEAD = ("pooler", "classifier")
 
 
 @dataclass(frozen=True)
@@ -50,12 +31,12 @@ class Pretrained:
     """What all seeds start from.
 
     Attributes:
-        config: of the encoder, for the task's classes and vocabulary.
+        config: of the encoder, for the task's classes and vocabulary (`jaxstab.models.families`).
         params: nested dict of float32 numpy arrays, without the parts in `missing`.
         missing: top-level parts that each seed initialises by itself (`classifier`, perhaps `pooler`).
     """
 
-    config: EncoderConfig
+    config: Any
     params: dict[str, Any]
     missing: tuple[str, ...]
 
@@ -88,7 +69,7 @@ def resolve_model(model: ModelConfig) -> Path:
     return directory
 
 
-def load_encoder_config(directory: Path, num_labels: int, model: ModelConfig, dropout: float | None) -> EncoderConfig:
+def load_encoder_config(directory: Path, num_labels: int, model: ModelConfig, dropout: float | None) -> Any:
     """Reads `config.json`.
 
     Args:
@@ -96,6 +77,9 @@ def load_encoder_config(directory: Path, num_labels: int, model: ModelConfig, dr
         num_labels: classes of the task.
         model: for the number of layers to keep.
         dropout: replaces all dropout rates if given.
+
+    Returns:
+        The config of its family (`jaxstab.models.families`).
 
     Raises:
         InputError: unreadable, of an unsupported model type, or incomplete.
@@ -106,30 +90,20 @@ def load_encoder_config(directory: Path, num_labels: int, model: ModelConfig, dr
     except (OSError, ValueError) as error:
         raise InputError(f"{file}: cannot be read ({error}); the directory needs a Hugging Face config.json") from None
     kind = values.get("model_type")
-    if kind not in SUPPORTED:
-        raise InputError(f"{file}: model_type {kind!r} is not supported; supported: {', '.join(SUPPORTED)}")
-    if values.get("position_embedding_type", "absolute") != "absolute":
-        raise InputError(
-            f"{file}: position_embedding_type {values['position_embedding_type']!r}: only 'absolute' is supported"
-        )
-    known = {f.name: values[f.name] for f in fields(EncoderConfig) if f.name in values}
-    known["num_labels"] = num_labels
-    if dropout is not None:
-        known |= dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"), dropout)
+    if kind not in FAMILIES:
+        raise InputError(f"{file}: model_type {kind!r} is not supported; supported: {', '.join(FAMILIES)}")
     try:
-        config = EncoderConfig(**known)
-    except TypeError as error:
-        raise InputError(f"{file}: incomplete: {str(error).partition('missing ')[2]}") from None
-    if config.hidden_act not in ACTIVATIONS:
-        raise InputError(f"{file}: hidden_act {config.hidden_act!r} is not one of {', '.join(ACTIVATIONS)}")
+        config = FAMILIES[kind].read_config(values, num_labels, dropout)
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from None
     if model.layers is not None:
         if model.layers > config.num_hidden_layers:
             raise InputError(f"model.layers = {model.layers}: the model has {config.num_hidden_layers}")
-        config = EncoderConfig(**{**vars(config), "num_hidden_layers": model.layers})
+        config = replace(config, num_hidden_layers=model.layers)
     return config
 
 
-def load_pretrained(directory: Path, config: EncoderConfig, vocabulary: np.ndarray | None = None) -> Pretrained:
+def load_pretrained(directory: Path, config: Any, vocabulary: np.ndarray | None = None) -> Pretrained:
     """Reads the weights of a directory in the Hugging Face layout.
 
     Args:
@@ -140,25 +114,46 @@ def load_pretrained(directory: Path, config: EncoderConfig, vocabulary: np.ndarr
     Raises:
         InputError: no safetensors file, or weights that are missing or of another shape than the config says.
     """
-    tensors = _open_tensors(directory)
-    prefix = "bert." if any(name.startswith("bert.") for name in tensors) else ""
+    tensors = _by_full_name(_open_tensors(directory), family_of(config).prefix)
     _, shapes = make_classifier(config)
-    missing = tuple(part for part in HEAD if not _fits_head(part, tensors, prefix, config))
+    table = family_of(config).table(config)
+    missing = tuple(part for part in family_of(config).head if not _fits_head(part, tensors, table, config))
     params: dict[str, Any] = {}
-    for entry in BERT:
+    for entry in table:
         if entry.path[0] in missing:
             continue
         shape = _at(shapes, entry.path).shape
-        if entry.path[0] == "layers":
-            names = [entry.file_name.format(layer=layer) for layer in range(config.num_hidden_layers)]
-            value = np.stack([_read(tensors, prefix, name, entry, shape[1:], directory) for name in names])
+        if entry.by_layer:
+            names = entry.file_names(shape[0])
+            value = np.stack([_read(tensors, name, entry.transposed, shape[1:], directory) for name in names])
         else:
-            value = _read(tensors, prefix, entry.file_name, entry, shape, directory)
+            value = _read(tensors, entry.file_name, entry.transposed, shape, directory)
         if entry.path == ("embeddings", "word", "embedding") and vocabulary is not None:
             value = value[vocabulary]
         _put(params, entry.path, value)
     size = config.vocab_size if vocabulary is None else len(vocabulary)
-    return Pretrained(EncoderConfig(**{**vars(config), "vocab_size": size}), params, missing)
+    return Pretrained(replace(config, vocab_size=size), params, missing)
+
+
+def to_tensors(config: Any, params: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Names parameters as `AutoModelForSequenceClassification` of transformers does: the inverse of `load_pretrained`.
+
+    Args:
+        config: of the model, with the whole vocabulary.
+        params: of the whole classifier, without adapters and frozen layers (`jaxstab.models.parameters`).
+
+    Returns:
+        Float32 arrays, to be saved with the model's own config.json.
+    """
+    tensors: dict[str, np.ndarray] = {}
+    for entry in family_of(config).table(config):
+        value = np.asarray(_at(params, entry.path), np.float32)
+        named = zip(entry.file_names(len(value)), value, strict=True) if entry.by_layer else [(entry.file_name, value)]
+        tensors |= {name: np.ascontiguousarray(part.T if entry.transposed else part) for name, part in named}
+    left = len(jax.tree.leaves(params)) - len(family_of(config).table(config))
+    if left:
+        raise ValueError(f"{left} parameters have no name: call merge_adapters and join_layers before")
+    return tensors
 
 
 def restore_vocabulary(pretrained: np.ndarray, trained: np.ndarray, vocabulary: np.ndarray, decay: float) -> np.ndarray:
@@ -188,7 +183,8 @@ def init_head(key: jax.Array, pretrained: Pretrained) -> dict[str, Any]:
         return scale * jax.random.normal(key, shape.shape, shape.dtype)
 
     head = {}
-    for number, part in enumerate(HEAD):  # numbered by position, so that a pooler in the file changes no classifier
+    parts = family_of(pretrained.config).head
+    for number, part in enumerate(parts):  # numbered by position, so that a pooler in the file changes no classifier
         if part in pretrained.missing:
             part_key = jax.random.fold_in(key, number)
             head[part] = jax.tree_util.tree_map_with_path(lambda path, s, k=part_key: init(path, s, k), shapes[part])
@@ -217,31 +213,38 @@ def _open_tensors(directory: Path) -> dict[str, Any]:
     return tensors
 
 
+def _by_full_name(tensors: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """Also under the names that they would have in a file of the whole classifier, not of the encoder alone.
+
+    And LayerNorms under today's names, not those of TensorFlow's first BERT.
+    """
+    today = {
+        name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias"): value
+        for name, value in tensors.items()
+    }
+    return {prefix + name: value for name, value in today.items()} | today
+
+
 def _read(
-    tensors: Mapping[str, Any], prefix: str, name: str, entry: Entry, shape: tuple[int, ...], directory: Path
+    tensors: Mapping[str, Any], name: str, transposed: bool, shape: tuple[int, ...], directory: Path
 ) -> np.ndarray:
-    found = tensors.get(prefix + name, tensors.get(name))
-    if found is None:  # the names of TensorFlow's first BERT
-        found = tensors.get(
-            prefix + name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
-        )
+    found = tensors.get(name)
     if found is None:
-        raise InputError(f"{directory}: weight {prefix + name} is missing; the files do not fit config.json")
-    expected = shape[::-1] if entry.transposed else shape
+        raise InputError(f"{directory}: weight {name} is missing; the files do not fit config.json")
+    expected = shape[::-1] if transposed else shape
     if tuple(found.get_shape()) != expected:
         found_shape = list(found.get_shape())
-        raise InputError(
-            f"{directory}: weight {prefix + name} has shape {found_shape}, config.json says {list(expected)}"
-        )
+        raise InputError(f"{directory}: weight {name} has shape {found_shape}, config.json says {list(expected)}")
     value = np.asarray(found[:], np.float32)
-    return np.ascontiguousarray(value.T) if entry.transposed else value
+    return np.ascontiguousarray(value.T) if transposed else value
 
 
-def _fits_head(part: str, tensors: Mapping[str, Any], prefix: str, config: EncoderConfig) -> bool:
+def _fits_head(part: str, tensors: Mapping[str, Any], table: Sequence[Entry], config: Any) -> bool:
     """Whether the files hold this part; a classifier for another number of classes counts as missing."""
-    if part == "pooler":
-        return f"{prefix}pooler.dense.weight" in tensors
-    return "classifier.weight" in tensors and tensors["classifier.weight"].get_shape()[0] == config.num_labels
+    names = [entry.file_name for entry in table if entry.path[0] == part]
+    if any(name not in tensors for name in names):
+        return False
+    return part != family_of(config).head[-1] or tensors[names[0]].get_shape()[0] == config.num_labels
 
 
 def _at(tree: Mapping[str, Any], path: tuple[str, ...]) -> Any:

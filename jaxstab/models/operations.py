@@ -18,6 +18,7 @@ ACTIVATIONS = {
     "gelu_pytorch_tanh": jax.nn.gelu,
     "relu": jax.nn.relu,
     "silu": jax.nn.silu,
+    "tanh": jnp.tanh,
 }
 
 
@@ -64,11 +65,12 @@ def attend(
     query: Float[Array, "R H T d"],
     keys: Float[Array, "R H T d"],
     values: Float[Array, "R H T d"],
-    bias: Float[Array, "R 1 T T"],
+    mask: Float[Array, "R 1 T T"],
     levels: UInt8[Array, "R H T T"] | None,
     rate: float,
+    bias: Float[Array, "1 H T T"] | None = None,
 ) -> Float[Array, "R T D"]:
-    """Attention with dropout on the probabilities, which are normalised in float32; no gradient for the bias.
+    """Attention with dropout on the probabilities, which are normalised in float32; no gradient for the mask.
 
     The backward pass is written out, because the derivative of a softmax needs the sum over s of P dP only, which is
     the sum of O dO over features: two passes over [T, T] instead of the nine of automatic differentiation. The signs
@@ -78,41 +80,44 @@ def attend(
         query: scaled by d ** -0.5.
         keys: of the same tokens.
         values: of the same tokens.
-        bias: added to the scores; very negative where there is nothing to attend to.
+        mask: added to the scores; very negative where there is nothing to attend to.
         levels: random bytes for dropout, None if nothing is dropped.
         rate: of dropout, 0 if nothing is dropped.
+        bias: learned, added to the scores of every row.
 
     Source: Vaswani et al. (2017), eq. 1; Dao et al. (2022), appendix B.2, for the gradient.
     """
-    return _attend_forward(query, keys, values, bias, levels, rate)[0]
+    return _attend_forward(query, keys, values, mask, levels, rate, bias)[0]
 
 
 def _attend_forward(
-    query: Array, keys: Array, values: Array, bias: Array, levels: Array | None, rate: float
+    query: Array, keys: Array, values: Array, mask: Array, levels: Array | None, rate: float, bias: Array | None
 ) -> tuple[Array, tuple]:
-    scores = jnp.einsum("rhtd,rhsd->rhts", query, keys, preferred_element_type=jnp.float32) + bias
+    scores = jnp.einsum("rhtd,rhsd->rhts", query, keys, preferred_element_type=jnp.float32) + mask
+    scores = scores if bias is None else scores + bias
     exponentials = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True))
     probabilities = (exponentials / jnp.sum(exponentials, axis=-1, keepdims=True)).astype(values.dtype)
     if levels is not None:
         probabilities = jnp.where(levels >= _dropped(rate), probabilities, -probabilities)
     mixed = jnp.einsum("rhts,rhsd->rhtd", _kept(probabilities, rate), values)
     mixed = mixed.swapaxes(1, 2).reshape(mixed.shape[0], mixed.shape[2], -1)
-    return mixed, (query, keys, values, probabilities, mixed)
+    return mixed, (query, keys, values, probabilities, mixed, bias)
 
 
 def _attend_backward(rate: float, residuals: tuple, cotangent: Array) -> tuple:
-    query, keys, values, probabilities, mixed = residuals
+    query, keys, values, probabilities, mixed, bias = residuals
     by_head = (*mixed.shape[:2], values.shape[1], -1)
     along = jnp.sum((cotangent * mixed).astype(jnp.float32).reshape(by_head), axis=-1).swapaxes(1, 2)[..., None]
     cotangent = cotangent.reshape(by_head).swapaxes(1, 2)
     kept = _kept(probabilities, rate)
     for_kept = jnp.einsum("rhtd,rhsd->rhts", cotangent, values, preferred_element_type=jnp.float32)
     for_scores = kept.astype(jnp.float32) * for_kept - jnp.abs(probabilities).astype(jnp.float32) * along
+    for_bias = None if bias is None else jnp.sum(for_scores, axis=0, keepdims=True)
     for_scores = for_scores.astype(values.dtype)
     for_query = jnp.einsum("rhts,rhsd->rhtd", for_scores, keys)
     for_keys = jnp.einsum("rhts,rhtd->rhsd", for_scores, query)
     for_values = jnp.einsum("rhts,rhtd->rhsd", kept, cotangent)
-    return for_query, for_keys, for_values, None, None
+    return for_query, for_keys, for_values, None, None, for_bias
 
 
 def _kept(signed: Array, rate: float) -> Array:

@@ -19,6 +19,15 @@ class Entry(NamedTuple):
     path: tuple[str, ...]
     transposed: bool = False
 
+    @property
+    def by_layer(self) -> bool:
+        """Whether there is one for each layer."""
+        return "{layer}" in self.file_name
+
+    def file_names(self, layers: int) -> list[str]:
+        """Returns the name in the files for each of so many layers."""
+        return [self.file_name.format(layer=layer) for layer in range(layers)]
+
 
 def linear(file_name: str, *path: str) -> list[Entry]:
     """Rows of a dense layer with a bias."""

