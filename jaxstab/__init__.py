@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from jaxstab.experiment import plan as plan
     from jaxstab.experiment import run as run
     from jaxstab.experiment import run_grid as run_grid
+    from jaxstab.export import export as export
     from jaxstab.saved import measure as measure
     from jaxstab.store import Run as Run
 
@@ -20,13 +21,14 @@ _HOMES = {
     "Config": "config",
     "InputError": "config",
     "Run": "store",
+    "export": "export",
     "load_config": "config",
     "measure": "saved",
     "plan": "experiment",
     "run": "experiment",
     "run_grid": "experiment",
 }
-__all__ = ["Config", "InputError", "Run", "load_config", "measure", "plan", "run", "run_grid"]
+__all__ = ["Config", "InputError", "Run", "export", "load_config", "measure", "plan", "run", "run_grid"]
 
 
 def __getattr__(name: str) -> Any:

@@ -69,6 +69,24 @@ def plan_command(config: str, overrides: Sequence[str], as_json: bool) -> None:
         print_plan(chosen, seconds)
 
 
+@cli.command("export")
+@click.argument("run")
+@click.option("--seed", type=int, required=True, help="Whose weights.")
+@click.option("--to", metavar="DIR", required=True, help="The directory to make.")
+def export_command(run: str, seed: int, to: str) -> None:
+    """Write the weights of one seed of RUN as a Hugging Face model, with its config and tokenizer.
+
+    RUN is the directory of a run with keep_weights in [output]:
+
+    jaxstab run configs/quickstart.toml --output.keep_weights best
+
+    jaxstab export runs/quickstart --seed 3 --to models/quickstart-3
+    """
+    from jaxstab.export import export
+
+    print(export(run, seed, to))
+
+
 @cli.command("measure")
 @click.argument("path")
 @click.option("--measures", "only", metavar="A,B", help="Only these; jaxstab measures lists them.")

@@ -5,7 +5,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -32,13 +32,14 @@ from jaxstab.data.task import Task, load_task
 from jaxstab.data.tokens import EncodedTask, encode_task, load_tokenizer
 from jaxstab.mitigation import make_methods, mitigated
 from jaxstab.models.checkpoint import Pretrained, load_encoder_config, load_pretrained, resolve_model
+from jaxstab.models.parameters import split_layers
 from jaxstab.outcome import finish
 from jaxstab.planning import Estimate, Plan, estimate, peak_memory, plan_trainer
 from jaxstab.programs import Job
 from jaxstab.report.terminal import Display
 from jaxstab.seeds import SeedResult, SeedTrainer, make_waves
 from jaxstab.store import Run
-from jaxstab.train import Recipe, define
+from jaxstab.train import Recipe, define, number_frozen
 
 OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"  # in the messages of XLA
 LARGEST = "representations"  # of a seed's arrays: in a file of its own, from which layers are read one by one
@@ -115,6 +116,8 @@ def _run_all(configs: Sequence[Config], display: Display) -> list[Run]:
         settings = [_Setting(found, one, _describe(found, one, task, encoded, recipe)) for found, one in pending]
         for setting in settings:
             store.begin_run(setting.run, setting.config)
+            if setting.config.output.keep_weights:
+                store.write_array(store.vocabulary_file(setting.run), encoded.vocabulary)
         with ExitStack() as records:
             for setting in settings:
                 records.enter_context(_recorded(setting, len(settings), started))
@@ -183,6 +186,7 @@ def make_recipe(config: Config, task: Task, encoded: EncodedTask, pretrained: Pr
     lengths = np.asarray(encoded.train.lengths)
     methods = make_methods(config.mitigation)
     train = mitigated(config.train, methods)
+    pretrained = replace(pretrained, params=split_layers(pretrained.params, number_frozen(methods)))
     return Recipe(
         config=train,
         methods=methods,

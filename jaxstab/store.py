@@ -146,6 +146,8 @@ def begin_run(run: Run, config: Config) -> None:
         run.path.mkdir(parents=True, exist_ok=True)
         write_text(run.path / CONFIG, dump_config(config))
         (run.path / CHECKPOINTS).mkdir(exist_ok=True)
+        if config.output.keep_weights:
+            (run.path / WEIGHTS).mkdir(exist_ok=True)
     except OSError as error:
         raise InputError(f"{run.path}: cannot be written to ({error.strerror}); give --output.dir another") from None
 
@@ -163,6 +165,11 @@ def representation_file(run: Run, seed: int) -> Path:
 def weights_file(run: Run, seed: int) -> Path:
     """The file of a seed's trained weights, if the run keeps them."""
     return run.path / WEIGHTS / f"seed-{seed}.safetensors"
+
+
+def vocabulary_file(run: Run) -> Path:
+    """The file beside them that says which rows of the word embedding they hold."""
+    return run.path / WEIGHTS / "vocabulary.npy"
 
 
 @contextmanager
@@ -225,7 +232,6 @@ def write_weights(path: Path, tree: Mapping[str, Any]) -> None:
     """Writes a nested dict of arrays as safetensors, whole; names are joined by dots."""
     from safetensors.numpy import save_file
 
-    path.parent.mkdir(exist_ok=True)
     with whole_file(path) as temporary:
         save_file({name: np.ascontiguousarray(array) for name, array in _flat(tree)}, temporary)
 

@@ -19,6 +19,7 @@ from jaxstab.mitigation import Context, Method, ValueAndGrad
 from jaxstab.models.checkpoint import Pretrained, init_head
 from jaxstab.models.encoder import Outputs, apply
 from jaxstab.models.families import family_of, make_classifier
+from jaxstab.models.parameters import merged
 from jaxstab.optimizer import Hyper, learning_rate_at, make_optimizer, narrowed, widened
 
 ROUNDING, MITIGATION = 2**31 - 1, 2**31 - 2  # purposes that a key is folded for; the encoder's own are small
@@ -133,8 +134,13 @@ def define(pretrained: Pretrained, config: TrainConfig, methods: Sequence[Method
         remat: recompute each layer in the backward pass.
     """
     adapters = next((method.adapters for method in methods if method.adapters), None)
-    frozen_layers = max((method.frozen_layers for method in methods), default=0)
+    frozen_layers = number_frozen(methods)
     return make_classifier(pretrained.config, config.precision, remat, adapters, frozen_layers)[0]
+
+
+def number_frozen(methods: Sequence[Method]) -> int:
+    """Returns how many of the bottom encoder layers methods hold apart (`jaxstab.models.parameters.split_layers`)."""
+    return max((method.frozen_layers for method in methods), default=0)
 
 
 def frozen_part(recipe: Recipe, params: Any) -> Any:
@@ -183,7 +189,7 @@ def weights_in_use(recipe: Recipe, params: Any, context: Context, key: PRNGKeyAr
         context: for methods.
         key: of a training step; None where nothing is to be random.
     """
-    weights = _merged(context.pretrained, params)
+    weights = merged(context.pretrained, params)
     for number, method in enumerate(recipe.methods):
         if method.weights:
             own = None if key is None else jax.random.fold_in(jax.random.fold_in(key, MITIGATION), number)
@@ -386,10 +392,3 @@ def _select(tree: Any, wanted: Callable[[tuple[str, ...]], bool], path: tuple[st
         elif wanted((*path, name)):
             found[name] = value
     return found
-
-
-def _merged(base: Any, change: Any) -> Any:
-    """The nested dict with the leaves of both, where both have one that of `change`."""
-    if not isinstance(base, dict) or not isinstance(change, dict):
-        return change
-    return {**base, **{name: _merged(base.get(name), value) for name, value in change.items()}}

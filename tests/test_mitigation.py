@@ -1,5 +1,7 @@
 """Each method by hand, and against a rendering of its rule in PyTorch."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +15,7 @@ from jaxstab.data.batches import grid_sizes, make_batch, pack, steps_per_epoch
 from jaxstab.mitigation import METHODS, make_methods, mitigated
 from jaxstab.models.checkpoint import load_encoder_config, load_pretrained
 from jaxstab.models.families import FAMILIES
+from jaxstab.models.parameters import join_layers, merge_adapters, split_layers
 from jaxstab.optimizer import learning_rate_at
 from jaxstab.train import (
     Recipe,
@@ -20,6 +23,7 @@ from jaxstab.train import (
     define,
     init_state,
     loss_fn,
+    number_frozen,
     reference_part,
     train_steps,
     untouched_decay,
@@ -47,6 +51,7 @@ class Setup:
         encoder = load_encoder_config(directory, 2, ModelConfig(source=""), train.dropout)
         pretrained = load_pretrained(directory, encoder)
         steps = steps_per_epoch(len(LENGTHS), train.batch_size)
+        pretrained = replace(pretrained, params=split_layers(pretrained.params, number_frozen(made)))
         definition = define(pretrained, train, made)
         rows = grid_sizes(LENGTHS, 16, train.batch_size)
         self.recipe = Recipe(train, made, pretrained, definition, 2, "accuracy", steps, tuple(self.hyper), rows)
@@ -399,3 +404,64 @@ def test_bad_choices(mitigation, message):
         make_config({"model": {"source": "m"}, "task": {"source": "t"}, "mitigation": mitigation})
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_bottom_layer_frozen_in_pytorch(directory):
+    ours = Setup(directory, "freeze", freeze={"layers": 1})
+    theirs = Torch(directory, join_layers(ours.weights(ours.start)))
+    for name, weight in theirs.names.items():
+        weight.requires_grad = "embeddings" not in name and "layer.0." not in name
+    for step in range(STEPS):
+        theirs.step(step, ours.rate(step))
+    theirs.assert_equal(join_layers(ours.weights(ours.train())))
+
+
+def test_lora_in_pytorch(directory):
+    """Adapters of all seeds beside weights that stay; merged, they are the weights of a plain model."""
+    ours = Setup(directory, "lora", lora={"rank": 3, "alpha": 6.0, "targets": ("query", "value")})
+    start = ours.weights(ours.start)
+    adapters = start["layers"]["attention"]["query"]["lora"]
+    assert adapters["lora_a"].shape == (2, 32, 3)
+    assert not adapters["lora_b"].any()
+    assert abs(adapters["lora_a"]).max() <= 32**-0.5
+    theirs = Torch(directory, merge_adapters(start, 2.0))
+    torch = theirs.torch
+    for name, weight in theirs.names.items():
+        weight.requires_grad = name.startswith("classifier")
+    from torch.nn.utils import parametrize
+
+    class Adapted(torch.nn.Module):
+        def __init__(self, down, up):
+            super().__init__()
+            self.down, self.up = (torch.nn.Parameter(torch.tensor(np.array(part))) for part in (down, up))
+
+        def forward(self, weight):
+            return weight + 2.0 * (self.down @ self.up).T
+
+    for layer, block in enumerate(theirs.model.bert.encoder.layer):
+        for name in ("query", "value"):
+            lora = ours.start.params["layers"]["attention"][name]["lora"]
+            target = getattr(block.attention.self, name)
+            parametrize.register_parametrization(
+                target, "weight", Adapted(lora["lora_a"][layer], lora["lora_b"][layer])
+            )
+    theirs.names = {name: p for name, p in theirs.model.named_parameters() if p.requires_grad}
+    theirs.moments = {name: (torch.zeros_like(p), torch.zeros_like(p)) for name, p in theirs.names.items()}
+    for step in range(STEPS):
+        theirs.step(step, ours.rate(step))
+    state = ours.train()
+    merged = merge_adapters(state.params | ours.reference | {"layers": _with_adapters(ours, state)}, 2.0)
+    for layer, block in enumerate(theirs.model.bert.encoder.layer):
+        found = merged["layers"]["attention"]["query"]["kernel"][layer]
+        expected = block.attention.self.query.weight.detach().numpy().T
+        assert np.abs(expected - ours.pretrained["layers"]["attention"]["query"]["kernel"][layer]).max() > 1e-4
+        np.testing.assert_allclose(found, expected, atol=2e-5)
+    np.testing.assert_allclose(state.params["classifier"]["bias"], theirs.model.classifier.bias.detach(), atol=2e-5)
+    trained = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    assert trained == sum(p.numel() for p in theirs.names.values())
+
+
+def _with_adapters(ours, state):
+    """The layers with adapters as they are trained, before they are scaled."""
+    unscaled = ours.recipe.context({**ours.hyper, "mitigation.lora.alpha": 3.0}, ours.reference)
+    return weights_in_use(ours.recipe, state.params, unscaled)["layers"]

@@ -386,7 +386,7 @@ def test_a_grid_on_the_command_line_prints_a_table(settings, tmp_path, capsys):
     assert "2 x 2 seeds" in printed
     assert cli.main(["run", path, "--grid.train.epochs", "[1, 2]"]) == 2
     assert "grid.train.epochs: cannot vary in one program" in capsys.readouterr().err
-    with pytest.raises(jaxstab.InputError, match="use jaxstab.run_grid"):
+    with pytest.raises(jaxstab.InputError, match=r"use jaxstab\.run_grid"):
         jaxstab.run(_grid(settings, train={"learning_rate": [1e-3]}))
 
 

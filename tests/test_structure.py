@@ -24,6 +24,7 @@ ROOMS = [
     "report",
     "outcome",
     "experiment",
+    "export",
     "cli",
     "__main__",
 ]

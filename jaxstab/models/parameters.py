@@ -1,4 +1,4 @@
-"""Rearranging the parameters of a model: layers that are held apart, adapters that are merged."""
+"""Rearranging the parameters of a model: layers that are held apart, adapters and other parts that are merged."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -36,6 +36,13 @@ def join_layers(params: Mapping[str, Any]) -> dict[str, Any]:
     return {key: joined if key == "layers" else value for key, value in params.items() if key != "frozen_layers"}
 
 
+def merged(base: Any, change: Any) -> Any:
+    """Returns the nested dict with the leaves of both, where both have one that of `change`."""
+    if not isinstance(base, Mapping) or not isinstance(change, Mapping):
+        return change
+    return {**base, **{name: merged(base.get(name), value) for name, value in change.items()}}
+
+
 def merge_adapters(params: Mapping[str, Any], scale: float) -> dict[str, Any]:
     """Adds every low-rank adapter to the kernel beside it: W + scale A B.
 
@@ -48,15 +55,15 @@ def merge_adapters(params: Mapping[str, Any], scale: float) -> dict[str, Any]:
 
     Source: Hu et al. (2022), section 4.1.
     """
-    merged = {
+    without = {
         key: merge_adapters(value, scale) if isinstance(value, Mapping) else value
         for key, value in params.items()
         if key != "lora"
     }
     if "lora" in params:
         added = params["lora"]["lora_a"] @ params["lora"]["lora_b"]
-        merged["kernel"] = merged["kernel"] + added * added.dtype.type(scale)
-    return merged
+        without["kernel"] = without["kernel"] + added * added.dtype.type(scale)
+    return without
 
 
 def _library(leaf: Any) -> Any:

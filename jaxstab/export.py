@@ -1,0 +1,134 @@
+"""One seed's weights as a model in the Hugging Face layout."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxstab import store
+from jaxstab.config import Config, InputError, hyperparameters
+from jaxstab.data.tokens import load_tokenizer
+from jaxstab.mitigation import make_methods, mitigated
+from jaxstab.models.checkpoint import (
+    Pretrained,
+    load_encoder_config,
+    load_pretrained,
+    resolve_model,
+    restore_vocabulary,
+    to_tensors,
+)
+from jaxstab.models.parameters import join_layers, merge_adapters, merged, split_layers
+from jaxstab.store import Run
+from jaxstab.train import Recipe, define, number_frozen, untouched_decay
+
+
+def export(run: Run | str | Path, seed: int, to: str | Path) -> Path:
+    """Writes a directory that `AutoModelForSequenceClassification.from_pretrained` of transformers loads.
+
+    It holds float32 weights as safetensors, config.json with the task's labels, and the tokenizer. Adapters are merged;
+    embedding rows of tokens that are in no text of the task are what weight decay would have made of them.
+
+    Args:
+        run: a finished run that kept weights (`[output] keep_weights`), or its directory.
+        seed: whose weights.
+        to: the directory, which must not exist or be empty.
+
+    Raises:
+        InputError: no such seed or weights, a directory that is in use, or a model that is no longer there.
+    """
+    run, target = run if isinstance(run, Run) else Run.load(run), Path(to)
+    if seed not in run.seeds:
+        raise InputError(f"{run.path}: has no seed {seed}; its seeds are {', '.join(map(str, run.seeds))}")
+    if not store.weights_file(run, seed).exists():
+        raise InputError(
+            f"{run.path}: has not kept the weights of seed {seed}; run again in another directory with "
+            "--output.keep_weights best"
+        )
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise InputError(f"{target}: exists and is not empty; give --to another directory")
+    directory, config = resolve_model(run.config.model), run.config
+    encoder = load_encoder_config(directory, len(run.info["classes"]), config.model, config.train.dropout)
+    pretrained = load_pretrained(directory, encoder)
+    params = whole_parameters(run, seed, pretrained)
+    partial = target.with_name(f".{target.name}.partial")
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
+        _write(partial, directory, run, to_tensors(pretrained.config, params))
+        shutil.rmtree(target, ignore_errors=True)
+        partial.rename(target)
+    except OSError as error:
+        raise InputError(f"{target}: cannot be written ({error.strerror}); give --to another directory") from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return target
+
+
+def whole_parameters(run: Run, seed: int, pretrained: Pretrained) -> dict[str, Any]:
+    """Returns every parameter of a seed's classifier, whatever part of it was trained, as nested float32 arrays.
+
+    Args:
+        run: that kept the seed's weights.
+        seed: its number.
+        pretrained: with every row of the word embedding.
+    """
+    config, trained = run.config, store.load_weights(store.weights_file(run, seed))
+    methods = make_methods(config.mitigation)
+    params = merged(split_layers(pretrained.params, number_frozen(methods)), trained)
+    if "word" in trained.get("embeddings", {}):
+        decay = untouched_decay(_recipe(run, pretrained), hyperparameters(config), _step(run, seed))
+        params["embeddings"]["word"]["embedding"] = restore_vocabulary(
+            pretrained.params["embeddings"]["word"]["embedding"],
+            trained["embeddings"]["word"]["embedding"],
+            store.load_array(store.vocabulary_file(run)),
+            decay,
+        )
+    lora = config.mitigation.lora
+    return merge_adapters(join_layers(params), lora.alpha / lora.rank if lora else 1.0)
+
+
+def _recipe(run: Run, pretrained: Pretrained) -> Recipe:
+    config: Config = run.config
+    methods = make_methods(config.mitigation)
+    train = mitigated(config.train, methods)
+    pretrained = Pretrained(
+        pretrained.config, split_layers(pretrained.params, number_frozen(methods)), pretrained.missing
+    )
+    return Recipe(
+        config=train,
+        methods=methods,
+        pretrained=pretrained,
+        definition=define(pretrained, train, methods),
+        classes=len(run.info["classes"]),
+        metric=run.info["metric"],
+        steps_per_epoch=run.info["steps_per_epoch"],
+        hyper=tuple(hyperparameters(config)),
+        rows=tuple(run.info["grid"]["rows"]),
+    )
+
+
+def _step(run: Run, seed: int) -> int:
+    """How many steps the kept weights have seen."""
+    history = run.history[run.history.seed == seed]
+    return int(history.step.max() if run.config.output.keep_weights == "final" else history[history.best].step.iloc[0])
+
+
+def _write(target: Path, source: Path, run: Run, tensors: dict[str, np.ndarray]) -> None:
+    from safetensors.numpy import save_file
+    from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES as NAMES
+
+    values = json.loads((source / "config.json").read_text(encoding="utf-8"))
+    depth = "n_layers" if "n_layers" in values else "num_hidden_layers"  # of DistilBERT and of all others
+    labels = dict(enumerate(run.info["classes"]))
+    values |= {
+        "architectures": [NAMES[values["model_type"]]],
+        depth: run.config.model.layers or values[depth],
+        "dtype": "float32",
+        "id2label": {str(number): label for number, label in labels.items()},
+        "label2id": {label: number for number, label in labels.items()},
+        "problem_type": "single_label_classification",
+    }
+    store.write_json(target / "config.json", values)
+    save_file(tensors, target / "model.safetensors", metadata={"format": "pt"})
+    load_tokenizer(source).save_pretrained(target)
