@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from jaxstab.experiment import plan as plan
     from jaxstab.experiment import run as run
     from jaxstab.experiment import run_grid as run_grid
-    from jaxstab.export import export as export
+    from jaxstab.exporting import export as export
     from jaxstab.saved import measure as measure
     from jaxstab.store import Run as Run
 
@@ -21,7 +21,7 @@ _HOMES = {
     "Config": "config",
     "InputError": "config",
     "Run": "store",
-    "export": "export",
+    "export": "exporting",
     "load_config": "config",
     "measure": "saved",
     "plan": "experiment",

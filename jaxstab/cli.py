@@ -82,7 +82,7 @@ def export_command(run: str, seed: int, to: str) -> None:
 
     jaxstab export runs/quickstart --seed 3 --to models/quickstart-3
     """
-    from jaxstab.export import export
+    from jaxstab.exporting import export
 
     print(export(run, seed, to))
 

@@ -24,7 +24,7 @@ ROOMS = [
     "report",
     "outcome",
     "experiment",
-    "export",
+    "exporting",
     "cli",
     "__main__",
 ]

@@ -1,0 +1,82 @@
+"""From config to a directory that PyTorch transformers loads, for every family and for methods that train parts."""
+
+import jax
+import numpy as np
+import pytest
+from tiny import FAMILY_SIZES, write_checkpoint
+
+import jaxstab
+from jaxstab import cli
+
+pytestmark = pytest.mark.optimiser
+
+
+@pytest.fixture(autouse=True)
+def _one_device(monkeypatch):
+    monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
+
+
+def _run(settings, keep="best", **changes):
+    train = {"epochs": 1, "batch_size": 8, "learning_rate": 1e-3, "weight_decay": 0.5}
+    output = {**settings["output"], "keep_weights": keep}
+    return jaxstab.run({**settings, "seeds": {"count": 2}, "train": train, "output": output, **changes})
+
+
+def _assert_same_logits_in_pytorch(directory, run, expected):
+    torch = pytest.importorskip("torch")
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    model, report = AutoModelForSequenceClassification.from_pretrained(directory, output_loading_info=True)
+    assert not any(report.values()), report
+    assert [model.config.id2label[i] for i in range(2)] == run.info["classes"]
+    tokens = AutoTokenizer.from_pretrained(directory)(
+        list(run.texts.text), truncation=True, max_length=16, padding=True, return_tensors="pt"
+    )
+    with torch.no_grad():
+        logits = model.eval()(**tokens).logits.numpy()
+    np.testing.assert_allclose(logits, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILY_SIZES)
+def test_every_family(family, settings, tmp_path):
+    directory = write_checkpoint(tmp_path / "model", FAMILY_SIZES[family])
+    run = _run({**settings, "model": {"source": str(directory)}})
+    exported = jaxstab.export(run, seed=1, to=tmp_path / "exported")
+    _assert_same_logits_in_pytorch(exported, run, run.logits[1])
+
+
+@pytest.mark.parametrize(
+    "mitigation",
+    [
+        {"method": "lora", "lora": {"rank": 2, "targets": ["query", "intermediate"]}},
+        {"method": "freeze", "freeze": {"layers": 1}},
+        {"methods": ["bitfit", "ema"]},
+        {"methods": ["llrd", "wd_pre", "reinit"], "reinit": {"layers": 1}},
+    ],
+    ids=lambda mitigation: mitigation.get("method") or "+".join(mitigation["methods"]),
+)
+def test_methods_that_train_a_part_and_the_last_weights(mitigation, settings, tmp_path):
+    run = _run(settings, keep="final", mitigation=mitigation)
+    exported = jaxstab.export(run, seed=0, to=tmp_path / "exported")
+    _assert_same_logits_in_pytorch(exported, run, run.final_logits[0])
+
+
+def test_the_first_layers_only(settings, tmp_path):
+    run = _run({**settings, "model": {**settings["model"], "layers": 1}})
+    exported = jaxstab.export(run, seed=0, to=tmp_path / "exported")
+    _assert_same_logits_in_pytorch(exported, run, run.logits[0])
+
+
+def test_what_cannot_be_exported(settings, tmp_path, capsys):
+    run = _run(settings, keep=[1])
+    path, target = str(run.path), str(tmp_path / "exported")
+    for arguments, message in {
+        ("--seed", "7"): "has no seed 7; its seeds are 0, 1",
+        ("--seed", "0"): "has not kept the weights of seed 0",
+    }.items():
+        assert cli.main(["export", path, *arguments, "--to", target]) == 2
+        assert message in capsys.readouterr().err
+    assert cli.main(["export", path, "--seed", "1", "--to", target]) == 0
+    assert capsys.readouterr().out.strip() == target
+    assert cli.main(["export", path, "--seed", "1", "--to", target]) == 2
+    assert "exists and is not empty" in capsys.readouterr().err
