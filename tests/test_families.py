@@ -29,6 +29,7 @@ VARIED = {
     "distilbert": {"dim": 24, "n_heads": 2, "n_layers": 3, "hidden_dim": 40, "activation": "relu"},
     "albert": {"embedding_size": 32, "num_hidden_layers": 4, "hidden_act": "gelu"},
     "mpnet": {"num_attention_heads": 2, "layer_norm_eps": 1e-5},
+    "deberta-v2": {"share_att_key": False, "position_buckets": 4, "norm_rel_ebd": "none", "num_hidden_layers": 3},
 }
 
 

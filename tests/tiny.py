@@ -55,6 +55,18 @@ FAMILY_SIZES = {
         "classifier_dropout_prob": 0.1,
     },
     "mpnet": {**SIZES, "model_type": "mpnet", "pad_token_id": 1, "relative_attention_num_buckets": 32},
+    "deberta-v2": {  # as the published deberta-v3 models, but small
+        **SIZES,
+        "model_type": "deberta-v2",
+        "relative_attention": True,
+        "max_relative_positions": -1,
+        "position_buckets": 8,
+        "norm_rel_ebd": "layer_norm",
+        "share_att_key": True,
+        "pos_att_type": "p2c|c2p",
+        "position_biased_input": False,
+        "type_vocab_size": 0,
+    },
 }
 
 # The models of the golden arrays: changes of SIZES, and arguments of `random_weights`.

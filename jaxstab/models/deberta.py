@@ -31,7 +31,6 @@ from jaxstab.models.reading import check_choice, check_heads, read_fields
 from jaxstab.models.table import Entry, linear, norm
 
 PREFIX = "deberta."
-HEAD = ("pooler", "classifier")
 ATTENTION_TYPES = ("c2p", "p2c")
 
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxstab.config import InputError
+from jaxstab.models import deberta
 from jaxstab.models.bert_like import BERT_LIKE
 from jaxstab.models.encoder import Adapters, SequenceClassifier
 from jaxstab.models.table import Entry
@@ -39,6 +40,7 @@ class Family:
 FAMILIES = {
     like.model_type: Family(like.read_config, SequenceClassifier, like.table, like.prefix) for like in BERT_LIKE
 }
+FAMILIES["deberta-v2"] = Family(deberta.read_config, deberta.DebertaClassifier, deberta.table, deberta.PREFIX)
 
 
 def family_of(config: Any) -> Family:
