@@ -1,6 +1,7 @@
 """Every family against PyTorch transformers: golden arrays, live, and weights written back."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -29,6 +30,7 @@ VARIED = {
     "distilbert": {"dim": 24, "n_heads": 2, "n_layers": 3, "hidden_dim": 40, "activation": "relu"},
     "albert": {"embedding_size": 32, "num_hidden_layers": 4, "hidden_act": "gelu"},
     "mpnet": {"num_attention_heads": 2, "layer_norm_eps": 1e-5},
+    "modernbert": {"classifier_pooling": "mean", "norm_bias": True, "attention_bias": True, "mlp_bias": True},
     "deberta-v2": {"share_att_key": False, "position_buckets": 4, "norm_rel_ebd": "none", "num_hidden_layers": 3},
 }
 
@@ -198,7 +200,7 @@ def test_a_pretrained_file_lacks_the_head_and_has_other_weights(loaded, tmp_path
     write_checkpoint(tmp_path, sizes)
     save_file({**weights, **extra}, tmp_path / "model.safetensors")
     pretrained = _load(tmp_path)
-    assert pretrained.missing == (("classifier",) if own else ("pooler", "classifier"))
+    assert pretrained.missing == (("classifier",) if own else FAMILIES[name].head)
     head = init_head(jax.random.key(0), pretrained)
     assert sorted(head) == sorted(pretrained.missing)
     assert head["classifier"]["kernel"].shape == (32, 3)
@@ -211,7 +213,7 @@ def test_a_missing_weight_of_the_encoder_is_named(loaded, tmp_path):
     name = loaded.config.model_type
     write_checkpoint(tmp_path, FAMILY_SIZES[name])
     weights = random_weights(FAMILY_SIZES[name])
-    gone = sorted(key for key in weights if "word_embeddings" in key)[0]
+    gone = sorted(key for key in weights if re.search("(word|tok)_embeddings", key))[0]
     save_file({key: value for key, value in weights.items() if key != gone}, tmp_path / "model.safetensors")
     with pytest.raises(InputError, match=f"weight {gone} is missing"):
         _load(tmp_path)
@@ -246,6 +248,12 @@ def test_rates_of_other_names_are_read():
         ("electra", {"embedding_size": None}, "incomplete, without embedding_size"),
         ("distilbert", {"n_heads": 3}, "dim 32 is no multiple of n_heads 3"),
         ("distilbert", {"dim": None}, "incomplete, without dim"),
+        ("deberta-v2", {"relative_attention": False}, "relative_attention False: only True is supported"),
+        ("deberta-v2", {"conv_kernel_size": 3}, "conv_kernel_size 3: only 0"),
+        ("deberta-v2", {"pos_att_type": "p2p"}, "pos_att_type 'p2p': only c2p, p2c or both"),
+        ("modernbert", {"classifier_pooling": "max"}, "classifier_pooling 'max' is not one of cls, mean"),
+        ("modernbert", {"layer_types": ["full_attention"]}, "layer_types has 1 items"),
+        ("modernbert", {"rope_scaling": {"rope_type": "yarn"}}, "rope_type 'yarn': only 'default'"),
     ],
 )
 def test_what_is_not_supported_is_said_in_one_line(name, changes, message, tmp_path):
@@ -273,12 +281,18 @@ def _adapted(loaded, adapters, seed):
     return jax.tree_util.tree_map_with_path(filled, shapes)
 
 
+def _attention(loaded):
+    """Names of the linear layers before attention's output."""
+    return ("qkv",) if loaded.config.model_type == "modernbert" else ("query", "key", "value")
+
+
 def test_adapters_do_what_merged_weights_do(loaded):
-    adapters = Adapters(2, ("query", "key", "value", "output", "intermediate"))
+    adapters = Adapters(2, (*_attention(loaded), "output", "intermediate"))
     params = _adapted(loaded, adapters, seed=1)
     depth = params["layers"]["intermediate"]["kernel"].shape[0]
-    assert params["layers"]["attention"]["query"]["lora"]["lora_a"].shape == (depth, 32, 2)
-    assert params["layers"]["attention"]["value"]["lora"]["lora_b"].shape == (depth, 2, 32)
+    first = params["layers"]["attention"][_attention(loaded)[0]]
+    assert first["lora"]["lora_a"].shape == (depth, 32, 2)
+    assert first["lora"]["lora_b"].shape == (depth, 2, first["kernel"].shape[-1])
     batch = _batch(_inputs())
     found = _run(loaded.config, params, batch, adapters=adapters).logits
     merged = merge_adapters(params, 1.0)
@@ -296,20 +310,21 @@ def test_adapters_do_what_merged_weights_do(loaded):
 
 
 def test_only_targets_have_adapters(loaded):
-    layers = make_classifier(loaded.config, adapters=Adapters(2, ("query", "value")))[1]["layers"]
+    targets = _attention(loaded)[:2]
+    layers = make_classifier(loaded.config, adapters=Adapters(2, targets))[1]["layers"]
     paths = [[key.key for key in path] for path, _ in jax.tree_util.tree_leaves_with_path(layers)]
-    assert {path[-3] for path in paths if "lora" in path} == {"query", "value"}
+    assert {path[-3] for path in paths if "lora" in path} == set(targets)
 
 
 def test_an_adapter_for_no_layer(loaded):
-    known = "intermediate, key, output, query, value"
+    known = ", ".join(sorted((*_attention(loaded), "intermediate", "output")))
     with pytest.raises(InputError, match=f"no linear layer 'dense' for an adapter; there are {known}"):
-        make_classifier(loaded.config, adapters=Adapters(2, ("query", "dense")))
+        make_classifier(loaded.config, adapters=Adapters(2, ("output", "dense")))
 
 
 @pytest.mark.parametrize(("frozen_layers", "dropped"), [(1, True), (2, False)])
 def test_frozen_layers_change_nothing(loaded, frozen_layers, dropped):
-    if loaded.config.variant.shared_layers:
+    if loaded.config.model_type == "albert":
         with pytest.raises(InputError, match="layers of albert share their weights"):
             make_classifier(loaded.config, frozen_layers=frozen_layers)
         return
@@ -327,10 +342,11 @@ def test_frozen_layers_change_nothing(loaded, frozen_layers, dropped):
 
 
 def test_frozen_layers_have_no_adapters_and_are_not_more_than_there_are(loaded):
-    if loaded.config.variant.shared_layers:
+    if loaded.config.model_type == "albert":
         return
-    _, shapes = make_classifier(loaded.config, adapters=Adapters(2, ("query",)), frozen_layers=1)
-    assert "lora" not in shapes["frozen_layers"]["attention"]["query"]
-    assert "lora" in shapes["layers"]["attention"]["query"]
-    with pytest.raises(InputError, match="3 layers to freeze: the model has 2"):
-        make_classifier(loaded.config, frozen_layers=3)
+    _, shapes = make_classifier(loaded.config, adapters=Adapters(2, ("output",)), frozen_layers=1)
+    assert "lora" not in shapes["frozen_layers"]["attention"]["output"]
+    assert "lora" in shapes["layers"]["attention"]["output"]
+    depth = loaded.config.num_hidden_layers
+    with pytest.raises(InputError, match=f"{depth + 1} layers to freeze: the model has {depth}"):
+        make_classifier(loaded.config, frozen_layers=depth + 1)

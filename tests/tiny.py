@@ -67,6 +67,17 @@ FAMILY_SIZES = {
         "position_biased_input": False,
         "type_vocab_size": 0,
     },
+    "modernbert": {  # as the published models, but small
+        **SIZES,
+        "model_type": "modernbert",
+        "num_hidden_layers": 5,
+        "local_attention": 6,
+        "global_attn_every_n_layers": 3,
+        "cls_token_id": 2,
+        "sep_token_id": 3,
+        "bos_token_id": 2,
+        "eos_token_id": 3,
+    },
 }
 
 # The models of the golden arrays: changes of SIZES, and arguments of `random_weights`.
@@ -97,7 +108,7 @@ def random_weights(
     """
     family = FAMILIES[sizes["model_type"]]
     config = family.read_config(sizes, classes or 2, None)
-    left_out = [part for part, there in (("pooler", pooler), ("classifier", classes)) if not there]
+    left_out = [part for part, there in zip(family.head, (pooler, classes), strict=True) if not there]
     rng = np.random.default_rng(seed)
     weights = {}
     for name, shape, is_scale in _named_shapes(config, left_out):

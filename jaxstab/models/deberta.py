@@ -25,7 +25,7 @@ from jaxstab.models.encoder import (
     Outputs,
     make_linear,
 )
-from jaxstab.models.layered import Layered
+from jaxstab.models.layered import Layered, fold
 from jaxstab.models.operations import ACTIVATIONS, attend, dropout, random_levels
 from jaxstab.models.reading import check_choice, check_heads, read_fields
 from jaxstab.models.table import Entry, linear, norm
@@ -320,13 +320,13 @@ class DebertaClassifier(Layered):
         rows = relative_rows(self.config, batch.owners.shape[1])
 
         def step(layer: DebertaLayer, hidden: Array, number: Array) -> Array:
-            layer_key = _fold(key, number + 2)
-            kept = dropout(positions, self.config.hidden_dropout_prob, _fold(layer_key, 3))
+            layer_key = fold(key, number + 2)
+            kept = dropout(positions, self.config.hidden_dropout_prob, fold(layer_key, 3))
             return layer(hidden, batch, layer_key, kept[rows])
 
-        embedded = self.embeddings(batch, _fold(key, 0))
+        embedded = self.embeddings(batch, fold(key, 0))
         _, first_tokens, states = self.through_layers(embedded, batch, step, all_hidden_states)
-        return Outputs(self._head(first_tokens[-1], _fold(key, 1)), first_tokens, states)
+        return Outputs(self._head(first_tokens[-1], fold(key, 1)), first_tokens, states)
 
     def _positions(self) -> Float[Array, "P D"]:
         positions = self.relative.embedding[...]
@@ -337,9 +337,5 @@ class DebertaClassifier(Layered):
     def _head(self, first: Float[Array, "B D"], key: PRNGKeyArray | None) -> Float[Array, "B C"]:
         config = self.config
         rate = config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
-        pooled = self.pooler(dropout(first, config.pooler_dropout, _fold(key, 0)))
+        pooled = self.pooler(dropout(first, config.pooler_dropout, fold(key, 0)))
         return self.classifier(dropout(ACTIVATIONS[config.pooler_hidden_act](pooled), rate, key))
-
-
-def _fold(key: PRNGKeyArray | None, site: int | Array) -> PRNGKeyArray | None:
-    return None if key is None else jax.random.fold_in(key, site)

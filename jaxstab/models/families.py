@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxstab.config import InputError
-from jaxstab.models import deberta
+from jaxstab.models import deberta, modernbert
 from jaxstab.models.bert_like import BERT_LIKE
 from jaxstab.models.encoder import Adapters, SequenceClassifier
 from jaxstab.models.table import Entry
@@ -41,6 +41,9 @@ FAMILIES = {
     like.model_type: Family(like.read_config, SequenceClassifier, like.table, like.prefix) for like in BERT_LIKE
 }
 FAMILIES["deberta-v2"] = Family(deberta.read_config, deberta.DebertaClassifier, deberta.table, deberta.PREFIX)
+FAMILIES["modernbert"] = Family(
+    modernbert.read_config, modernbert.ModernBertClassifier, modernbert.table, modernbert.PREFIX, modernbert.HEAD
+)
 
 
 def family_of(config: Any) -> Family:

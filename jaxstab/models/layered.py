@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxstab.config import InputError
 from jaxstab.data.batches import Batch
@@ -93,3 +93,8 @@ class Layered(nnx.Module):
             return hidden, (first, batch.by_example(hidden) if all_hidden_states else None)
 
         return jax.lax.scan(jax.checkpoint(body) if self.remat else body, hidden, (params, numbers))
+
+
+def fold(key: PRNGKeyArray | None, site: int | Array) -> PRNGKeyArray | None:
+    """Returns the key of a place where something is dropped, None without a key."""
+    return None if key is None else jax.random.fold_in(key, site)

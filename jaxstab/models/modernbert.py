@@ -1,0 +1,388 @@
+"""The ModernBERT sequence classifier: rotary positions, gated feed-forward, windows of attention in most layers.
+
+Source: Warner et al. (2024), "Smarter, Better, Faster, Longer", section 2.1; names and arithmetic of Hugging Face's
+`ModernBertForSequenceClassification`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from jaxstab.config import InputError
+from jaxstab.data.batches import Batch
+from jaxstab.models.encoder import Adapters, Outputs
+from jaxstab.models.layered import Layered, fold
+from jaxstab.models.operations import activate, attend, dropout, random_levels
+from jaxstab.models.reading import check_choice, check_heads, read_fields
+from jaxstab.models.table import Entry, linear, norm
+
+PREFIX = "model."
+HEAD = ("head", "classifier")
+FULL, SLIDING = "full_attention", "sliding_attention"
+KEYS = {
+    "layer_norm_eps": "norm_eps",
+    "attention_probs_dropout_prob": "attention_dropout",
+    "hidden_dropout_prob": "mlp_dropout",
+}
+
+
+@dataclass(frozen=True)
+class ModernBertConfig:
+    """Sizes and rates, under the names of Hugging Face's `config.json` or of BERT's.
+
+    Attributes:
+        local_attention: width of the window; a token attends to half of it on each side.
+        layer_types: of each layer, `full_attention` or `sliding_attention`.
+        global_rope_theta: base of the rotary angles in layers with full attention.
+        local_rope_theta: likewise with windows.
+        embedding_dropout: of the embeddings.
+        hidden_dropout_prob: inside the feed-forward part.
+        attention_probs_dropout_prob: of attention probabilities, and of what attention adds.
+        classifier_dropout: before the classifier.
+        classifier_pooling: `cls` for the first token, `mean` for the mean over tokens.
+    """
+
+    vocab_size: int
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    intermediate_size: int
+    max_position_embeddings: int
+    num_labels: int
+    layer_types: tuple[str, ...]
+    global_rope_theta: float = 160_000.0
+    local_rope_theta: float = 10_000.0
+    local_attention: int = 128
+    hidden_activation: str = "gelu"
+    classifier_activation: str = "gelu"
+    classifier_pooling: str = "cls"
+    attention_bias: bool = False
+    mlp_bias: bool = False
+    norm_bias: bool = False
+    classifier_bias: bool = False
+    embedding_dropout: float = 0.0
+    hidden_dropout_prob: float = 0.0
+    attention_probs_dropout_prob: float = 0.0
+    classifier_dropout: float = 0.0
+    layer_norm_eps: float = 1e-5
+    initializer_range: float = 0.02
+    model_type: str = "modernbert"
+
+    @property
+    def max_length(self) -> int:
+        """Tokens of the longest example."""
+        return self.max_position_embeddings
+
+
+def read_config(values: Mapping[str, Any], num_labels: int, dropout: float | None) -> ModernBertConfig:
+    """Returns the config that config.json describes.
+
+    Args:
+        values: of config.json, as today or before `layer_types` and `rope_parameters` were in it.
+        num_labels: classes of the task.
+        dropout: replaces all dropout rates if given.
+
+    Raises:
+        InputError: a size is missing, or an arithmetic that is not supported.
+    """
+    period = values.get("global_attn_every_n_layers", 3)
+    if period < 1:
+        raise InputError(f"global_attn_every_n_layers {period}: must be 1 or more; correct it")
+    types = [SLIDING if layer % period else FULL for layer in range(values.get("num_hidden_layers", 0))]
+    given = {key: value for key, value in values.items() if value is not None}
+    known = read_fields(ModernBertConfig, {"layer_types": types, **given}, KEYS)
+    known["layer_types"] = tuple(known["layer_types"])
+    known |= _thetas(values)
+    if dropout is not None:
+        rates = "embedding_dropout", "hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"
+        known |= dict.fromkeys(rates, dropout)
+    config = ModernBertConfig(**known, num_labels=num_labels)
+    _check(config)
+    return config
+
+
+def _thetas(values: Mapping[str, Any]) -> dict[str, float]:
+    """Bases of rotary angles where config.json has them by the type of layer."""
+    thetas = {}
+    for kind, name in ((FULL, "global_rope_theta"), (SLIDING, "local_rope_theta")):
+        rope = (values.get("rope_parameters") or {}).get(kind) or {}
+        scaling = {**rope, **(values.get("rope_scaling") or {})}
+        if scaling.get("rope_type", "default") != "default":
+            raise InputError(f"rope_type {scaling['rope_type']!r}: only 'default' is supported; use another model")
+        if "rope_theta" in rope:
+            thetas[name] = float(rope["rope_theta"])
+    return thetas
+
+
+def _check(config: ModernBertConfig) -> None:
+    check_choice("hidden_activation", config.hidden_activation)
+    check_choice("classifier_activation", config.classifier_activation)
+    check_choice("classifier_pooling", config.classifier_pooling, ("cls", "mean"))
+    for kind in config.layer_types:
+        check_choice("layer_types", kind, (FULL, SLIDING))
+    if len(config.layer_types) != config.num_hidden_layers:
+        raise InputError(
+            f"layer_types has {len(config.layer_types)} items, num_hidden_layers is {config.num_hidden_layers}; "
+            "correct one of them"
+        )
+    check_heads(config.hidden_size, config.num_attention_heads)
+    if config.hidden_size // config.num_attention_heads % 2:
+        raise InputError(
+            f"hidden_size {config.hidden_size} divided by num_attention_heads {config.num_attention_heads} is odd; "
+            "rotary positions need an even number"
+        )
+
+
+class AttentionNormEntry(Entry):
+    """The row of the LayerNorms before attention.
+
+    The first layer has none, because the embeddings are normalised already. Its place in the stack is filled with the
+    embeddings' and has no effect.
+    """
+
+    def file_names(self, layers: int) -> list[str]:
+        """Returns the name in the files for each of so many layers."""
+        return [f"{PREFIX}embeddings.norm.{self.file_name.rpartition('.')[2]}", *super().file_names(layers)[1:]]
+
+
+def table(config: ModernBertConfig) -> list[Entry]:
+    """Returns the rows for every parameter of a config, with names as in a file of the whole classifier."""
+    layer = f"{PREFIX}layers.{{layer}}"
+    norms = 1 + config.norm_bias
+    attention, mlp = 1 + config.attention_bias, 1 + config.mlp_bias
+    before_attention = norm(f"{layer}.attn_norm", "layers", "attention_norm")[:norms]
+    return [
+        Entry(f"{PREFIX}embeddings.tok_embeddings.weight", ("embeddings", "word", "embedding")),
+        *[AttentionNormEntry(*entry) for entry in before_attention],
+        *linear(f"{layer}.attn.Wqkv", "layers", "attention", "qkv")[:attention],
+        *linear(f"{layer}.attn.Wo", "layers", "attention", "output")[:attention],
+        *norm(f"{layer}.mlp_norm", "layers", "output_norm")[:norms],
+        *linear(f"{layer}.mlp.Wi", "layers", "intermediate")[:mlp],
+        *linear(f"{layer}.mlp.Wo", "layers", "output")[:mlp],
+        # Below the norms before attention: writing a file, the embeddings' own must come last.
+        *norm(f"{PREFIX}embeddings.norm", "embeddings", "norm")[:norms],
+        *norm(f"{PREFIX}final_norm", "final_norm")[:norms],
+        *linear("head.dense", "head", "dense")[: 1 + config.classifier_bias],
+        *norm("head.norm", "head", "norm")[:norms],
+        *linear("classifier", "classifier"),
+    ]
+
+
+class Angles(NamedTuple):
+    """Cosines and sines of rotary positions.
+
+    Attributes:
+        cos: [R, 1, T, d / 2] float32, for d features of a head.
+        sin: of the same shape.
+    """
+
+    cos: Float[Array, "R 1 T h"]
+    sin: Float[Array, "R 1 T h"]
+
+
+class Sight(NamedTuple):
+    """What a layer's attention knows of the tokens' places.
+
+    Attributes:
+        angles: of each token.
+        hidden_from: whether a query, third axis, may not attend to a key, last axis.
+    """
+
+    angles: Angles
+    hidden_from: Bool[Array, "R 1 T T"]
+
+
+def rotary_angles(positions: Array, theta: float, size: int) -> Angles:
+    """Returns the angles of rotary positions: position times theta ** (-2 i / d).
+
+    Args:
+        positions: [R, T], of the tokens in their examples.
+        theta: base of the frequencies.
+        size: d, features of a head.
+
+    Source: Su et al. (2021), "RoFormer", eq. 15.
+    """
+    frequencies = 1 / np.float32(theta) ** (np.arange(0, size, 2, dtype=np.float32) / np.float32(size))
+    angles = positions[:, None, :, None].astype(jnp.float32) * frequencies
+    return Angles(jnp.cos(angles), jnp.sin(angles))
+
+
+def rotate(x: Float[Array, "R H T d"], angles: Angles) -> Float[Array, "R H T d"]:
+    """Rotates each feature of the first half together with its partner in the second, in float32."""
+    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    cos, sin = angles
+    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
+
+
+def sights(config: ModernBertConfig, batch: Batch) -> tuple[Sight, Sight]:
+    """Returns what layers with full attention know of the tokens' places, and what those with windows do."""
+    size = config.hidden_size // config.num_attention_heads
+    other = batch.owners[:, None, :, None] != batch.owners[:, None, None, :]
+    distance = jnp.abs(batch.position_ids[:, None, :, None] - batch.position_ids[:, None, None, :])
+    everywhere = rotary_angles(batch.position_ids, config.global_rope_theta, size)
+    nearby = rotary_angles(batch.position_ids, config.local_rope_theta, size)
+    return Sight(everywhere, other), Sight(nearby, other | (distance > config.local_attention // 2))
+
+
+class Embeddings(nnx.Module):
+    """Word embeddings, normalised."""
+
+    def __init__(self, config: ModernBertConfig, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.word = nnx.Embed(config.vocab_size, config.hidden_size, rngs=rngs)
+        self.norm = _make_norm(config, rngs)
+        self.rate = config.embedding_dropout
+        self.dtype = dtype
+
+    def __call__(self, batch: Batch, key: PRNGKeyArray | None) -> Float[Array, "R T D"]:
+        """Embeds the tokens of a batch."""
+        return dropout(self.norm(self.word(batch.input_ids)).astype(self.dtype), self.rate, key)
+
+
+class Attention(nnx.Module):
+    """Multi-head self-attention within each example, on rotary positions."""
+
+    def __init__(self, config: ModernBertConfig, linear: Callable[[str, int, int, bool], nnx.Linear]):
+        width = config.hidden_size
+        self.qkv = linear("qkv", width, 3 * width, config.attention_bias)
+        self.output = linear("output", width, width, config.attention_bias)
+        self.heads = config.num_attention_heads
+        self.rate = config.attention_probs_dropout_prob
+
+    def __call__(self, hidden: Float[Array, "R T D"], sight: Sight, key: PRNGKeyArray | None) -> Float[Array, "R T D"]:
+        """Attends; `key` drops attention probabilities."""
+        rows, width, _ = hidden.shape
+        query, keys, values = self.qkv(hidden).reshape(rows, width, 3, self.heads, -1).transpose(2, 0, 3, 1, 4)
+        query, keys = rotate(query, sight.angles), rotate(keys, sight.angles)
+        # Finite, so that no row of scores is empty; where there is no token, the others like it are attended to.
+        mask = jnp.where(sight.hidden_from, jnp.finfo(jnp.float32).min, 0.0)
+        rate, levels = 0.0, None
+        if key is not None and self.rate > 0:
+            rate, levels = self.rate, random_levels(key, (rows, self.heads, width, width))
+        return self.output(attend(query * query.shape[-1] ** -0.5, keys, values, mask, levels, rate))
+
+
+class ModernBertLayer(nnx.Module):
+    """Attention and a gated feed-forward part, each of the LayerNorm of what it is added to."""
+
+    def __init__(self, config: ModernBertConfig, dtype: jnp.dtype, adapters: Adapters | None, rngs: nnx.Rngs):
+        width, inner = config.hidden_size, config.intermediate_size
+
+        def linear(name: str, inputs: int, outputs: int, use_bias: bool) -> nnx.Linear:
+            if adapters is None or name not in adapters.targets:
+                return nnx.Linear(inputs, outputs, use_bias=use_bias, dtype=dtype, rngs=rngs)
+            rank = adapters.rank
+            return nnx.LoRALinear(
+                inputs, outputs, lora_rank=rank, lora_dtype=dtype, use_bias=use_bias, dtype=dtype, rngs=rngs
+            )
+
+        self.attention_norm = _make_norm(config, rngs)
+        self.attention = Attention(config, linear)
+        self.output_norm = _make_norm(config, rngs)
+        self.intermediate = linear("intermediate", width, 2 * inner, config.mlp_bias)
+        self.output = linear("output", inner, width, config.mlp_bias)
+        self.activation = config.hidden_activation
+        self.attention_rate = config.attention_probs_dropout_prob
+        self.rate = config.hidden_dropout_prob
+
+    def __call__(
+        self, hidden: Float[Array, "R T D"], is_first: Array, sight: Sight, key: PRNGKeyArray | None
+    ) -> Float[Array, "R T D"]:
+        """Applies the layer; LayerNorm is computed in float32, and left out before the first layer's attention."""
+        normed = self.attention_norm(hidden.astype(jnp.float32)).astype(hidden.dtype)
+        attended = self.attention(jnp.where(is_first, hidden, normed), sight, fold(key, 0))
+        hidden = hidden + dropout(attended, self.attention_rate, fold(key, 1))
+        normed = self.output_norm(hidden.astype(jnp.float32)).astype(hidden.dtype)
+        active, gate = jnp.split(self.intermediate(normed), 2, axis=-1)
+        gated = dropout(activate(self.activation, active) * gate, self.rate, fold(key, 2))
+        return hidden + self.output(gated)
+
+
+class Head(nnx.Module):
+    """A dense layer, its activation and LayerNorm."""
+
+    def __init__(self, config: ModernBertConfig, rngs: nnx.Rngs):
+        self.dense = nnx.Linear(config.hidden_size, config.hidden_size, use_bias=config.classifier_bias, rngs=rngs)
+        self.norm = _make_norm(config, rngs)
+        self.activation = config.classifier_activation
+
+    def __call__(self, pooled: Float[Array, "B D"]) -> Float[Array, "B D"]:
+        """Transforms what was pooled."""
+        return self.norm(activate(self.activation, self.dense(pooled)))
+
+
+class ModernBertClassifier(Layered):
+    """Embeddings, a stack of layers, a last LayerNorm, head and classifier.
+
+    Args:
+        config: its sizes.
+        dtype: of matrix products and hidden states.
+        remat: recompute each layer in the backward pass.
+        rngs: of the parameters.
+        adapters: beside linear layers that are not frozen.
+        frozen_layers: how many layers at the bottom form a stack of their own.
+
+    Raises:
+        InputError: more frozen layers than there are.
+    """
+
+    def __init__(
+        self,
+        config: ModernBertConfig,
+        dtype: jnp.dtype,
+        remat: bool,
+        rngs: nnx.Rngs,
+        adapters: Adapters | None = None,
+        frozen_layers: int = 0,
+    ):
+        def make_layer(adapters: Adapters | None, rngs: nnx.Rngs) -> ModernBertLayer:
+            return ModernBertLayer(config, dtype, adapters, rngs)
+
+        super().__init__(make_layer, config.num_hidden_layers, remat, rngs, adapters, frozen_layers)
+        self.embeddings = Embeddings(config, dtype, rngs)
+        self.final_norm = _make_norm(config, rngs)
+        self.head = Head(config, rngs)
+        self.classifier = nnx.Linear(config.hidden_size, config.num_labels, rngs=rngs)
+        self.config = config
+
+    def __call__(self, batch: Batch, key: PRNGKeyArray | None = None, all_hidden_states: bool = False) -> Outputs:
+        """Classifies a batch.
+
+        Args:
+            batch: B examples in a grid.
+            key: of this step's dropout; without it nothing is dropped.
+            all_hidden_states: also return every hidden state; the last one is normalised.
+        """
+        full, sliding = sights(self.config, batch)
+        is_full = jnp.asarray([kind == FULL for kind in self.config.layer_types])
+
+        def step(layer: ModernBertLayer, hidden: Array, number: Array) -> Array:
+            sight = jax.tree.map(lambda *kinds: jnp.where(is_full[number], *kinds), full, sliding)
+            return layer(hidden, number == 0, sight, fold(key, number + 2))
+
+        embedded = self.embeddings(batch, fold(key, 0))
+        hidden, first_tokens, states = self.through_layers(embedded, batch, step, all_hidden_states)
+        hidden = self.final_norm(hidden.astype(jnp.float32))
+        first_tokens = first_tokens.at[-1].set(batch.first_tokens(hidden))
+        if states is not None:
+            states = states.at[-1].set(batch.by_example(hidden).astype(states.dtype))
+        pooled = first_tokens[-1] if self.config.classifier_pooling == "cls" else mean_over_tokens(batch, hidden)
+        kept = dropout(self.head(pooled), self.config.classifier_dropout, fold(key, 1))
+        return Outputs(self.classifier(kept), first_tokens, states)
+
+
+def mean_over_tokens(batch: Batch, hidden: Float[Array, "R T D"]) -> Float[Array, "B D"]:
+    """Averages over each example's tokens, zero for an empty place."""
+    owned = (batch.owners == jnp.arange(len(batch.starts))[:, None, None]).astype(hidden.dtype)
+    counts = jnp.maximum(owned.sum(axis=(1, 2)), 1)
+    return jnp.einsum("brt,rtd->bd", owned, hidden) / counts[:, None]
+
+
+def _make_norm(config: ModernBertConfig, rngs: nnx.Rngs) -> nnx.LayerNorm:
+    epsilon, use_bias = config.layer_norm_eps, config.norm_bias
+    return nnx.LayerNorm(config.hidden_size, epsilon=epsilon, use_bias=use_bias, dtype=jnp.float32, rngs=rngs)
