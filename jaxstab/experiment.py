@@ -30,7 +30,7 @@ from jaxstab.config import (
 from jaxstab.data.batches import grid_sizes, steps_per_epoch
 from jaxstab.data.task import Task, load_task
 from jaxstab.data.tokens import EncodedTask, encode_task, load_tokenizer
-from jaxstab.mitigation import make_methods, mitigated
+from jaxstab.mitigation import make_methods, mitigated, number_of_layers
 from jaxstab.models.checkpoint import Pretrained, load_encoder_config, load_pretrained, resolve_model
 from jaxstab.models.parameters import split_layers
 from jaxstab.outcome import finish
@@ -113,6 +113,7 @@ def _run_all(configs: Sequence[Config], display: Display) -> list[Run]:
         config = pending[0][1]
         task, encoded, pretrained = load_inputs(config, show_progress=display.is_live)
         recipe = make_recipe(config, task, encoded, pretrained)
+        _check_reinit([one for _, one in pending], recipe)
         settings = [_Setting(found, one, _describe(found, one, task, encoded, recipe)) for found, one in pending]
         for setting in settings:
             store.begin_run(setting.run, setting.config)
@@ -146,6 +147,7 @@ def plan(config: Config | Mapping[str, Any] | str | Path) -> tuple[Plan, Estimat
     _keep_compiled_programs()
     task, encoded, pretrained = load_inputs(first)
     recipe = make_recipe(first, task, encoded, pretrained)
+    _check_reinit(settings, recipe)
     jobs = [Job(triple, hyperparameters(one)) for one in settings for triple in one.seeds.resolve()]
     started = time.perf_counter()
     given = first.seeds.group_size, first.train.remat
@@ -342,6 +344,14 @@ def _note(settings: Sequence[_Setting], **values: Any) -> None:
 
 def _label(settings: Sequence[_Setting], setting: _Setting, triple: SeedTriple) -> str:
     return f"{triple.seed}" if len(settings) == 1 else f"{triple.seed} of {setting.run.path.name}"
+
+
+def _check_reinit(configs: Sequence[Config], recipe: Recipe) -> None:
+    depth = number_of_layers(recipe.pretrained.params)
+    for config in configs:
+        reinit = config.mitigation.reinit
+        if reinit and reinit.layers > depth:
+            raise InputError(f"mitigation.reinit.layers = {reinit.layers}: only {depth} are trained; make it smaller")
 
 
 def _check_kept(found: Run, config: Config) -> None:

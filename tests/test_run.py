@@ -403,3 +403,19 @@ def test_weights_are_kept_where_asked_for(settings, keep, tmp_path):
     other = {**settings, "output": {**settings["output"], "keep_weights": "best" if keep == "final" else "final"}}
     with pytest.raises(jaxstab.InputError, match="finished without keeping these weights"):
         jaxstab.run(other)
+
+
+@pytest.mark.parametrize(
+    ("mitigation", "message"),
+    [
+        ({"method": "reinit"}, "mitigation.reinit.layers = 5: only 2 are trained; make it smaller"),
+        ({"methods": ["freeze", "reinit"], "freeze": {"layers": 1}, "reinit": {"layers": 2}}, "only 1 are trained"),
+        ({"method": "freeze", "freeze": {"layers": 3}}, "3 layers to freeze: the model has 2"),
+        ({"method": "lora", "lora": {"targets": ["dense"]}}, "no linear layer 'dense' for an adapter; there are"),
+    ],
+)
+def test_methods_that_the_model_is_too_small_for(settings, mitigation, message, monkeypatch):
+    monkeypatch.setattr("jaxstab.experiment.plan_trainer", lambda *_: pytest.fail("compiled"))
+    with pytest.raises(jaxstab.InputError) as caught:
+        jaxstab.run({**settings, "mitigation": mitigation})
+    assert message in str(caught.value)

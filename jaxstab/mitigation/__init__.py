@@ -15,6 +15,7 @@ from jaxstab.mitigation.method import Context as Context
 from jaxstab.mitigation.method import Method as Method
 from jaxstab.mitigation.method import ValueAndGrad as ValueAndGrad
 from jaxstab.mitigation.method import map_named as map_named
+from jaxstab.mitigation.method import number_of_layers as number_of_layers
 from jaxstab.mitigation.mixout import mixout
 from jaxstab.mitigation.no_bias_correction import no_bias_correction
 from jaxstab.mitigation.noisy_tune import noisy_tune
