@@ -396,7 +396,7 @@ def test_weights_are_kept_where_asked_for(settings, keep, tmp_path):
     run = jaxstab.run(settings)
     files = sorted(file.name for file in (run.path / "weights").iterdir())
     seeds = [1] if keep == [1] else [0, 1, 2, 3]
-    assert files == [f"seed-{seed}.safetensors" for seed in seeds]
+    assert files == [*(f"seed-{seed}.safetensors" for seed in seeds), "vocabulary.npy"]
     weights = store.load_weights(store.weights_file(run, 1))
     assert weights["layers"]["attention"]["query"]["kernel"].shape == (2, 32, 32)
     assert jaxstab.run(settings).path == run.path
