@@ -204,6 +204,9 @@ def test_a_pretrained_file_lacks_the_head_and_has_other_weights(loaded, tmp_path
     head = init_head(jax.random.key(0), pretrained)
     assert sorted(head) == sorted(pretrained.missing)
     assert head["classifier"]["kernel"].shape == (32, 3)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(head):
+        if path[-1].key != "kernel":
+            np.testing.assert_array_equal(leaf, path[-1].key == "scale")
     bare = {key.removeprefix(FAMILIES[name].prefix): value for key, value in weights.items()}
     save_file(bare, tmp_path / "model.safetensors")
     jax.tree.map(np.testing.assert_array_equal, _load(tmp_path).params, pretrained.params)

@@ -171,7 +171,7 @@ def restore_vocabulary(pretrained: np.ndarray, trained: np.ndarray, vocabulary: 
 
 
 def init_head(key: jax.Array, pretrained: Pretrained) -> dict[str, Any]:
-    """Initialises what the checkpoint lacks: kernels from N(0, initializer_range), biases 0.
+    """Initialises what the checkpoint lacks: kernels from N(0, initializer_range), biases 0, LayerNorm's scales 1.
 
     Returns:
         A dict of the parts in `pretrained.missing`.
@@ -180,7 +180,8 @@ def init_head(key: jax.Array, pretrained: Pretrained) -> dict[str, Any]:
 
     def init(path: tuple, shape: jax.ShapeDtypeStruct, key: jax.Array) -> jax.Array:
         scale = pretrained.config.initializer_range if path[-1].key == "kernel" else 0.0
-        return scale * jax.random.normal(key, shape.shape, shape.dtype)
+        offset = 1.0 if path[-1].key == "scale" else 0.0
+        return offset + scale * jax.random.normal(key, shape.shape, shape.dtype)
 
     head = {}
     parts = family_of(pretrained.config).head
