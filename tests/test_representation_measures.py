@@ -278,3 +278,18 @@ def test_nuclear_norm_by_products_alone(kind):
     value = float(polar_nuclear_norm(np.float32(U * spectrum @ V)))
     assert value == pytest.approx(spectrum.sum(), abs=1e-4)
     assert float(representation.nuclear_norm(np.float32(U * spectrum @ V))) == pytest.approx(spectrum.sum(), abs=1e-5)
+
+
+def test_a_decomposition_that_does_not_converge_is_tried_again_alone(monkeypatch):
+    X = np.random.default_rng(0).normal(size=(4, 20, 5)).astype(np.float32)
+    expected = representation.distances(X, ["pwcca", "cka"])
+
+    def failing(array, names, compute=representation.layer_distances):
+        found = {name: np.array(one) for name, one in compute(array, names).items()}
+        if len(array) > 2:
+            found["pwcca"][1, 3] = found["pwcca"][3, 1] = np.nan
+        return found
+
+    monkeypatch.setattr(representation, "layer_distances", failing)
+    for name, matrix in representation.distances(X, ["pwcca", "cka"]).items():
+        np.testing.assert_allclose(matrix, expected[name], atol=1e-6)

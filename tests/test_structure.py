@@ -15,6 +15,7 @@ ROOMS = [
     "models",
     "measures",
     "saved",
+    "analysis",
     "mitigation",
     "optimizer",
     "train",

@@ -31,8 +31,10 @@ from jaxstab.measures.resampling import (
     mean_over_pairs,
     multi_bootstrap,
 )
+from jaxstab.measures.subsets import MEAN, subset_values
 
 __all__ = [
+    "MEAN",
     "MEASURES",
     "Inputs",
     "Measure",
@@ -68,4 +70,5 @@ __all__ = [
     "sd",
     "select",
     "stable_fraction",
+    "subset_values",
 ]

@@ -144,10 +144,8 @@ def pair_distances(arrays: OnDevice, names: tuple[str, ...]) -> dict[str, jax.Ar
 
 
 @partial(jax.jit, static_argnames="names")
-def set_values(arrays: OnDevice, names: tuple[str, ...]) -> dict[str, jax.Array]:
-    """Measures of a set of seeds: [1 + S], first with all of them, then without each in turn."""
-    seeds = len(jax.tree.leaves(arrays.predictions)[0])
-    keeps = jnp.concatenate([jnp.ones((1, seeds)), 1 - jnp.eye(seeds)])
+def set_values(arrays: OnDevice, names: tuple[str, ...], keeps: jax.Array) -> dict[str, jax.Array]:
+    """Measures [R] of sets of seeds; `keeps` [R, S] is 1 for seeds that count and 0 for others."""
     return jax.lax.map(lambda keep: {name: MEASURES[name].compute(arrays, keep) for name in names}, keeps)  # type: ignore[misc]
 
 
@@ -175,7 +173,8 @@ def _measure_predictions(results: Results, inputs: Inputs, metric: str, chosen: 
         values, intervals = _pair_values(MEASURES[name], results.distances[name])
         results.measures[name] = _row(values[0], intervals[0])
     of_sets = tuple(one.name for one in chosen if one.shape == "set")
-    for name, values in set_values(arrays, of_sets).items():
+    all_then_without_each = jnp.concatenate([jnp.ones((1, inputs.seeds)), 1 - jnp.eye(inputs.seeds)])
+    for name, values in set_values(arrays, of_sets, all_then_without_each).items():
         low, high = MEASURES[name].low, MEASURES[name].high
         value, without = np.asarray(values[0], np.float64), np.asarray(values[1:], np.float64)
         # Of two seeds, one alone would be left, which says nothing about a set.
@@ -224,7 +223,7 @@ def add_layers(results: Results, name: str, distances: np.ndarray, nulls: Mappin
     values, intervals = _pair_values(MEASURES[name], distances)
     results.measures[name] = {
         **_row(values[-1], intervals[-1]),
-        "layers": [plain(value) for value in values],
+        "layers": [_finite(value) for value in values],
         "layer_intervals": [_plain_interval(interval) for interval in intervals],
         **nulls,
     }

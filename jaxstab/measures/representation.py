@@ -30,7 +30,15 @@ def distances(representations: Float[np.ndarray, "S N D"], names: Sequence[str])
     # XLA calls LAPACK from threads of its own; if each of these starts more, they wait for each other, up to 20 times
     # as long as the work takes.
     with threadpool_limits(1, user_api="blas"):
-        return jax.tree.map(np.asarray, layer_distances(jnp.asarray(representations), tuple(names)))
+        found = {
+            name: np.array(one) for name, one in layer_distances(jnp.asarray(representations), tuple(names)).items()
+        }
+        for name, matrix in found.items():
+            for i, j in np.argwhere(np.triu(~np.isfinite(matrix))):
+                # Now and then LAPACK's singular values do not converge; of the pair alone, in other bits, they do.
+                alone = layer_distances(jnp.asarray(representations[[j, i]]), (name,))[name]
+                matrix[i, j] = matrix[j, i] = alone[0, 1]
+    return found
 
 
 @partial(jax.jit, static_argnames="names")

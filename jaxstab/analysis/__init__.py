@@ -1,0 +1,1 @@
+"""From numbers to conclusions: comparison, validity, how many seeds. Built on scores and distances; knows no model."""

@@ -1,0 +1,45 @@
+"""Which seeds failed: found by rule, never by a list."""
+
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from jaxstab import measures
+
+DIVERGED = "logits are not finite"
+MAJORITY = "at or below the majority class at the end"
+FLAT = "training loss stayed flat"
+FLAT_SHARE = 0.99
+
+
+def failures(
+    final_logits: NDArray[np.floating],
+    labels: NDArray[np.integer],
+    metric: str,
+    train_loss: NDArray[np.floating] | None = None,
+) -> list[str | None]:
+    """Says of each seed why it counts as failed.
+
+    Args:
+        final_logits: [S, N, C] of the last parameters on the test split.
+        labels: [N] class indices.
+        metric: the score.
+        train_loss: [S, E] mean of each epoch, nats; without it no loss is called flat.
+
+    Returns:
+        [S]: None for a seed that did not fail. It failed if its final score is at or below that of always predicting
+        the most frequent class (Du & Nguyen 2023, section 5); if the loss of its last epoch is less than 1 % below the
+        entropy of the classes in `labels`, which is what guessing by their shares costs; or if its logits are not
+        finite.
+    """
+    classes = final_logits.shape[-1]
+    predictions = jnp.argmax(jnp.asarray(final_logits), axis=-1)
+    truth = jnp.asarray(labels)
+    scores = np.asarray(measures.scores(metric, predictions, truth, classes))
+    majority = np.asarray(measures.majority_score(metric, truth, classes))
+    shares = np.bincount(labels, minlength=classes) / len(labels)
+    guessing = -np.sum(shares * np.log(np.where(shares > 0, shares, 1)))
+    finite = np.isfinite(final_logits).all(axis=(1, 2))
+    last = np.zeros(len(scores)) if train_loss is None else np.asarray(train_loss)[:, -1]
+    tests = ((~finite, DIVERGED), (scores <= majority, MAJORITY), (~(last < FLAT_SHARE * guessing), FLAT))
+    return [next((reason for failed, reason in tests if failed[seed]), None) for seed in range(len(scores))]

@@ -1,0 +1,176 @@
+"""How many seeds it takes, from a pilot run: by formula, and by simulation from the pilot's own scores. S seeds."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import comb
+from scipy.stats import chi2, nct, norm, t
+
+from jaxstab.analysis.permutation import LEVEL
+from jaxstab.measures import chi_square_interval
+
+Floats = NDArray[np.float64]
+
+SIMULATIONS = 2_000
+MOST_SEEDS = 10_000
+MOST_SIMULATED = 1_000
+
+
+@dataclass(frozen=True)
+class Needed:
+    """How many seeds one question takes.
+
+    Attributes:
+        question: in words.
+        formula: seeds of each method; None if more than 10,000.
+        simulation: the same, from the pilot's scores drawn anew; None if more than 1,000.
+        range: by formula, at both ends of the 95 % interval of the pilot's standard deviation; None where it plays no
+            part.
+    """
+
+    question: str
+    formula: int | None
+    simulation: int | None
+    range: list[int | None] | None = None
+
+
+def seeds_needed(
+    scores: Floats, *, delta: float = 0.01, factor: float = 1.25, methods: int = 5, power: float = 0.8
+) -> list[Needed]:
+    """Answers three questions about the number of seeds.
+
+    Args:
+        scores: [S] of the pilot's seeds, at least 3 and not all equal.
+        delta: the difference in mean score that is to be seen, or that neighbours in a ranking have.
+        factor: within which the standard deviation is to be known.
+        methods: that are to be ranked.
+        power: the probability of success.
+
+    Raises:
+        ValueError: fewer than 3 seeds, or all of the same score.
+    """
+    scores = np.asarray(scores, np.float64)
+    if len(scores) < 3:
+        raise ValueError(f"{len(scores)} seeds; a pilot needs at least 3")
+    sd = scores.std(ddof=1)
+    if sd < 1e-9:
+        raise ValueError(
+            "all seeds have the same score, so one is enough to know the mean, and nothing else can be said"
+        )
+    ends = chi_square_interval(sd, len(scores))
+
+    def both_ends(needed: Callable[[float], int | None]) -> list[int | None]:
+        return [needed(end) for end in ends]
+
+    draws = _Pilot(scores)
+    return [
+        Needed(
+            f"to see a difference of {delta:g} in the mean score of two methods (power {power:g}, two-sided 5 %)",
+            _fewest(lambda n: difference_power(n, sd, delta) >= power),
+            _fewest(lambda n: draws.difference_power(n, delta) >= power, MOST_SIMULATED),
+            both_ends(lambda end: _fewest(lambda n: difference_power(n, end, delta) >= power)),
+        ),
+        Needed(
+            f"to know the standard deviation within a factor of {factor:g} (95 %)",
+            _fewest(lambda n: sd_factor(n) <= factor),
+            _fewest(lambda n: draws.sd_coverage(n, factor) >= LEVEL, MOST_SIMULATED),
+        ),
+        Needed(
+            f"to rank {methods} methods whose means are {delta:g} apart ({power:.0%} sure of the whole ranking)",
+            _fewest(lambda n: ranking_probability(n, sd, delta, methods) >= power),
+            _fewest(lambda n: draws.ranking_probability(n, delta, methods) >= power, MOST_SIMULATED),
+            both_ends(lambda end: _fewest(lambda n: ranking_probability(n, end, delta, methods) >= power)),
+        ),
+    ]
+
+
+def difference_power(seeds: int, sd: float, delta: float) -> float:
+    """Returns the power of the two-sided t-test at 5 % with so many seeds of each of two methods (Cohen 1988)."""
+    freedom, shift = 2 * seeds - 2, delta / sd * np.sqrt(seeds / 2)
+    critical = t.ppf((1 + LEVEL) / 2, freedom)
+    if shift > 30:  # where the library's non-central distribution ends
+        return 1.0
+    return float(nct.sf(critical, freedom, shift) + nct.cdf(-critical, freedom, shift))
+
+
+def sd_factor(seeds: int) -> float:
+    """Returns the factor within which a standard deviation of normal scores is known: its interval's wider half."""
+    return float(np.sqrt((seeds - 1) / chi2.ppf((1 - LEVEL) / 2, seeds - 1)))
+
+
+def ranking_probability(seeds: int, sd: float, delta: float, methods: int) -> float:
+    """Returns at least how probably methods, `delta` apart, come out in order (Bonferroni over neighbours)."""
+    return float(1 - (methods - 1) * norm.sf(delta / sd * np.sqrt(seeds / 2)))
+
+
+def best_of(scores: Floats, chosen_by: Floats | None = None) -> Floats:
+    """Returns the expected score of the best of n seeds, for n = 1 ... S.
+
+    Args:
+        scores: [S].
+        chosen_by: [S], what the best is chosen by, as the validation score; by default the scores themselves, which
+            is what reporting the best seed means.
+
+    Returns:
+        [S], without bias: over all choices of n among the S seeds (the unbiased form of Dodge et al. 2019, eq. 7;
+        Tang et al. 2020). Seeds that tie in `chosen_by` are as likely as each other.
+    """
+    scores = np.asarray(scores, np.float64)
+    keys = scores if chosen_by is None else np.asarray(chosen_by, np.float64)
+    order = np.argsort(keys, kind="stable")
+    _, inverse = np.unique(keys, return_inverse=True)
+    mean_of_tied = np.bincount(inverse, scores) / np.bincount(inverse)
+    ordered, count = mean_of_tied[inverse][order], len(scores)
+    places = np.arange(count)
+    return np.array([(comb(places, n - 1) * ordered).sum() / comb(count, n) for n in range(1, count + 1)])
+
+
+class _Pilot:
+    """Simulated experiments whose scores are the pilot's, drawn anew and smoothed so that they keep its variance."""
+
+    def __init__(self, scores: Floats):
+        self._scores, self._sd = scores, scores.std(ddof=1)
+        self._mean = scores.mean()
+        # Silverman's width; then everything shrinks towards the mean, so that the variance is the pilot's.
+        self._width = 1.06 * self._sd * len(scores) ** -0.2
+
+    def _draw(self, shape: tuple[int, ...]) -> Floats:
+        rng = np.random.default_rng(0)
+        drawn = rng.choice(self._scores, shape) + self._width * rng.standard_normal(shape)
+        spread = np.sqrt(self._scores.var() + self._width**2)
+        return self._mean + (drawn - self._mean) * self._sd / spread
+
+    def difference_power(self, seeds: int, delta: float) -> float:
+        """Of Welch's t-test."""
+        drawn = self._draw((2, SIMULATIONS, seeds))
+        means, variances = drawn.mean(-1), drawn.var(-1, ddof=1) / seeds
+        total = variances.sum(0)
+        freedom = total**2 / (variances**2).sum(0) * (seeds - 1)
+        return float((np.abs(means[0] - means[1] + delta) / np.sqrt(total) > t.ppf((1 + LEVEL) / 2, freedom)).mean())
+
+    def sd_coverage(self, seeds: int, factor: float) -> float:
+        """How often the standard deviation comes out within a factor of the true one."""
+        found = self._draw((SIMULATIONS, seeds)).std(-1, ddof=1) / self._sd
+        return float(((found <= factor) & (found >= 1 / factor)).mean())
+
+    def ranking_probability(self, seeds: int, delta: float, methods: int) -> float:
+        """How often all methods come out in order."""
+        means = self._draw((methods, SIMULATIONS, seeds)).mean(-1) + delta * np.arange(methods)[:, None]
+        return float((np.diff(means, axis=0) > 0).all(axis=0).mean())
+
+
+def _fewest(suffices: Callable[[int], Any], most: int = MOST_SEEDS) -> int | None:
+    """The smallest number of seeds, at least 2, that suffices; if one does, so does any larger one."""
+    high = 2
+    while not suffices(high):
+        if high >= most:
+            return None
+        high = min(2 * high, most)
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if suffices(middle) else (middle, high)
+    return max(high, 2)

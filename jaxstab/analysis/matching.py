@@ -1,0 +1,76 @@
+"""Which samples are compared with which, by what and on which seeds."""
+
+from collections.abc import Mapping, Sequence
+
+from jaxstab.analysis.sample import PAPER, Sample
+from jaxstab.config import InputError
+from jaxstab.measures import MEAN, MEASURES
+
+FEWEST_SEEDS = 3
+
+
+def choose_baseline(samples: Sequence[Sample], methods: Sequence[str], wanted: str | None) -> str:
+    """The method that was asked for; or else a run without any method, or `standard`, or the first."""
+    if wanted is not None and wanted not in methods:
+        raise InputError(f"baseline {wanted!r}: there is no such method; there are {', '.join(methods)}")
+    plain = [one.name for one in samples if one.run is not None and not one.run.config.mitigation.names]
+    return wanted or next(iter(plain), "standard" if "standard" in methods else methods[0])
+
+
+def common_measures(samples: Sequence[Sample], only: Sequence[str] | None, notes: list[str]) -> list[str]:
+    """The mean score and the measures asked for, or the paper's seven, as far as all samples have them."""
+    there = set.intersection(*(set(one.names) for one in samples))
+    wanted = [MEAN, *(PAPER if only is None else (name for name in MEASURES if name in set(only)))]
+    missing = [name for name in wanted if name not in there]
+    if missing:
+        lacking = next(one for one in samples if set(missing) - set(one.names))
+        notes.append(f"left out, because {lacking.path} has none: {', '.join(missing)}")
+    found = [name for name in wanted if name in there]
+    if not found:
+        raise InputError(f"{samples[0].path}: no measure that all have; give labels, predictions or logits")
+    return found
+
+
+def by_task(samples: Sequence[Sample]) -> dict[str, dict[str, Sample]]:
+    """Samples by task, those of the same test examples, and by method."""
+    by_key: dict[str, list[Sample]] = {}
+    for one in samples:
+        by_key.setdefault(f"{one.examples_key} {one.metric}", []).append(one)
+    tasks: dict[str, dict[str, Sample]] = {}
+    for group in by_key.values():
+        named = next((one.task for one in group if one.run is not None), group[0].task)
+        task = named if named not in tasks else f"{named} ({len(tasks) + 1})"
+        tasks[task] = {}
+        for one in group:
+            if one.name in tasks[task]:
+                raise InputError(
+                    f"{one.path}: a second run called {one.name} on the same examples; name it: NAME={one.path}"
+                )
+            tasks[task][one.name] = one
+    return tasks
+
+
+def equal_seeds(task: str, group: Mapping[str, Sample], notes: list[str]) -> tuple[dict[str, Sample], bool]:
+    """The same seeds of every method where they match, or else as many of each."""
+    for name, one in group.items():
+        if one.diverged:
+            notes.append(
+                f"{task}: left out of {name}, because logits are not finite: seed {', '.join(map(str, one.diverged))}"
+            )
+    fewest = min(one.seeds for one in group.values())
+    known = [one.identities for one in group.values() if one.identities is not None]
+    common = [one for one in known[0] if all(one in other for other in known)] if len(known) == len(group) else []
+    paired = len(common) == fewest and len(set(common)) == fewest
+    if paired:
+        taken = {name: one.take([(one.identities or ()).index(seed) for seed in common]) for name, one in group.items()}
+    else:
+        taken = {name: one.take(range(fewest)) for name, one in group.items()}
+    for name, one in group.items():
+        if one.seeds > fewest:
+            which = "those that the others have" if paired else "the first"
+            notes.append(f"{task}: of {name} {fewest} of {one.seeds} seeds are used, {which}, so that all have as many")
+    if not paired:
+        notes.append(f"{task}: seeds do not match, so they are compared unpaired")
+    if fewest < FEWEST_SEEDS:
+        notes.append(f"{task}: {fewest} seed{'s' * (fewest > 1)} of each; differences need at least {FEWEST_SEEDS}")
+    return taken, paired

@@ -1,0 +1,144 @@
+"""How much measures agree on which method is more stable. K methods, M measures, R resamples."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import kendalltau, rankdata
+
+from jaxstab.analysis.permutation import LEVEL
+from jaxstab.analysis.sample import Sample, finite
+from jaxstab.measures import MEAN, MEASURES
+
+Floats = NDArray[np.float64]
+
+RESAMPLES = 1_000
+FEWEST_SEEDS = 4
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Rankings of the methods by each measure, and Kendall's tau between every two measures.
+
+    Attributes:
+        measures: M names.
+        methods: K names.
+        ranks: [M, K], 1 is the best mean score or the most stable; ties share their mean rank.
+        tau: [M, M], NaN where a measure ranks all methods the same.
+        intervals: [M, M, 2], 95 %, from half-samples of the seeds; NaN with fewer than 4 seeds.
+        p: [M, M], two-sided, exact: of rankings that have nothing to do with each other.
+        smallest_p: that K methods can give at all.
+        best: [M, K], share of the half-samples in which a method is the best.
+    """
+
+    measures: list[str]
+    methods: list[str]
+    ranks: Floats
+    tau: Floats
+    intervals: Floats
+    p: Floats
+    smallest_p: float
+    best: Floats
+
+    @property
+    def sentence(self) -> str:
+        """What was found, in a sentence."""
+        upper = np.triu_indices(len(self.measures), 1)
+        significant = int((self.p[upper] <= 1 - LEVEL).sum())
+        count = len(upper[0])
+        if not count:
+            return "One measure only: no rankings to compare."
+        found = (
+            f"Kendall's tau between rankings: median {np.nanmedian(self.tau[upper]):.2f} of {count} pairs of measures"
+        )
+        methods = len(self.methods)
+        if self.smallest_p > 1 - LEVEL:
+            return f"{found}; with {methods} methods none can differ from 0 at 5 % (smallest p {self.smallest_p:.2g})."
+        possible = f"smallest p that {methods} methods can give: {self.smallest_p:.2g}"
+        return f"{found}; {significant} differ from 0 at 5 %, unadjusted ({possible})."
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values; NaN is None."""
+        arrays = ("ranks", "tau", "intervals", "p", "best")
+        return {
+            "measures": self.measures,
+            "methods": self.methods,
+            "smallest_p": self.smallest_p,
+            **{name: _plain(getattr(self, name)) for name in arrays},
+        }
+
+
+def half_samples(seeds: int, resamples: int = RESAMPLES) -> NDArray[np.bool_]:
+    """Draws half of the seeds without replacement, again and again: [R, S].
+
+    An average over them scatters around the one of all seeds as one of new seeds scatters around the truth (the
+    delete-half jackknife, Shao & Wu 1989), and no seed meets itself, as it would if drawn with replacement.
+    """
+    order = np.random.default_rng(0).permuted(np.tile(np.arange(seeds), (resamples, 1)), axis=1)
+    return order < seeds // 2
+
+
+def compare_rankings(group: Mapping[str, Sample], names: Sequence[str], paired: bool) -> Agreement:
+    """Ranks methods by each measure.
+
+    Args:
+        group: one sample of each method, with as many seeds.
+        names: of measures, or `mean`.
+        paired: whether seeds are the same, and so are drawn together.
+    """
+    methods, count = list(group), len(names)
+    signs = np.array([-1.0 if name == MEAN or not MEASURES[name].larger_is_less_stable else 1.0 for name in names])
+    everything = {name: _values(one, names, np.ones((1, one.seeds), bool)) for name, one in group.items()}
+    values = signs[:, None] * np.stack([everything[name][:, 0] for name in methods], axis=1)
+    seeds = min(one.seeds for one in group.values())
+    tau, p = np.full((2, count, count), np.nan)
+    intervals = np.full((count, count, 2), np.nan)
+    best = np.full((count, len(methods)), np.nan)
+    for i in range(count):
+        for j in range(count):
+            tau[i, j], p[i, j] = kendalltau(values[i], values[j], method="auto")
+    if seeds >= FEWEST_SEEDS:
+        drawn = _resampled(group, names, seeds, paired) * signs[:, None, None]
+        first = drawn == drawn.min(axis=1, keepdims=True)
+        best = (first / first.sum(axis=1, keepdims=True)).mean(axis=2)
+        tails = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
+        taus = _taus(drawn)
+        usable = np.isfinite(taus).mean(axis=2) > LEVEL
+        intervals[usable] = np.moveaxis(np.nanquantile(taus[usable], tails, axis=-1), 0, -1)
+    smallest = kendalltau(range(len(methods)), range(len(methods))).pvalue
+    return Agreement(list(names), methods, rankdata(values, axis=1), tau, intervals, p, float(smallest), best)
+
+
+def _values(one: Sample, names: Sequence[str], keeps: NDArray[np.bool_]) -> Floats:
+    """[M, R], of the last layer."""
+    found = one.subsets(names, keeps)
+    return np.stack([found[name][-1] for name in names])
+
+
+def _resampled(group: Mapping[str, Sample], names: Sequence[str], seeds: int, paired: bool) -> Floats:
+    """[M, K, R]."""
+    keeps = half_samples(seeds)
+    rng = np.random.default_rng(1)
+    by_method = []
+    for one in group.values():
+        by_method.append(_values(one, names, keeps))
+        keeps = keeps if paired else rng.permuted(keeps, axis=1)
+    return np.stack(by_method, axis=1)
+
+
+def _taus(values: Floats) -> Floats:
+    """Kendall's tau b [M, M, R] between measures of values [M, K, R]; NaN where all methods tie."""
+    first, second = np.triu_indices(values.shape[1], 1)
+    signs = np.sign(values[:, first] - values[:, second])
+    products = np.einsum("ipr,jpr->ijr", signs, signs)
+    ties = np.sqrt(np.einsum("ipr,ipr->ir", signs, signs))
+    with np.errstate(invalid="ignore"):
+        return products / (ties[:, None] * ties[None])
+
+
+def _plain(array: Floats) -> Any:
+    if array.ndim:
+        return [_plain(row) for row in array]
+    return finite(array)

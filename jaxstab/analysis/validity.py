@@ -1,0 +1,280 @@
+"""Can the measures be trusted? The framework of Du & Nguyen (2023), section 4, on one sample of seeds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtrit
+from scipy.stats import rankdata
+
+from jaxstab import measures
+from jaxstab.analysis import findings
+from jaxstab.analysis.permutation import LEVEL, make_exchange, mean_sizes, p_values
+from jaxstab.analysis.ranking import half_samples
+from jaxstab.analysis.sample import PAPER, Sample, finite
+from jaxstab.config import InputError
+from jaxstab.measures import MEASURES
+from jaxstab.measures.everything import OnDevice, pair_distances
+from jaxstab.measures.inputs import FEWEST_EXAMPLES
+
+Floats = NDArray[np.float64]
+
+FEWEST_SEEDS = 5
+FEWEST_LAYERS = 4
+DRAWS = 20  # subsets of the examples
+TAILS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
+
+
+@dataclass(frozen=True)
+class Correlations:
+    """Of M measures with each other.
+
+    Attributes:
+        over: what varies: seeds or layers.
+        names: M.
+        matrix: [M, M], NaN where a measure does not vary.
+        intervals: [M, M, 2], 95 %.
+        sentence: what was found.
+    """
+
+    over: str
+    names: list[str]
+    matrix: Floats
+    intervals: Floats
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Validity:
+    """What was found of one sample; a part that could not be looked at is None, and `notes` says why.
+
+    Attributes:
+        name: of the sample.
+        task: in words.
+        over_seeds: convergent validity over resampled seeds (Pearson).
+        over_layers: convergent validity over layers (Spearman).
+        depth: of each measure of representations, Kendall's tau with the layer's number, and `interval`.
+        failed: of each measure, its value of `successful` and of `failed` seeds with intervals, and `p`.
+        examples: of each share of the test examples, each measure's `mean` and `interval` over random subsets, and
+            `ratio`, the mean to the value on all examples.
+        nulls: of each measure its `value`, `interval` and `null`: that of predictions or representations whose
+            examples are shuffled in each seed apart.
+        sentences: what was found, one for each part.
+        notes: what could not be looked at.
+    """
+
+    name: str
+    task: str
+    over_seeds: Correlations | None
+    over_layers: Correlations | None
+    depth: dict[str, dict[str, Any]] | None
+    failed: dict[str, dict[str, Any]] | None
+    examples: dict[str, dict[str, dict[str, Any]]]
+    nulls: dict[str, dict[str, Any]]
+    sentences: list[str]
+    notes: list[str]
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        correlations = {
+            name: None
+            if one is None
+            else {**vars(one), "matrix": _plain(one.matrix), "intervals": _plain(one.intervals)}
+            for name, one in (("over_seeds", self.over_seeds), ("over_layers", self.over_layers))
+        }
+        return vars(self) | correlations
+
+
+def check_validity(sample: Sample, only: Sequence[str] | None = None, shares: Sequence[float] = (0.1, 0.5)) -> Validity:
+    """Looks at every part of the framework that the sample allows.
+
+    Args:
+        sample: at least 3 seeds.
+        only: measures; the paper's seven, as far as there are any, by default.
+        shares: of the test examples, for sub-sampling.
+
+    Raises:
+        InputError: fewer than 3 seeds, or no measure.
+    """
+    if sample.seeds < 3:
+        raise InputError(f"{sample.path}: {sample.seeds} seeds; validity needs at least 3")
+    names = [name for name in MEASURES if name in (PAPER if only is None else only) and name in sample.names]
+    if not names:
+        raise InputError(f"{sample.path}: none of the measures {', '.join(PAPER if only is None else only)} is there")
+    notes: list[str] = []
+    over_seeds = _over_seeds(sample, names, notes)
+    layered = [name for name in names if MEASURES[name].granularity == "representation"]
+    over_layers, depth = _over_layers(sample, layered, notes)
+    failed = _failed(sample, names, notes)
+    examples = {f"{share:.0%}": _on_subsets(sample, names, share) for share in shares}
+    lacking = [name for name in names if not any(name in found for found in examples.values())]
+    if lacking:
+        notes.append(
+            f"sub-sampling of {', '.join(lacking)} needs representations: [output] keep_representations = true"
+        )
+    nulls = _against_nulls(sample, names)
+    parts = (over_seeds, over_layers)
+    sentences = [
+        *(one.sentence for one in parts if one is not None),
+        *([findings.depth(depth)] if depth else []),
+        *([findings.failed(failed, int(sample.failed.sum()), sample.seeds)] if failed else []),
+        *(findings.examples(share, found) for share, found in examples.items() if found),
+        findings.nulls(nulls),
+    ]
+    return Validity(sample.name, sample.task, over_seeds, over_layers, depth, failed, examples, nulls, sentences, notes)
+
+
+def _over_seeds(sample: Sample, names: Sequence[str], notes: list[str]) -> Correlations | None:
+    """Pearson correlations over half-samples; the interval leaves out each seed in turn, by the draws that lack it."""
+    if sample.seeds < FEWEST_SEEDS:
+        notes.append(f"correlations over seeds need at least {FEWEST_SEEDS} of them")
+        return None
+    keeps = half_samples(sample.seeds)
+    found = sample.subsets(names, keeps)
+    values = np.stack([found[name][-1] for name in names])
+    matrix = _pearson(values)
+    without = np.stack([_pearson(values[:, ~keeps[:, seed]]) for seed in range(sample.seeds)], axis=-1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        around = np.arctanh(np.clip(without, -1 + 1e-9, 1 - 1e-9))
+        centre = np.arctanh(np.clip(matrix, -1 + 1e-9, 1 - 1e-9))
+    seeds = sample.seeds
+    error = np.sqrt((seeds - 1) / seeds * ((around - around.mean(-1, keepdims=True)) ** 2).sum(-1))
+    width = stdtrit(seeds - 1, TAILS[1]) * error
+    intervals = np.tanh(np.stack([centre - width, centre + width], axis=-1))
+    return Correlations(
+        "seeds", list(names), matrix, intervals, findings.correlations("resampled seeds", names, matrix, intervals)
+    )
+
+
+def _over_layers(
+    sample: Sample, names: Sequence[str], notes: list[str]
+) -> tuple[Correlations | None, dict[str, dict[str, Any]] | None]:
+    """Spearman correlations over layers, and Kendall's tau of each measure with depth; intervals from half-samples."""
+    layers = len(sample.distances[names[0]]) if names else 0
+    if layers < FEWEST_LAYERS:
+        notes.append(f"correlations over layers need representations of at least {FEWEST_LAYERS} layers")
+        return None, None
+    keeps = np.concatenate([np.ones((1, sample.seeds), bool), half_samples(sample.seeds)])
+    enough = sample.seeds >= FEWEST_SEEDS
+    found = sample.subsets(names, keeps if enough else keeps[:1])
+    curves = np.stack([found[name] for name in names])  # [M, L, R]
+    ranks = rankdata(curves, axis=1)
+    rhos = np.stack([_pearson(ranks[:, :, r]) for r in range(ranks.shape[2])], axis=-1)
+    intervals = _quantiles(rhos) if enough else np.full((*rhos.shape[:2], 2), np.nan)
+    sentence = findings.correlations("layers", names, rhos[..., 0], intervals)
+    first, second = np.triu_indices(layers, 1)
+    taus = np.sign(curves[:, second] - curves[:, first]).mean(axis=1)
+    ends = _quantiles(taus) if enough else np.full((len(names), 2), np.nan)
+    depth = {
+        name: {"tau": finite(tau[0]), "interval": [finite(end) for end in pair]}
+        for name, tau, pair in zip(names, taus, ends, strict=True)
+    }
+    return Correlations("layers", list(names), rhos[..., 0], intervals, sentence), depth
+
+
+def _failed(sample: Sample, names: Sequence[str], notes: list[str]) -> dict[str, dict[str, Any]] | None:
+    failed = sample.failed
+    if min(failed.sum(), (~failed).sum()) < 2:
+        notes.append(
+            f"successful against failed seeds: {int(failed.sum())} of {sample.seeds} failed, and two of each are needed"
+        )
+        return None
+    groups = [sample.without_failed(), sample.take(np.flatnonzero(failed).tolist())]
+    rows = [one.rows(names) for one in groups]
+    found: dict[str, dict[str, Any]] = {
+        name: {"successful": rows[0][name], "failed": rows[1][name], "p": None} for name in names
+    }
+    if min(one.seeds for one in groups) >= 3:
+        given = [one.contributions(names) for one in groups]
+        exchange = make_exchange(groups[0].seeds, groups[1].seeds, paired=False)
+        sizes = np.stack([mean_sizes(exchange, given[0][name], given[1][name]) for name in names], axis=1)
+        for name, p in zip(names, p_values(sizes)[1], strict=True):
+            found[name]["p"] = float(p)
+    return found
+
+
+def _on_subsets(sample: Sample, names: Sequence[str], share: float) -> dict[str, dict[str, Any]]:
+    """Measures on random subsets of the test examples, drawn without replacement."""
+    inputs = sample.inputs
+    size = max(FEWEST_EXAMPLES, round(share * inputs.examples))
+    there = [name for name in names if MEASURES[name].needs <= inputs.available]
+    full = sample.rows(there)
+    rng = np.random.default_rng(0)
+    drawn = [_values_on(sample, there, rng.permutation(inputs.examples)[:size]) for _ in range(DRAWS)] if there else []
+    found = {}
+    for name in there:
+        values = np.array([one[name] for one in drawn])
+        whole = full[name]["value"]
+        found[name] = {
+            "mean": finite(values.mean()),
+            "interval": [finite(end) for end in np.quantile(values, TAILS)],
+            "ratio": finite(values.mean() / whole) if whole else None,
+            "examples": size,
+        }
+    return found
+
+
+def _values_on(sample: Sample, names: Sequence[str], rows: NDArray[np.int64]) -> dict[str, float]:
+    inputs = sample.inputs
+    logits, predictions = (None if one is None else one[:, rows] for one in (inputs.logits, inputs.predictions))
+    labels = None if inputs.labels is None else inputs.labels[rows]
+    part = replace(inputs, logits=logits, predictions=predictions, labels=labels)
+    of_pairs = tuple(name for name in names if MEASURES[name].shape == "pairs")
+    of_predictions = tuple(name for name in of_pairs if MEASURES[name].granularity == "prediction")
+    arrays = [None if one is None else jnp.asarray(one) for one in (logits, predictions, labels)]
+    found = pair_distances(OnDevice(*arrays, sample.metric, inputs.classes), of_predictions)  # type: ignore[arg-type, call-arg]
+    distances = {name: np.asarray(one)[None] for name, one in found.items()}
+    of_layers = [name for name in of_pairs if name not in distances]
+    if of_layers and inputs.representations:
+        last = np.stack([one[-1][rows] for one in inputs.representations]).astype(np.float32)
+        distances |= {name: one[None] for name, one in measures.distances(last, of_layers).items()}
+    everyone = np.ones((1, sample.seeds), bool)
+    values = replace(sample, inputs=part, distances=distances).subsets(names, everyone)
+    return {name: float(value[-1, 0]) for name, value in values.items()}
+
+
+def _against_nulls(sample: Sample, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    rng = np.random.default_rng(0)
+    inputs = sample.inputs
+    of_predictions = [name for name in names if MEASURES[name].granularity == "prediction"]
+    unrelated: dict[str, float] = {}
+    if of_predictions and inputs.predictions is not None:
+        orders = [rng.permutation(inputs.examples) for _ in range(sample.seeds)]
+        logits, predictions = (
+            None if one is None else np.stack([row[order] for row, order in zip(one, orders, strict=True)])
+            for one in (inputs.logits, inputs.predictions)
+        )
+        shuffled = replace(sample, inputs=replace(inputs, logits=logits, predictions=predictions))
+        unrelated = _values_on(shuffled, of_predictions, np.arange(inputs.examples))
+    found = {}
+    for name, row in sample.rows(names).items():
+        null = sample.nulls.get(name, {}).get("null_shuffled", [None])[-1]
+        null = unrelated.get(name) if null is None else null
+        if null is not None:
+            found[name] = {**row, "null": finite(null)}
+    return found
+
+
+def _pearson(values: Floats) -> Floats:
+    """Correlations of the rows; NaN for a row that does not vary."""
+    centred = values - values.mean(axis=1, keepdims=True)
+    lengths = np.sqrt((centred**2).sum(axis=1))
+    varies = lengths > 1e-9 * np.abs(values).max(axis=1, initial=0) * np.sqrt(values.shape[1])
+    lengths = np.where(varies, lengths, np.nan)
+    return np.clip(centred @ centred.T / lengths[:, None] / lengths, -1, 1)
+
+
+def _quantiles(values: Floats) -> Floats:
+    """Ends [..., 2] over the last axis, of which the first entry is the estimate and no draw."""
+    drawn = values[..., 1:]
+    ends = np.full((*values.shape[:-1], 2), np.nan)
+    usable = np.isfinite(drawn).all(axis=-1)
+    ends[usable] = np.moveaxis(np.quantile(drawn[usable], TAILS, axis=-1), 0, -1)
+    return ends
+
+
+def _plain(array: Floats) -> Any:
+    return [_plain(row) for row in array] if array.ndim else finite(array)

@@ -1,0 +1,189 @@
+"""Which randomness matters: initialisation, order or dropout, and what rounding alone does. S seeds."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jaxstab.analysis.permutation import LEVEL
+from jaxstab.analysis.sample import Sample, finite, finite_interval
+from jaxstab.measures import MEAN, MEASURES
+
+Floats = NDArray[np.float64]
+
+FACTORS = ("init", "order", "dropout")
+INTERACTIONS, REPEATS = "together", "repeat"
+DRAWS = 10_000
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Of the variance of a quantity over seeds, how much each source of randomness causes.
+
+    Attributes:
+        quantity: `mean` for the score, or a measure of pairs.
+        total: the variance of one seed (of a measure: half the mean squared distance, in its own unit).
+        shares: of each source; `together` is what sources do only in combination (with what is left, unless seeds are
+            repeated), `repeat` what the same seed does when it is repeated.
+        intervals: 95 % of each; of a measure too wide, because its many dimensions count as one.
+    """
+
+    quantity: str
+    total: float
+    shares: dict[str, float]
+    intervals: dict[str, list[float] | None]
+
+
+def variance_shares(sample: Sample, names: Sequence[str]) -> list[Shares]:
+    """Divides the variance of the score, and of predictions and representations, by analysis of variance.
+
+    Args:
+        sample: a run whose seeds cross at least two of init, order and dropout, each combination as often as any other.
+        names: of measures of pairs, and `mean` for the score.
+
+    Raises:
+        ValueError: another design, and what to do.
+    """
+    levels, repeats = _design(sample)
+    found = []
+    for name in names:
+        if name == MEAN and sample.scores is not None:
+            distances = (sample.scores[:, None] - sample.scores) ** 2 / 2
+        elif name in sample.distances:
+            distances = np.asarray(sample.distances[name][-1], np.float64)
+        else:
+            continue
+        found.append(Shares(name, *_shares(distances, levels, repeats)))
+    return found
+
+
+def noise_floor(sample: Sample, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Compares what repeating a seed changes with what another seed changes.
+
+    Args:
+        sample: with some seeds repeated.
+        names: of measures of pairs, and `mean` for the score.
+
+    Returns:
+        Of each: `floor`, the mean distance between repeats of a seed (of the score the standard deviation), `value`,
+        that between different seeds, and `share`, the floor as a share of the value.
+
+    Raises:
+        ValueError: no seed is repeated.
+    """
+    keys = [] if sample.identities is None else [one[:3] for one in sample.identities]
+    same = np.array([[one == other for other in keys] for one in keys], bool)
+    off_diagonal = ~np.eye(len(keys), dtype=bool)
+    if not (same & off_diagonal).any():
+        raise ValueError("no seed is repeated; train them again with --seeds.repeats 3 to another --output.dir")
+    found = {}
+    for name in names:
+        if name == MEAN and sample.scores is not None:
+            distances, power = (sample.scores[:, None] - sample.scores) ** 2 / 2, 0.5
+        elif name in sample.distances:
+            distances, power = np.asarray(sample.distances[name][-1], np.float64), 1.0
+        else:
+            continue
+        floor = distances[same & off_diagonal].mean() ** power
+        value = distances[~same].mean() ** power if (~same).any() else np.nan
+        share = floor / value if value > 0 else np.nan
+        found[name] = {"floor": finite(floor), "value": finite(value), "share": finite(share)}
+    return found
+
+
+def _design(sample: Sample) -> tuple[dict[str, NDArray[np.int64]], int]:
+    """The level of every seed in each source that varies, and how often each combination occurs."""
+    if sample.identities is None:
+        raise ValueError("of these seeds it is not known what they share; variance shares need a run")
+    columns = {name: [one[i] for one in sample.identities] for i, name in enumerate(FACTORS)}
+    levels = {
+        name: np.unique(column, return_inverse=True)[1] for name, column in columns.items() if len(set(column)) > 1
+    }
+    combinations = list(zip(*levels.values(), strict=True))
+    counts = {one: combinations.count(one) for one in combinations}
+    complete = len(counts) == np.prod([1 + one.max() for one in levels.values()], dtype=int)
+    if len(levels) < 2 or not complete or len(set(counts.values())) > 1:
+        raise ValueError(
+            "seeds do not cross init, order and dropout; for variance shares train with, for example, "
+            "--seeds.init 0,1,2,3 --seeds.order 0,1,2,3 --seeds.crossed true"
+        )
+    return levels, next(iter(counts.values()))
+
+
+def _shares(
+    distances: Floats, levels: Mapping[str, NDArray[np.int64]], repeats: int
+) -> tuple[float, dict[str, float], dict[str, list[float] | None]]:
+    """Total, shares and intervals, from distances that are half of squared ones."""
+    squares, freedom, weights = _sums_of_squares(distances, levels, repeats)
+    components = np.maximum(np.linalg.solve(weights, squares / freedom), 0)
+    draws = np.random.default_rng(0).chisquare(freedom, (DRAWS, len(freedom)))
+    drawn = np.maximum(np.linalg.solve(weights, (squares / draws).T).T, 0)
+    names = [*(name for name in levels), INTERACTIONS, *([REPEATS] if repeats > 1 else [])]
+    count = len(levels)
+    shares, intervals = {}, {}
+    for name, part in zip(names, _parts(count, len(freedom), repeats > 1), strict=True):
+        total = components.sum()
+        shares[name] = float(components[part].sum() / total) if total > 0 else 0.0
+        with np.errstate(invalid="ignore"):
+            quantiles = np.quantile(drawn[:, part].sum(1) / drawn.sum(1), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        intervals[name] = finite_interval(quantiles)
+    return float(components.sum()), shares, intervals
+
+
+def _parts(factors: int, effects: int, repeated: bool) -> list[slice]:
+    """Which effects are those of each factor, which are interactions, and which is the repeat's."""
+    last = effects - 1 if repeated else effects
+    return [
+        *(slice(i, i + 1) for i in range(factors)),
+        slice(factors, last),
+        *([slice(last, effects)] if repeated else []),
+    ]
+
+
+def _sums_of_squares(
+    distances: Floats, levels: Mapping[str, NDArray[np.int64]], repeats: int
+) -> tuple[Floats, Floats, Floats]:
+    """Sums of squares, degrees of freedom, and the weights of the components in expected mean squares.
+
+    Effects are in the order: each factor, pairs of factors, all three, repeats. Random effects, balanced: a mean square
+    expects, of each component that contains its factors, as many times it as it has seeds to a level (Searle, Casella &
+    McCulloch 1992, chapter 4). Distances stand for points: their centred products are those of Gower (1966).
+    """
+    seeds = len(distances)
+    centring = np.eye(seeds) - 1 / seeds
+    products = -centring @ distances @ centring
+    subsets = [one for size in range(1, len(levels) + 1) for one in itertools.combinations(levels, size)]
+    projections: dict[tuple[str, ...], Floats] = {(): np.full((seeds, seeds), 1 / seeds)}
+    for one in subsets:
+        cell = np.stack([levels[name] for name in one])
+        same = (cell[:, :, None] == cell[:, None]).all(axis=0)
+        projections[one] = same / same.sum(axis=1)
+    counts = {name: int(level.max()) + 1 for name, level in levels.items()}
+    squares, freedom = [], []
+    for one in subsets:
+        signed = [
+            (-1) ** (len(one) - size) * projections[part]
+            for size in range(len(one) + 1)
+            for part in itertools.combinations(one, size)
+        ]
+        squares.append(float((sum(signed) * products).sum()))
+        freedom.append(float(np.prod([counts[name] - 1 for name in one])))
+    weights = np.array(
+        [
+            [seeds / np.prod([counts[name] for name in other]) if set(one) <= set(other) else 0.0 for other in subsets]
+            for one in subsets
+        ]
+    )
+    if repeats > 1:
+        squares.append(float(((np.eye(seeds) - projections[subsets[-1]]) * products).sum()))
+        freedom.append(seeds - seeds / repeats)
+        weights = np.block([[weights, np.ones((len(subsets), 1))], [np.zeros((1, len(subsets))), np.ones((1, 1))]])
+    return np.maximum(squares, 0), np.asarray(freedom), weights
+
+
+def of_pairs(names: Sequence[str]) -> list[str]:
+    """The score, and of the measures those of pairs."""
+    return [MEAN, *(name for name in names if name in MEASURES and MEASURES[name].shape == "pairs")]

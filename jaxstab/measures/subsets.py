@@ -1,0 +1,76 @@
+"""Measures of many subsets of seeds at once. R subsets, S seeds, L layers (1 but for representations).
+
+What analyses resample are seeds, without replacement: a seed that is drawn twice would meet itself at distance 0.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from jaxstab.measures.everything import OnDevice, set_values
+from jaxstab.measures.inputs import Inputs
+from jaxstab.measures.registry import MEASURES
+
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+MEAN = "mean"  # of the score: no measure of instability, but compared like one
+
+
+def subset_values(
+    names: Sequence[str],
+    keeps: Mask,
+    *,
+    scores: Floats | None = None,
+    distances: Mapping[str, np.ndarray] | None = None,
+    inputs: Inputs | None = None,
+    metric: str = "accuracy",
+) -> dict[str, Floats]:
+    """Computes measures of subsets of seeds.
+
+    Args:
+        names: of measures, or `mean` for the mean score.
+        keeps: [R, S] which seeds each subset has.
+        scores: [S], for `mean` and `sd`.
+        distances: [L, S, S] of every measure of pairs.
+        inputs: predictions and logits, for other measures of a set.
+        metric: the score, for `ensemble_gain`.
+
+    Returns:
+        For each name [L, R] float64; NaN where a subset has too few seeds.
+    """
+    keeps = np.asarray(keeps, bool)
+    weights = keeps.astype(np.float64)
+    found: dict[str, Floats] = {}
+    for name in names:
+        if name in (MEAN, "sd"):
+            found[name] = _of_scores(name, np.asarray(scores, np.float64), weights)[None]
+        elif MEASURES[name].shape == "pairs":
+            found[name] = np.stack([_mean_over_pairs(one, weights) for one in (distances or {})[name]])
+    of_sets = tuple(name for name in names if name not in found)
+    if of_sets and inputs is not None:
+        given = (inputs.logits, inputs.predictions, inputs.labels)
+        logits, predictions, labels = (None if one is None else jnp.asarray(one) for one in given)
+        arrays = OnDevice(logits, predictions, labels, metric, inputs.classes)
+        values = set_values(arrays, of_sets, jnp.asarray(keeps, jnp.float32))
+        found |= {name: np.asarray(value, np.float64)[None] for name, value in values.items()}
+    return {name: found[name] for name in names}
+
+
+def _of_scores(name: str, scores: Floats, weights: Floats) -> Floats:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        count = weights.sum(1)
+        mean = weights @ scores / count
+        if name == MEAN:
+            return mean
+        squares = (weights * (scores - mean[:, None]) ** 2).sum(1)
+        return np.where(count > 1, np.sqrt(squares / (count - 1)), np.nan)
+
+
+def _mean_over_pairs(distances: np.ndarray, weights: Floats) -> Floats:
+    count = weights.sum(1)
+    total = ((weights @ distances.astype(np.float64)) * weights).sum(1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(count > 1, total / (count * (count - 1)), np.nan)
