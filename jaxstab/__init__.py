@@ -7,6 +7,10 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jaxstab.analysis.comparison import compare as compare
+    from jaxstab.analysis.measuring import measure as measure
+    from jaxstab.analysis.seed_study import study_seeds as study_seeds
+    from jaxstab.analysis.validity import validity as validity
     from jaxstab.config import Config as Config
     from jaxstab.config import InputError as InputError
     from jaxstab.config import load_config as load_config
@@ -14,21 +18,36 @@ if TYPE_CHECKING:
     from jaxstab.experiment import run as run
     from jaxstab.experiment import run_grid as run_grid
     from jaxstab.exporting import export as export
-    from jaxstab.saved import measure as measure
     from jaxstab.store import Run as Run
 
 _HOMES = {
     "Config": "config",
+    "compare": "analysis.comparison",
+    "study_seeds": "analysis.seed_study",
+    "validity": "analysis.validity",
     "InputError": "config",
     "Run": "store",
     "export": "exporting",
     "load_config": "config",
-    "measure": "saved",
+    "measure": "analysis.measuring",
     "plan": "experiment",
     "run": "experiment",
     "run_grid": "experiment",
 }
-__all__ = ["Config", "InputError", "Run", "export", "load_config", "measure", "plan", "run", "run_grid"]
+__all__ = [
+    "Config",
+    "InputError",
+    "Run",
+    "compare",
+    "export",
+    "load_config",
+    "measure",
+    "plan",
+    "run",
+    "run_grid",
+    "study_seeds",
+    "validity",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
 import click
 
@@ -112,16 +113,113 @@ def measure_command(
 
     jaxstab measure predictions.npz --measures jsd,fleiss_kappa --subset seeds=0-9
     """
-    from jaxstab.saved import measure
+    from jaxstab.analysis.measuring import measure
 
-    names = None if only is None else [name.strip() for name in only.split(",")]
-    results = measure(path, only=names, subset=subset, metric=metric, labels=labels, compat=compat)
+    results = measure(path, only=_names(only), subset=subset, metric=metric, labels=labels, compat=compat)
     if as_json:
         print(json.dumps(results.as_json(), indent=2, allow_nan=False))
     else:
         from jaxstab.report.terminal import print_results
 
         print_results(results, title=path)
+
+
+@cli.command("compare")
+@click.argument("runs", nargs=-1, required=True)
+@click.option(
+    "--baseline", metavar="NAME", help="What the others are compared with; by default the run without a method."
+)
+@click.option("--measures", "only", metavar="A,B", help="Only these; jaxstab measures lists them.")
+@click.option("--metric", metavar="NAME", help="accuracy (default), f1, matthews or macro_f1; that of the runs.")
+@click.option("--labels", metavar="FILE", help="The true labels, where they are not beside the predictions.")
+@click.option("--without-failed", is_flag=True, help="Leave failed seeds out.")
+@click.option("--reference", metavar="PATH", help="Published numbers beside them: a csv file or a directory of some.")
+@click.option("--table", type=click.Choice(["latex", "markdown", "csv"]), help="Print the tables in this form.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
+def compare_command(
+    runs: Sequence[str], only: str | None, reference: str | None, table: str | None, as_json: bool, **how: Any
+) -> None:
+    """Say whether methods differ, measure by measure, and whether that can be told from so many seeds.
+
+    RUNS are run directories or saved outputs of any framework, at least two, each perhaps as NAME=PATH. Runs of one
+    name on several tasks are one method. Seeds that match are compared in pairs.
+
+    jaxstab compare runs/standard runs/mixout
+
+    jaxstab compare runs/rte/* runs/cola/*
+    """
+    from jaxstab.analysis.comparison import compare
+    from jaxstab.report.tables import comparison_tables, to_text
+
+    comparison = compare(runs, only=_names(only), **how)
+    published = _published(reference, list(comparison.values))
+    if as_json:
+        print(json.dumps(comparison.as_json(), indent=2, allow_nan=False))
+    elif table:
+        print(to_text([*comparison_tables(comparison), *published], table), end="")  # type: ignore[arg-type]
+    else:
+        from jaxstab.report.conclusions import print_comparison
+
+        print_comparison(comparison, published)
+
+
+@cli.command("validity")
+@click.argument("runs", nargs=-1, required=True)
+@click.option("--measures", "only", metavar="A,B", help="Only these; jaxstab measures lists them.")
+@click.option("--examples", metavar="10,50", default="10,50", help="Percentages of the test examples to sub-sample.")
+@click.option("--metric", metavar="NAME", help="accuracy (default), f1, matthews or macro_f1; that of the run.")
+@click.option("--labels", metavar="FILE", help="The true labels, where they are not beside the predictions.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
+def validity_command(
+    runs: Sequence[str], only: str | None, examples: str, metric: str | None, labels: str | None, as_json: bool
+) -> None:
+    """Say which measures can be trusted: whether they agree, rise where they should, and need many examples.
+
+    The framework of Du & Nguyen (2023): convergent validity (over seeds and layers), concurrent validity (depth, failed
+    seeds), sub-samples of the test examples, and the values of unrelated seeds.
+
+    jaxstab validity runs/quickstart
+    """
+    from jaxstab.analysis.validity import validity
+
+    names, shares = _names(only), _percentages(examples)
+    found = [validity(path, only=names, shares=shares, metric=metric, labels=labels) for path in runs]
+    if as_json:
+        print(json.dumps([one.as_json() for one in found], indent=2, allow_nan=False))
+    else:
+        from jaxstab.report.conclusions import print_validity
+
+        for one in found:
+            print_validity(one)
+
+
+@cli.command("seeds")
+@click.argument("run")
+@click.option("--delta", type=float, default=0.01, show_default=True, help="The difference in mean score that matters.")
+@click.option("--factor", type=float, default=1.25, show_default=True, help="Within which the SD is to be known.")
+@click.option("--methods", type=int, default=5, show_default=True, help="How many are to be ranked.")
+@click.option("--power", type=float, default=0.8, show_default=True, help="Probability of success.")
+@click.option("--metric", metavar="NAME", help="accuracy (default), f1, matthews or macro_f1; that of the run.")
+@click.option("--labels", metavar="FILE", help="The true labels, where they are not beside the predictions.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
+def seeds_command(run: str, as_json: bool, **how: Any) -> None:
+    """Say how many seeds are needed, with RUN as a pilot, and which randomness matters.
+
+    Variance shares need a run whose seeds are crossed, the noise floor one whose seeds are repeated:
+
+    jaxstab seeds runs/quickstart --delta 0.02
+
+    jaxstab run configs/sst2-crossed.toml
+    """
+    from jaxstab.analysis.seed_study import study_seeds
+
+    study = study_seeds(run, **how)
+    if as_json:
+        print(json.dumps(study.as_json(), indent=2, allow_nan=False))
+    else:
+        from jaxstab.report.conclusions import print_study
+
+        print_study(study)
 
 
 @cli.command("measures")
@@ -160,6 +258,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("jaxstab: interrupted; finished seeds are kept, the same command goes on from there", file=sys.stderr)
         return 130
     return 0
+
+
+def _names(only: str | None) -> list[str] | None:
+    """Measures as they are given on the command line."""
+    return None if only is None else [name.strip() for name in only.split(",")]
+
+
+def _percentages(text: str) -> list[float]:
+    try:
+        shares = [float(part.strip().removesuffix("%")) / 100 for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"--examples {text}: not understood; write percentages, as 10,50") from None
+    if not all(0 < share <= 1 for share in shares):
+        raise InputError(f"--examples {text}: out of range; write percentages above 0, up to 100")
+    return shares
+
+
+def _published(reference: str | None, tasks: Sequence[str]) -> list[Any]:
+    """Tables of published numbers of these tasks."""
+    if reference is None:
+        return []
+    from jaxstab.analysis.reference import load_reference
+    from jaxstab.report.tables import reference_table
+
+    found = load_reference(reference)
+    return [reference_table(found.of(task), task) for task in tasks]
 
 
 def _fail(message: str) -> int:

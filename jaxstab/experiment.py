@@ -199,6 +199,7 @@ def make_recipe(config: Config, task: Task, encoded: EncodedTask, pretrained: Pr
         steps_per_epoch=steps_per_epoch(len(lengths), config.train.batch_size),
         hyper=tuple(hyperparameters(config)),
         rows=grid_sizes(lengths, encoded.train.input_ids.shape[1], config.train.batch_size),
+        rounding=config.seeds.rounding,
     )
 
 

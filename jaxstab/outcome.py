@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
 from jaxstab import measures, store
+from jaxstab.analysis.failures import failures
+from jaxstab.analysis.measuring import add_without_failed
 from jaxstab.config import Config, SeedTriple
 from jaxstab.data.task import Task
 from jaxstab.report.terminal import Display
@@ -38,13 +39,12 @@ def finish(experiment: Run, config: Config, task: Task, info: dict[str, Any], di
     store.write_frame(path / store.TEXTS, pd.DataFrame({"example_id": test.example_ids, **texts, "label": labels}))
     if config.output.keep_representations:
         store.write_stacked(path / store.REPRESENTATIONS, representations)
-    final = _scores(task, results["final_logits"])
-    info["failed_seeds"] = [
-        seed for seed, one in zip(numbers, final, strict=True) if one <= info["majority_score"]["test"]
-    ]
+    reasons = failures(results["final_logits"], test.labels, task.metric, results["train_loss"])
+    failed = {seed: reason for seed, reason in zip(numbers, reasons, strict=True) if reason}
+    info["failed_seeds"], info["failures"] = list(failed), {str(seed): reason for seed, reason in failed.items()}
     started = time.perf_counter()
     with display.measuring(len(numbers), representations[0].shape):
-        converged, found = _measure(task, numbers, results["logits"], representations)
+        converged, found = _measure(task, numbers, results["logits"], representations, failed)
     info["measure_seconds"] = round(time.perf_counter() - started, 2)
     represented = measures.represented_examples(len(test.labels))
     store.write_arrays(
@@ -54,7 +54,11 @@ def finish(experiment: Run, config: Config, task: Task, info: dict[str, Any], di
 
 
 def _measure(
-    task: Task, seeds: Sequence[int], logits: np.ndarray, representations: Sequence[np.ndarray]
+    task: Task,
+    seeds: Sequence[int],
+    logits: np.ndarray,
+    representations: Sequence[np.ndarray],
+    failed: Mapping[int, str],
 ) -> tuple[list[int], measures.Results]:
     """Scores all seeds, and measures those that did not diverge; returns which these are."""
     predictions = np.argmax(logits, axis=-1)
@@ -67,16 +71,11 @@ def _measure(
     inputs = measures.check(logits[finite], labels=task.test.labels, seeds=converged)
     kept = [one for one, good in zip(representations, finite, strict=True) if good]
     found = measures.measure(replace(inputs, representations=kept), task.metric)
+    found = add_without_failed(found, inputs, [failed.get(seed) for seed in converged])
     if diverged:
         named = ", ".join(map(str, diverged))
         found.warnings.insert(0, f"left out of every measure, because logits are not finite: seed {named}")
     return converged, replace(found, scores=scored.scores)
-
-
-def _scores(task: Task, logits: np.ndarray) -> list[float]:
-    """Of each seed on the test split."""
-    predictions, labels = jnp.argmax(logits, axis=-1), jnp.asarray(task.test.labels)
-    return [measures.plain(one) for one in measures.scores(task.metric, predictions, labels, len(task.classes))]
 
 
 def _text_names(task: Task) -> list[str]:
@@ -93,7 +92,9 @@ def _history(triples: Sequence[SeedTriple], results: Mapping[str, np.ndarray], i
         for epoch in range(epochs):
             rows.append(
                 {
-                    **{f"{name}_seed" if name != "seed" else name: value for name, value in vars(triple).items()},
+                    "seed": triple.seed,
+                    **{f"{name}_seed": getattr(triple, name) for name in ("init", "order", "dropout")},
+                    "repeat": triple.repeat,
                     "epoch": epoch + 1,
                     "step": (epoch + 1) * steps,
                     "train_loss": results["train_loss"][i, epoch],

@@ -141,7 +141,8 @@ class Programs:
         steps = jax.tree.map(lambda *arrays: np.stack(arrays), *orders)
         hyper = {key: np.asarray([job.hyper[key] for job in filled], np.float32) for key in filled[0].hyper}
         keys = _keys([t.init for t in triples], INIT), _keys([t.dropout for t in triples], DROPOUT)
-        return jax.device_put(SeedInputs(*keys, steps, hyper), self.device)
+        repeats = jnp.asarray([t.repeat for t in triples], jnp.int32)
+        return jax.device_put(SeedInputs(*keys, steps, hyper, repeats), self.device)
 
     def bounds(self, start: int, stop: int) -> tuple[jax.Array, jax.Array]:
         """A stretch of steps, on the device."""

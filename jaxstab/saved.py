@@ -1,7 +1,7 @@
-"""Outputs that lie on disk, from a run of ours or from any other framework, and their measures."""
+"""Outputs that lie on disk, from a run of ours or from any other framework, read and checked."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxstab import measures
 from jaxstab.config import InputError
 from jaxstab.store import INFO, Run, load_array, load_arrays
 
@@ -38,49 +37,12 @@ class Saved:
     run: Run | None = None
 
 
-def measure(
-    path: str | Path,
-    *,
-    only: Iterable[str] | None = None,
-    subset: str | None = None,
-    metric: str | None = None,
-    labels: str | Path | None = None,
-    compat: str | None = None,
-) -> measures.Results:
-    """Measures saved outputs, of a run or of any other framework.
-
-    Args:
-        path: a run directory; an npz or npy file; or a directory with a file for each seed.
-        only: names of measures; all by default.
-        subset: which seeds, as `seeds=0-9` or `seeds=0,3,5-7`.
-        metric: the score; that of the run, otherwise accuracy.
-        labels: a file with the true labels, where they are not beside the predictions.
-        compat: `paper` adds the number of the released code of Du & Nguyen (2023) where it differs.
-
-    Raises:
-        InputError: something cannot be read or measured; names the file.
-    """
-    saved = load_saved(path, labels)
-    try:
-        chosen = measures.select(only)
-        inputs = measures.check(**saved.arrays, seeds=saved.seeds)
-        inputs = inputs.take(_rows(subset, inputs.names))
-        if inputs.seeds < 2:
-            raise ValueError("one seed only; instability needs at least two")
-        results = measures.measure(inputs, metric or saved.metric, chosen, compat)
-    except ValueError as error:
-        raise InputError(f"{saved.path}: {error}") from None
-    if saved.run is not None and "representations" not in saved.arrays:
-        _add_recorded(results, saved.run, [one.name for one in chosen], inputs.names)
-    return results
-
-
 def load_saved(path: str | Path, labels: str | Path | None = None) -> Saved:
     """Reads outputs without computing anything.
 
     Args:
-        path: see `measure`.
-        labels: see `measure`.
+        path: a run directory; an npz or npy file; or a directory with a file for each seed.
+        labels: a file with the true labels, where they are not beside the predictions.
 
     Raises:
         InputError: nothing there that can be measured.
@@ -213,34 +175,3 @@ def _codes(tables: Sequence[np.ndarray], truth: np.ndarray | None) -> tuple[list
     index = {name: i for i, name in enumerate(names)}
     coded = [np.asarray([index[str(name)] for name in one.tolist()]) for one in everything]
     return coded[: len(tables)], None if truth is None else coded[-1]
-
-
-def _rows(subset: str | None, seeds: Sequence[int]) -> list[int]:
-    """Places of the seeds that `seeds=0-9` or `seeds=0,3,5-7` names."""
-    if subset is None:
-        return list(range(len(seeds)))
-    match = re.fullmatch(r"seeds=(\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*)", subset)
-    if not match:
-        raise ValueError(f"subset {subset!r} is not understood; write seeds=0-9 or seeds=0,3,5-7")
-    wanted: set[int] = set()
-    for part in match[1].split(","):
-        first, _, last = part.partition("-")
-        wanted |= set(range(int(first), int(last or first) + 1))
-    unknown = sorted(wanted - set(seeds))
-    if unknown:
-        raise ValueError(f"there is no seed {unknown[0]}; there are {', '.join(map(str, sorted(seeds)))}")
-    return [i for i, seed in enumerate(seeds) if seed in wanted]
-
-
-def _add_recorded(results: measures.Results, run: Run, names: Sequence[str], seeds: Sequence[int]) -> None:
-    """Representation measures of a run that did not keep representations, from the distances it recorded."""
-    recorded = {name: run.measures["measures"][name] for name in names if name in run.measures["measures"]}
-    layered = {name: row for name, row in recorded.items() if row["value"] is not None and "layers" in row}
-    if not layered:
-        return
-    places = [run.distances["seeds"].tolist().index(seed) for seed in seeds]
-    for name, row in layered.items():
-        nulls = {key: row[key] for key in ("null", "null_shuffled")}
-        measures.add_layers(results, name, run.distances[name][:, places][:, :, places], nulls)
-    others = measures.MEASURES.keys() - layered.keys()
-    results.warnings.extend(one for one in run.measures["warnings"] if one.split()[0].rstrip(":") not in others)

@@ -19,10 +19,14 @@ from jaxstab.mitigation import Context, Method, ValueAndGrad
 from jaxstab.models.checkpoint import Pretrained, init_head
 from jaxstab.models.encoder import Outputs, apply
 from jaxstab.models.families import family_of, make_classifier
-from jaxstab.models.parameters import merged
+from jaxstab.models.parameters import merged, nudged
 from jaxstab.optimizer import Hyper, learning_rate_at, make_optimizer, narrowed, widened
 
-ROUNDING, MITIGATION = 2**31 - 1, 2**31 - 2  # purposes that a key is folded for; the encoder's own are small
+ROUNDING, MITIGATION, REPEAT = (
+    2**31 - 1,
+    2**31 - 2,
+    2**31 - 3,
+)  # purposes that a key is folded for; the encoder's own are small
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +44,7 @@ class Recipe:
         steps_per_epoch: optimiser steps per epoch.
         hyper: keys of the numbers that each seed brings along.
         rows: of the grids that a training batch may be laid out in, ascending.
+        rounding: whether repeats start from parameters moved by one unit in the last place.
     """
 
     config: TrainConfig
@@ -51,6 +56,7 @@ class Recipe:
     steps_per_epoch: int
     hyper: tuple[str, ...]
     rows: tuple[int, ...]
+    rounding: bool = False
 
     @property
     def total_steps(self) -> int:
@@ -77,12 +83,14 @@ class SeedInputs(NamedTuple):
         dropout_key: a step's own key is folded from it.
         steps: which examples make up each step, for all steps.
         hyper: scalars by their key in the config (`jaxstab.config.hyperparameters`).
+        repeat: which time the seed is trained, int32.
     """
 
     init_key: PRNGKeyArray
     dropout_key: PRNGKeyArray
     steps: Steps
     hyper: Hyper
+    repeat: Int[Array, ""] | int = 0
 
 
 class TrainState(NamedTuple):
@@ -169,6 +177,8 @@ def init_state(recipe: Recipe, pretrained: Any, inputs: SeedInputs) -> TrainStat
             key = jax.random.fold_in(jax.random.fold_in(inputs.init_key, MITIGATION), number)
             params = method.initial(params, key, context)
     params = _select(params, lambda path: _trained(recipe, path))
+    if recipe.rounding:
+        params = nudged(params, jax.random.fold_in(inputs.init_key, REPEAT), inputs.repeat)
     opt_state = make_optimizer(recipe.config, inputs.hyper).init(params)
     return TrainState(
         params=params,

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from jaxstab.analysis.permutation import (
     spread_sizes,
 )
 from jaxstab.analysis.ranking import Agreement, compare_rankings
-from jaxstab.analysis.sample import STANDARD_DEVIATIONS, Sample, finite, finite_interval
+from jaxstab.analysis.sample import STANDARD_DEVIATIONS, Sample, finite, finite_interval, load_named
 from jaxstab.config import InputError
 from jaxstab.measures import MEAN, MEASURES
 
@@ -143,6 +144,34 @@ class Comparison:
         }
 
 
+def compare(
+    paths: Sequence[str | Path],
+    *,
+    baseline: str | None = None,
+    only: Sequence[str] | None = None,
+    metric: str | None = None,
+    labels: str | Path | None = None,
+    without_failed: bool = False,
+) -> Comparison:
+    """Compares methods by their runs, or by outputs of any other framework.
+
+    Args:
+        paths: as for `jaxstab.measure`, each perhaps as `NAME=PATH`; runs of one name on several tasks are one method.
+        baseline: name of the method that the others are compared with.
+        only: names of measures; the mean score and the paper's seven by default.
+        metric: the score; that of the runs, otherwise accuracy.
+        labels: a file with the true labels, where they are not beside the predictions.
+        without_failed: leave failed seeds out.
+
+    Raises:
+        InputError: something cannot be read or compared.
+    """
+    samples = [load_named(path, metric=metric, labels=labels, only=only) for path in paths]
+    if without_failed:
+        samples = [one.without_failed() for one in samples]
+    return compare_samples(samples, baseline, only)
+
+
 def compare_samples(
     samples: Sequence[Sample], baseline: str | None = None, only: Sequence[str] | None = None
 ) -> Comparison:
@@ -157,6 +186,9 @@ def compare_samples(
     Raises:
         InputError: nothing to compare, or two samples of the same method and task.
     """
+    empty = next((one for one in samples if one.seeds == 0), None)
+    if empty is not None:
+        raise InputError(f"{empty.path}: no seed is left to compare")
     methods = list(dict.fromkeys(one.name for one in samples))
     if len(methods) < 2:
         raise InputError(

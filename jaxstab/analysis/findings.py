@@ -97,6 +97,7 @@ def nulls(found: Mapping[str, Mapping[str, Any]]) -> str:
     Args:
         found: of each measure `value`, `interval` and `null`.
     """
+    found = {name: row for name, row in found.items() if row["null"] is not None and row["value"] is not None}
     if not found:
         return "No measure has a null to compare with."
     below = [name for name, row in found.items() if row["interval"] is not None and row["interval"][1] < row["null"]]

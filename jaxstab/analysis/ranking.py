@@ -135,7 +135,7 @@ def _taus(values: Floats) -> Floats:
     products = np.einsum("ipr,jpr->ijr", signs, signs)
     ties = np.sqrt(np.einsum("ipr,ipr->ir", signs, signs))
     with np.errstate(invalid="ignore"):
-        return products / (ties[:, None] * ties[None])
+        return np.clip(products / (ties[:, None] * ties[None]), -1, 1)
 
 
 def _plain(array: Floats) -> Any:

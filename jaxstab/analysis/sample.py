@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from jaxstab import measures
 from jaxstab.analysis.failures import failures
 from jaxstab.analysis.permutation import pseudo_values
-from jaxstab.config import InputError
+from jaxstab.config import InputError, SeedTriple
 from jaxstab.measures import MEAN, MEASURES, Inputs
 from jaxstab.saved import Saved, load_saved
 from jaxstab.store import Run
@@ -165,25 +165,27 @@ def load_sample(
         raise InputError(f"{saved.path}: {error}") from None
 
 
+def load_named(path: str | Path, **how: Any) -> Sample:
+    """Does what `load_sample` does for a path that may be given as `NAME=PATH`."""
+    if not Path(path).exists() and "=" in str(path):
+        name, _, path = str(path).partition("=")
+        return load_sample(path, name, **how)
+    return load_sample(path, **how)
+
+
 def _of_arrays(saved: Saved, name: str, metric: str, inputs: Inputs, chosen: Sequence[measures.Measure]) -> Sample:
-    results = measures.measure(inputs, metric, chosen) if inputs.seeds > 1 else measures.Results()
-    reasons: list[str | None] = [None] * inputs.seeds
-    if inputs.predictions is not None and inputs.labels is not None:
-        votes = np.eye(inputs.classes, dtype=np.float32)[inputs.predictions]
-        reasons = failures(votes, inputs.labels, metric)
+    results = measures.measure(inputs, metric, chosen)
     identities = None if saved.seeds is None else tuple((seed,) * 3 for seed in saved.seeds)
     task = f"{inputs.examples} examples"
     nulls = {key: row for key, row in results.measures.items() if "null" in row}
-    return Sample(name, saved.path, task, metric, inputs, results.distances, identities, tuple(reasons), nulls=nulls)
+    reasons = find_failures(saved, inputs, metric)
+    return Sample(name, saved.path, task, metric, inputs, results.distances, identities, reasons, nulls=nulls)
 
 
 def _of_run(saved: Saved, name: str, metric: str, inputs: Inputs, chosen: Sequence[measures.Measure]) -> Sample:
     run = saved.run
     assert run is not None
-    places = [run.seeds.tolist().index(seed) for seed in inputs.names]
     distances = {one.name: run.distances[one.name] for one in chosen if one.name in run.distances}
-    losses = run.history.pivot(index="seed", columns="epoch", values="train_loss").loc[run.seeds].to_numpy()
-    reasons = failures(run.final_logits, run.labels, metric, losses)
     triples = {triple.seed: triple for triple in run.config.seeds.resolve()}
     return Sample(
         name,
@@ -192,12 +194,31 @@ def _of_run(saved: Saved, name: str, metric: str, inputs: Inputs, chosen: Sequen
         metric=metric,
         inputs=inputs,
         distances=distances,
-        identities=tuple((one.init, one.order, one.dropout) for one in (triples[int(s)] for s in inputs.names)),
-        reasons=tuple(reasons[place] for place in places),
+        identities=tuple(_identity(triples[int(seed)]) for seed in inputs.names),
+        reasons=find_failures(saved, inputs, metric),
         diverged=tuple(int(seed) for seed in run.seeds if int(seed) not in set(inputs.names)),
         nulls={key: row for key, row in run.measures["measures"].items() if "null" in row},
         run=run,
     )
+
+
+def _identity(triple: SeedTriple) -> tuple[int, ...]:
+    """What makes a seed the same in another run."""
+    three = (triple.init, triple.order, triple.dropout)
+    return (*three, triple.repeat) if triple.repeat else three
+
+
+def find_failures(saved: Saved, inputs: Inputs, metric: str) -> tuple[str | None, ...]:
+    """Says of each seed in `inputs` why it failed, if it did: of a run by its last parameters and its training loss."""
+    run = saved.run
+    if run is not None:
+        losses = run.history.pivot(index="seed", columns="epoch", values="train_loss").loc[run.seeds].to_numpy()
+        of_run = dict(zip(run.seeds.tolist(), failures(run.final_logits, run.labels, metric, losses), strict=True))
+        return tuple(of_run[int(seed)] for seed in inputs.names)
+    if inputs.predictions is None or inputs.labels is None:
+        return (None,) * inputs.seeds
+    votes = np.eye(inputs.classes, dtype=np.float32)[inputs.predictions]
+    return tuple(failures(votes, inputs.labels, metric))
 
 
 def bounds(name: str, metric: str) -> tuple[float, float]:

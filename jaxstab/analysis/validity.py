@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from jaxstab import measures
 from jaxstab.analysis import findings
 from jaxstab.analysis.permutation import LEVEL, make_exchange, mean_sizes, p_values
 from jaxstab.analysis.ranking import half_samples
-from jaxstab.analysis.sample import PAPER, Sample, finite
+from jaxstab.analysis.sample import PAPER, Sample, finite, load_named
 from jaxstab.config import InputError
 from jaxstab.measures import MEASURES
 from jaxstab.measures.everything import OnDevice, pair_distances
@@ -61,7 +62,7 @@ class Validity:
         examples: of each share of the test examples, each measure's `mean` and `interval` over random subsets, and
             `ratio`, the mean to the value on all examples.
         nulls: of each measure its `value`, `interval` and `null`: that of predictions or representations whose
-            examples are shuffled in each seed apart.
+            examples are shuffled in each seed apart; None where there is none.
         sentences: what was found, one for each part.
         notes: what could not be looked at.
     """
@@ -86,6 +87,29 @@ class Validity:
             for name, one in (("over_seeds", self.over_seeds), ("over_layers", self.over_layers))
         }
         return vars(self) | correlations
+
+
+def validity(
+    path: str | Path,
+    *,
+    only: Sequence[str] | None = None,
+    shares: Sequence[float] = (0.1, 0.5),
+    metric: str | None = None,
+    labels: str | Path | None = None,
+) -> Validity:
+    """Says which measures can be trusted, of a run or of outputs of any other framework.
+
+    Args:
+        path: as for `jaxstab.measure`.
+        only: names of measures; the paper's seven by default.
+        shares: of the test examples, for sub-sampling.
+        metric: the score; that of the run, otherwise accuracy.
+        labels: a file with the true labels, where they are not beside the predictions.
+
+    Raises:
+        InputError: something cannot be read or measured, or there are fewer than 3 seeds.
+    """
+    return check_validity(load_named(path, metric=metric, labels=labels, only=only), only, shares)
 
 
 def check_validity(sample: Sample, only: Sequence[str] | None = None, shares: Sequence[float] = (0.1, 0.5)) -> Validity:
@@ -253,8 +277,7 @@ def _against_nulls(sample: Sample, names: Sequence[str]) -> dict[str, dict[str, 
     for name, row in sample.rows(names).items():
         null = sample.nulls.get(name, {}).get("null_shuffled", [None])[-1]
         null = unrelated.get(name) if null is None else null
-        if null is not None:
-            found[name] = {**row, "null": finite(null)}
+        found[name] = {**row, "null": None if null is None else finite(null)}
     return found
 
 

@@ -64,6 +64,10 @@ def _check_seeds(seeds: SeedsConfig, where: str) -> None:
         raise InputError(f"{where}: seeds.{next(iter(given))} replaces seeds.count and seeds.list; keep one of the two")
     if seeds.crossed and not given:
         raise InputError(f"{where}: seeds.crossed needs seeds.init, seeds.order or seeds.dropout")
+    if seeds.repeats < 1:
+        raise InputError(f"{where}: seeds.repeats = {seeds.repeats}: must be at least 1")
+    if seeds.rounding and seeds.repeats == 1:
+        raise InputError(f"{where}: seeds.rounding needs seeds.repeats of at least 2")
     for name, values in {"list": seeds.list, **given}.items():
         if values is None:
             continue

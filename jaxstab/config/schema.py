@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import field
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -63,12 +63,14 @@ class SeedTriple:
         init: seeds the values of newly initialised parameters.
         order: seeds the order of training examples.
         dropout: seeds the dropout masks.
+        repeat: which time the same three are trained, from 0.
     """
 
     seed: int
     init: int
     order: int
     dropout: int
+    repeat: int = 0
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -82,6 +84,9 @@ class SeedsConfig:
         order: example-order seeds, likewise.
         dropout: dropout seeds, likewise.
         crossed: every combination of `init`, `order` and `dropout` instead of element by element.
+        repeats: train each seed so many times, to see what numerical noise alone does; seeds then count from 0.
+        rounding: start every repeat but the first from parameters moved by one unit in their last place, up or down at
+            random: what another order of sums does. Without it repeats are equal where the device is deterministic.
         group_size: seeds per device in one program; part of a run's identity, chosen at the start when not given.
     """
 
@@ -91,10 +96,19 @@ class SeedsConfig:
     order: tuple[int, ...] | None = None
     dropout: tuple[int, ...] | None = None
     crossed: bool = False
+    repeats: int = 1
+    rounding: bool = False
     group_size: int | None = None
 
     def resolve(self) -> tuple[SeedTriple, ...]:
-        """Returns one triple per seed; `seed` counts from 0 when init, order and dropout are given apart."""
+        """Returns one triple per seed; `seed` counts from 0 if init, order and dropout are given apart or repeated."""
+        once = self._once()
+        if self.repeats == 1:
+            return once
+        repeated = [(one, repeat) for one in once for repeat in range(self.repeats)]
+        return tuple(replace(one, seed=i, repeat=repeat) for i, (one, repeat) in enumerate(repeated))
+
+    def _once(self) -> tuple[SeedTriple, ...]:
         apart = [self.init, self.order, self.dropout]
         if all(values is None for values in apart):
             seeds = self.list if self.list is not None else tuple(range(10 if self.count is None else self.count))

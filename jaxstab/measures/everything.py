@@ -39,6 +39,7 @@ class Results:
         distances: [L, S, S] float32 of every measure of pairs; L = 1 for predictions.
         left_out: for each measure that is not there, the reason.
         warnings: one line each.
+        without_failed: `seeds`, how many did not fail, and their `scores` and `measures`, if some seeds failed.
     """
 
     scores: dict[str, Any] | None = None
@@ -46,6 +47,7 @@ class Results:
     distances: dict[str, np.ndarray] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    without_failed: dict[str, Any] | None = None
 
     def __getitem__(self, name: str) -> dict[str, Any]:
         """The values of one measure."""
@@ -53,7 +55,7 @@ class Results:
 
     def as_json(self) -> dict[str, Any]:
         """The content of `measures.json`."""
-        parts = ("scores", "measures", "left_out", "warnings")
+        parts = ("scores", "measures", "without_failed", "left_out", "warnings")
         return {name: getattr(self, name) for name in parts if getattr(self, name) is not None}
 
 

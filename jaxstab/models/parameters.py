@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Int, PRNGKeyArray
 
 
 def split_layers(params: Mapping[str, Any], frozen_layers: int) -> dict[str, Any]:
@@ -68,3 +69,19 @@ def merge_adapters(params: Mapping[str, Any], scale: float) -> dict[str, Any]:
 
 def _library(leaf: Any) -> Any:
     return np if isinstance(leaf, np.ndarray) else jnp
+
+
+def nudged(params: Any, key: PRNGKeyArray, repeat: Int[Array, ""] | int) -> Any:
+    """Moves every parameter by one unit in the last place of float32, up or down at random.
+
+    Args:
+        params: any tree of float32 arrays.
+        key: of the seed.
+        repeat: which one; 0 moves nothing.
+    """
+    key = jax.random.fold_in(key, repeat)
+    size = jnp.where(jnp.asarray(repeat) > 0, jnp.float32(jnp.finfo(jnp.float32).eps), jnp.float32(0))
+    leaves, structure = jax.tree.flatten(params)
+    keys = [jax.random.fold_in(key, number) for number in range(len(leaves))]
+    signs = [jax.random.rademacher(one, leaf.shape, leaf.dtype) for one, leaf in zip(keys, leaves, strict=True)]
+    return jax.tree.unflatten(structure, [leaf * (1 + size * sign) for leaf, sign in zip(leaves, signs, strict=True)])

@@ -179,13 +179,16 @@ def print_summary(run: Run, console: Console | None = None) -> None:
     console = console or make_console()
     console.print(_score_table(run))
     rows = {name: run.measures["measures"][name] for name in SUMMARISED if name in run.measures["measures"]}
-    console.print(_instability_table(rows, title="Instability (larger is less stable)"))
+    title = "Instability (larger is less stable)"
+    console.print(_instability_table(rows, title, run.measures.get("without_failed")))
     for warning in run.measures["warnings"]:
         console.print(f"note: {warning}", markup=False, highlight=False)
     console.print(_flips_table(run))
     info, failed = run.info, run.info["failed_seeds"]
     if failed:
-        console.print(f"Failed seeds (at or below the majority class at the end): {', '.join(map(str, failed))}")
+        reasons = info.get("failures", {})
+        named = ", ".join(f"{seed} ({reasons[str(seed)]})" if str(seed) in reasons else f"{seed}" for seed in failed)
+        console.print(f"Failed seeds: {named}", markup=False, highlight=False)
     else:
         console.print("No seed failed (all end above the majority class).")
     seconds, count = info["wall_seconds"], len(info["seeds"])
@@ -231,7 +234,7 @@ def print_results(results: Results, title: str, console: Console | None = None) 
             markup=False,
             highlight=False,
         )
-    console.print(_instability_table(results.measures, title="Instability, with 95 % intervals"))
+    console.print(_instability_table(results.measures, "Instability, with 95 % intervals", results.without_failed))
     layered = {name: row for name, row in results.measures.items() if len(row.get("layers", ())) > 1}
     if layered:
         console.print(_layers_table(layered))
@@ -274,11 +277,14 @@ def _score_table(run: Run) -> Table:
     return table
 
 
-def _instability_table(rows: Mapping[str, Mapping[str, Any]], title: str) -> Table:
+def _instability_table(
+    rows: Mapping[str, Mapping[str, Any]], title: str, without: Mapping[str, Any] | None = None
+) -> Table:
     """One row for each measure; columns that no row fills are left out."""
     table = Table(title=title, title_justify="left")
     with_null, with_paper = (any(key in row for row in rows.values()) for key in ("null_shuffled", "paper"))
     columns = ["measure", "value", "95 % interval", *["null", "shuffled"] * with_null, *["released code"] * with_paper]
+    columns += [f"{without['seeds']} not failed"] if without else []
     for name in columns:
         table.add_column(name, justify="left" if name == "measure" else "right", no_wrap=True)
     table.add_column("what it says")
@@ -288,6 +294,8 @@ def _instability_table(rows: Mapping[str, Mapping[str, Any]], title: str) -> Tab
             cells += [_number(row["null"]), _number(row["null_shuffled"][-1])] if "null" in row else ["", ""]
         if with_paper:
             cells.append(_number(row["paper"]) if "paper" in row else "")
+        if without:
+            cells.append(_number(without["measures"].get(name, {}).get("value")))
         exact = row.get("chi_square_interval")
         normal = f" ({_interval(exact)} if scores are normal)" if exact else ""
         table.add_row(*cells, MEASURES[name].meaning + normal)

@@ -1,0 +1,165 @@
+"""What one run says about seeds: which randomness matters, what rounding alone does, how many are needed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jaxstab.analysis.how_many import Needed, best_of, seeds_needed
+from jaxstab.analysis.sample import PAPER, Sample, load_sample
+from jaxstab.analysis.variance import Shares, noise_floor, of_pairs, variance_shares
+from jaxstab.config import InputError
+from jaxstab.measures import MEAN
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SeedStudy:
+    """What was found of one run.
+
+    Attributes:
+        name: of the run.
+        metric: the score.
+        needed: how many seeds three questions take.
+        best: [S] expected score of the best of n = 1 ... S seeds, chosen by that score.
+        best_by_validation: [S] the same, chosen by the validation score, which is not flattered; None if there is none.
+        shares: of the variance of the score and of measures of pairs; None unless seeds are crossed.
+        floor: what repeating a seed changes; None unless seeds are repeated.
+        sentences: what was found.
+        notes: what could not be found, and why.
+    """
+
+    name: str
+    metric: str
+    needed: list[Needed]
+    best: Floats
+    best_by_validation: Floats | None
+    shares: list[Shares] | None
+    floor: dict[str, dict[str, Any]] | None
+    sentences: list[str]
+    notes: list[str]
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        by_validation = self.best_by_validation
+        return vars(self) | {
+            "needed": [vars(one) for one in self.needed],
+            "best": self.best.tolist(),
+            "best_by_validation": None if by_validation is None else by_validation.tolist(),
+            "shares": None if self.shares is None else [vars(one) for one in self.shares],
+        }
+
+
+def study_seeds(
+    path: str | Path | Sample,
+    *,
+    delta: float = 0.01,
+    factor: float = 1.25,
+    methods: int = 5,
+    power: float = 0.8,
+    metric: str | None = None,
+    labels: str | Path | None = None,
+) -> SeedStudy:
+    """Studies the seeds of one run, or of outputs of any other framework with labels.
+
+    Args:
+        path: as for `jaxstab.measure`, or a sample.
+        delta: difference in mean score that matters.
+        factor: within which the standard deviation is to be known.
+        methods: that are to be ranked.
+        power: the probability of success.
+        metric: the score; that of the run, otherwise accuracy.
+        labels: a file with the true labels, where they are not beside the predictions.
+
+    Raises:
+        InputError: nothing that has scores, or a number out of range.
+    """
+    _check(delta, factor, methods, power)
+    sample = path if isinstance(path, Sample) else load_sample(path, metric=metric, labels=labels)
+    if sample.scores is None:
+        raise InputError(f"{sample.path}: no labels, so no scores; give them with --labels FILE")
+    notes, names = [], of_pairs(PAPER)
+    needed: list[Needed] = []
+    shares = floor = None
+    distinct = _once(sample)
+    scores = distinct.scores
+    assert scores is not None
+    try:
+        needed = seeds_needed(scores, delta=delta, factor=factor, methods=methods, power=power)
+    except ValueError as error:
+        notes.append(str(error))
+    try:
+        shares = variance_shares(sample, names)
+    except ValueError as error:
+        notes.append(str(error))
+    try:
+        floor = noise_floor(sample, names)
+    except ValueError as error:
+        notes.append(str(error))
+    validation = _validation_scores(distinct)
+    best = best_of(scores)
+    by_validation = None if validation is None else best_of(scores, validation)
+    sentences = [_say_best(distinct, best, by_validation), *_say_shares(shares, sample), *_say_floor(floor)]
+    return SeedStudy(sample.name, sample.metric, needed, best, by_validation, shares, floor, sentences, notes)
+
+
+def _check(delta: float, factor: float, methods: int, power: float) -> None:
+    limits = {
+        "delta": (delta > 0, delta, "larger than 0"),
+        "factor": (factor > 1, factor, "larger than 1"),
+        "methods": (methods >= 2, methods, "at least 2"),
+        "power": (0 < power < 1, power, "between 0 and 1"),
+    }
+    for name, (good, value, wanted) in limits.items():
+        if not good:
+            raise InputError(f"{name} = {value:g}: give a number {wanted}")
+
+
+def _once(sample: Sample) -> Sample:
+    """The sample without repeats of a seed, which are no new seeds."""
+    if sample.identities is None:
+        return sample
+    seen = [one[:3] for one in sample.identities]
+    return sample.take([place for place, one in enumerate(seen) if one not in seen[:place]])
+
+
+def _validation_scores(sample: Sample) -> Floats | None:
+    """[S], the best of each seed's evaluations."""
+    if sample.run is None:
+        return None
+    best = sample.run.history.groupby("seed")["validation_score"].max()
+    return best.loc[list(sample.inputs.names)].to_numpy(np.float64)
+
+
+def _say_best(sample: Sample, best: Floats, by_validation: Floats | None) -> str:
+    seeds = sample.seeds
+    found = (
+        f"One seed scores {best[0]:.4f} {sample.metric} on average; the best of {seeds} by that score {best[-1]:.4f}"
+    )
+    return f"{found}, but the best by validation {by_validation[-1]:.4f}." if by_validation is not None else f"{found}."
+
+
+def _say_shares(shares: Sequence[Shares] | None, sample: Sample) -> list[str]:
+    found = []
+    for one in shares or []:
+        what = f"the variance of {sample.metric}" if one.quantity == MEAN else one.quantity
+        parts = ", ".join(f"{name} {share:.0%}" for name, share in one.shares.items())
+        found.append(f"Of {what}: {parts}.")
+    return found
+
+
+def _say_floor(floor: dict[str, dict[str, Any]] | None) -> list[str]:
+    if not floor:
+        return []
+    if all(row["floor"] == 0 for row in floor.values()):
+        return ["Repeating a seed changes nothing, bit for bit: all that is measured comes from the seeds."]
+    parts = ", ".join(
+        f"{'the score' if name == MEAN else name} {row['floor']:.2g} (other seeds {row['value']:.2g})"
+        for name, row in floor.items()
+        if row["floor"] is not None and row["value"] is not None
+    )
+    return [f"Numerical noise alone, between repeats of a seed: {parts}."]

@@ -1,0 +1,303 @@
+"""Tables of results, made once and shown on a terminal, on the page, and as LaTeX, Markdown or CSV."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pandas as pd
+import rich.table
+from rich.markup import escape
+
+from jaxstab.analysis.comparison import ALL_TASKS, Comparison, Difference
+from jaxstab.analysis.reference import FAULTS
+from jaxstab.analysis.seed_study import SeedStudy
+from jaxstab.analysis.validity import Correlations, Validity
+from jaxstab.measures import MEAN
+
+Format = Literal["latex", "markdown", "csv"]
+FORMATS: dict[str, str] = {"latex": "latex_booktabs", "markdown": "github"}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns of text; `caption` says how to read them."""
+
+    title: str
+    columns: list[str]
+    rows: list[list[str]]
+    caption: str = ""
+
+
+def values_table(title: str, values: Mapping[str, Mapping[str, Mapping[str, Any]]], metric: str) -> Table:
+    """A row for each measure, and its value with interval of each method or run."""
+    names = list(dict.fromkeys(name for rows in values.values() for name in rows))
+    rows = [
+        [f"mean {metric}" if name == MEAN else name, *(with_interval(of_run.get(name)) for of_run in values.values())]
+        for name in names
+    ]
+    return Table(
+        title, ["measure", *values], rows, "Value with 95 % interval; larger is less stable, but for the mean score."
+    )
+
+
+def differences_table(comparison: Comparison, task: str) -> Table:
+    """A row for each measure, and how each method differs from the baseline."""
+    methods = [method for method in comparison.methods[1:] if comparison.of(task, method)]
+    found = {(one.measure, one.method): one for method in methods for one in comparison.of(task, method)}
+    metric = comparison.metrics.get(task, "score")
+    rows = [
+        [
+            f"mean {metric}" if name == MEAN else name,
+            *(describe(found[name, method]) if (name, method) in found else "-" for method in methods),
+        ]
+        for name in comparison.measures
+        if any((name, method) in found for method in methods)
+    ]
+    caption = (
+        f"Of the mean score the difference from {comparison.baseline}, of measures the ratio to it (below 1 is more "
+        "stable), with 95 % intervals of each alone; * where there is a difference at 5 % for the whole comparison."
+    )
+    return Table(f"{task}: against {comparison.baseline}", ["measure", *methods], rows, caption)
+
+
+def all_differences_table(comparison: Comparison) -> Table:
+    """A row for each task, method and measure, with everything that was found."""
+    columns = ["task", "method", "measure", "difference", "95 % interval", "effect", "p", "adjusted p", "verdict"]
+    rows = []
+    for one in comparison.differences:
+        effect = "-" if one.effect is None else (f"g = {one.effect:.2f}" if one.measure == MEAN else ratio(one))
+        verdict = "cannot tell" if one.better is None else "better" if one.better else "worse"
+        names = [
+            one.task,
+            one.method,
+            f"mean {comparison.metrics.get(one.task, 'score')}" if one.measure == MEAN else one.measure,
+        ]
+        rows.append(
+            [
+                *names,
+                number(one.difference),
+                interval(one.interval),
+                effect,
+                f"{one.p:.3g}",
+                f"{one.adjusted:.3g}",
+                verdict,
+            ]
+        )
+    caption = (
+        "effect: Hedges' g of the mean score, ratio to the baseline of a measure. p by permutation; adjusted for all "
+        "measures and methods. Over all tasks measures are averaged as ratios."
+    )
+    return Table(f"Differences from {comparison.baseline}", columns, rows, caption)
+
+
+def rankings_table(comparison: Comparison, task: str) -> Table:
+    """A row for each measure with the rank of every method."""
+    found = comparison.rankings[task]
+    rows = [
+        [f"mean {comparison.metrics[task]}" if name == MEAN else name]
+        + [f"{rank:g} ({best:.0%})" if best == best else f"{rank:g}" for rank, best in zip(ranks, bests, strict=True)]
+        for name, ranks, bests in zip(found.measures, found.ranks, found.best, strict=True)
+    ]
+    caption = (
+        "1 is the best score or the most stable; in brackets how often a method comes first when seeds are resampled."
+    )
+    return Table(f"{task}: ranking of methods", ["measure", *found.methods], rows, caption)
+
+
+def correlations_table(found: Correlations, title: str) -> Table:
+    """A row and a column for each measure."""
+    rows = [
+        [name, *("-" if value != value else f"{value:.2f}" for value in values)]
+        for name, values in zip(found.names, found.matrix, strict=True)
+    ]
+    return Table(f"{title}: correlation over {found.over}", ["", *found.names], rows)
+
+
+def nulls_table(found: Validity) -> Table:
+    """A row for each measure beside that of unrelated seeds, and on fewer examples."""
+    shares = list(found.examples)
+    names = list(dict.fromkeys([*found.nulls, *(name for rows in found.examples.values() for name in rows)]))
+    rows = []
+    for name in names:
+        null = found.nulls.get(name, {})
+        fewer = [found.examples[share].get(name) for share in shares]
+        rows.append([name, with_interval(null), number(null.get("null")), *(_mean(one) for one in fewer)])
+    columns = ["measure", "value", "unrelated", *(f"{share} of examples" for share in shares)]
+    return Table(
+        f"{found.name}: nulls and sub-samples", columns, rows, "On fewer examples: mean and 95 % of random subsets."
+    )
+
+
+def failed_table(found: Validity) -> Table:
+    """A row for each measure: successful against failed seeds."""
+    rows = [
+        [
+            name,
+            with_interval(row["successful"]),
+            with_interval(row["failed"]),
+            "-" if row["p"] is None else f"{row['p']:.3g}",
+        ]
+        for name, row in (found.failed or {}).items()
+    ]
+    return Table(f"{found.name}: successful and failed seeds", ["measure", "successful", "failed", "adjusted p"], rows)
+
+
+def needed_table(study: SeedStudy) -> Table:
+    """A row for each question, and how many seeds it takes."""
+    rows = [
+        [one.question, _count(one.formula, 10_000), _range(one.range), _count(one.simulation, 1_000)]
+        for one in study.needed
+    ]
+    caption = "Seeds of each method. Range: at both ends of the interval of this run's standard deviation."
+    return Table(f"{study.name}: seeds needed", ["question", "by formula", "range", "by simulation"], rows, caption)
+
+
+def shares_table(study: SeedStudy) -> Table:
+    """A row for each quantity, and what each source of randomness causes of it."""
+    shares = study.shares or []
+    sources = list(shares[0].shares) if shares else []
+    rows = [
+        [
+            f"variance of {study.metric}" if one.quantity == MEAN else one.quantity,
+            *(f"{one.shares[source]:.0%} ({_percent(one.intervals[source])})" for source in sources),
+        ]
+        for one in shares
+    ]
+    caption = (
+        "together: what sources do only in combination. 95 % intervals; of measures they are wider than they need be."
+    )
+    return Table(f"{study.name}: which randomness matters", ["of", *sources], rows, caption)
+
+
+def floor_table(study: SeedStudy) -> Table:
+    """A row for each quantity: repeats of a seed against other seeds."""
+    rows = [
+        [
+            f"SD of {study.metric}" if name == MEAN else name,
+            "-" if row["floor"] is None else f"{row['floor']:.3g}",
+            "-" if row["value"] is None else f"{row['value']:.3g}",
+            "-" if row["share"] is None else f"{row['share']:.1%}",
+        ]
+        for name, row in (study.floor or {}).items()
+    ]
+    return Table(f"{study.name}: noise floor", ["measure", "same seed repeated", "other seeds", "share"], rows)
+
+
+def comparison_tables(comparison: Comparison) -> list[Table]:
+    """What `jaxstab compare` shows: values, differences and rankings of every task."""
+    tables = []
+    for task, values in comparison.values.items():
+        kind = "the same" if comparison.paired[task] else "other"
+        title = f"{task}: {comparison.seeds[task]} seeds of each ({kind} seeds)"
+        tables.append(values_table(title, values, comparison.metrics[task]))
+    tasks = [ALL_TASKS] * (len(comparison.values) > 1) + list(comparison.values)
+    tables += [differences_table(comparison, task) for task in tasks]
+    tables += [rankings_table(comparison, task) for task in comparison.rankings]
+    return [one for one in tables if one.rows]
+
+
+def to_text(tables: Sequence[Table], form: Format) -> str:
+    """Renders tables for a paper or a spreadsheet; those of CSV follow each other with an empty line between."""
+    if form == "csv":
+        return "\n".join(_to_csv(table) for table in tables)
+    from tabulate import tabulate
+
+    comment = "% {}\n" if form == "latex" else "**{}**\n\n"
+    parts = []
+    for table in tables:
+        cells = [table.columns, *table.rows]
+        if form == "markdown":
+            cells = [[cell.replace("|", "\\|") for cell in row] for row in cells]
+        text = tabulate(cells[1:], cells[0], tablefmt=FORMATS[form], disable_numparse=True)
+        parts.append(comment.format(table.title) + text)
+    return "\n\n".join(parts) + "\n"
+
+
+def to_rich(table: Table) -> rich.table.Table:
+    """For a terminal."""
+    shown = rich.table.Table(
+        title=escape(table.title), title_justify="left", caption=table.caption or None, caption_justify="left"
+    )
+    for place, column in enumerate(table.columns):
+        shown.add_column(escape(column), justify="left" if place == 0 else "right")
+    for row in table.rows:
+        shown.add_row(*map(escape, row))
+    return shown
+
+
+def describe(one: Difference) -> str:
+    """A difference in a cell: of the mean score itself, of a measure the ratio."""
+    mark = "*" * one.clear
+    if one.measure == MEAN:
+        return f"{number(one.difference, sign=True)}{mark} ({interval(one.interval)})"
+    return f"{ratio(one)}{mark}"
+
+
+def ratio(one: Difference) -> str:
+    """The ratio of a measure to the baseline's, with its interval."""
+    if one.effect is None:
+        return number(one.difference, sign=True)
+    ends = one.effect_interval
+    return f"{one.effect:.2f}" + (f" ({ends[0]:.2f} to {ends[1]:.2f})" if ends else " (-)")
+
+
+def with_interval(row: Mapping[str, Any] | None) -> str:
+    """Value and interval."""
+    if not row or row.get("value") is None:
+        return "-"
+    return f"{row['value']:.4f}" + (f" ({interval(row['interval'])})" if row.get("interval") else "")
+
+
+def interval(ends: Sequence[float] | None) -> str:
+    """Both ends."""
+    return "-" if ends is None else f"{ends[0]:.4f} to {ends[1]:.4f}"
+
+
+def number(value: float | None, sign: bool = False) -> str:
+    """Four decimals."""
+    return "-" if value is None else f"{value:{'+' if sign else ''}.4f}"
+
+
+def _mean(row: Mapping[str, Any] | None) -> str:
+    return "-" if row is None else f"{number(row['mean'])} ({interval(row['interval'])})"
+
+
+def _count(seeds: int | None, most: int) -> str:
+    return f"more than {most:,}" if seeds is None else f"{seeds}"
+
+
+def _range(ends: Sequence[int | None] | None) -> str:
+    return "" if ends is None else f"{_count(ends[0], 10_000)} to {_count(ends[1], 10_000)}"
+
+
+def _percent(ends: Sequence[float] | None) -> str:
+    return "-" if ends is None else f"{ends[0]:.0%} to {ends[1]:.0%}"
+
+
+def _to_csv(table: Table) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(table.columns)
+    writer.writerows(table.rows)
+    return text.getvalue()
+
+
+def reference_table(rows: pd.DataFrame, task: str) -> Table:
+    """Published numbers of a task, a row for each model and method."""
+    names = [name for name in rows.columns if name != "task"]
+    cells = [
+        [
+            "-"
+            if value != value
+            else value
+            if isinstance(value, str)
+            else f"{value:g}"
+            if name == "seeds"
+            else f"{value:.4f}"
+            for name, value in zip(names, row, strict=True)
+        ]
+        for row in rows[names].itertuples(index=False)
+    ]
+    return Table(f"{task}: published (Du & Nguyen, 2023)", names, cells, " ".join(FAULTS))
