@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from jaxstab.experiment import run as run
     from jaxstab.experiment import run_grid as run_grid
     from jaxstab.exporting import export as export
+    from jaxstab.report.writing import write_report as write_report
     from jaxstab.store import Run as Run
 
 _HOMES = {
@@ -25,6 +26,7 @@ _HOMES = {
     "compare": "analysis.comparison",
     "study_seeds": "analysis.seed_study",
     "validity": "analysis.validity",
+    "write_report": "report.writing",
     "InputError": "config",
     "Run": "store",
     "export": "exporting",
@@ -47,6 +49,7 @@ __all__ = [
     "run_grid",
     "study_seeds",
     "validity",
+    "write_report",
 ]
 
 

@@ -222,6 +222,43 @@ def seeds_command(run: str, as_json: bool, **how: Any) -> None:
         print_study(study)
 
 
+@cli.command("report")
+@click.argument("runs", nargs=-1, required=True)
+@click.option("-o", "--output", metavar="FILE", default="report.html", show_default=True, help="The page.")
+@click.option("--figures", metavar="DIR", help="Write every figure there too, as PNG and PDF.")
+@click.option("--table", type=click.Choice(["latex", "markdown", "csv"]), help="Print the tables in this form.")
+@click.option(
+    "--baseline", metavar="NAME", help="What the others are compared with; by default the run without a method."
+)
+@click.option("--reference", metavar="PATH", help="Published numbers beside them: a csv file or a directory of some.")
+@click.option("--brief", is_flag=True, help="Only what is compared, without a part for each run.")
+@click.option("--no-texts", is_flag=True, help="Leave the examples' texts out, where they may not be passed on.")
+@click.option("--metric", metavar="NAME", help="accuracy (default), f1, matthews or macro_f1; that of the runs.")
+@click.option("--labels", metavar="FILE", help="The true labels, where they are not beside the predictions.")
+def report_command(
+    runs: Sequence[str], output: str, figures: str | None, table: str | None, no_texts: bool, **how: Any
+) -> None:
+    """Make one self-contained HTML page of RUNS: scores, instability, methods compared, examples that flip.
+
+    RUNS are as for jaxstab compare; one is enough.
+
+    jaxstab report runs/quickstart
+
+    jaxstab report runs/standard runs/mixout -o methods.html --figures figures
+    """
+    from jaxstab.report.tables import to_text
+    from jaxstab.report.writing import write_report
+
+    def progress(line: str) -> None:
+        print(line, file=sys.stderr)
+
+    _, found = write_report(runs, output, directory=figures, texts=not no_texts, progress=progress, **how)
+    if table:
+        print(to_text(found, table), end="")  # type: ignore[arg-type]
+    else:
+        print(output)
+
+
 @cli.command("measures")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
 def measures_command(as_json: bool) -> None:

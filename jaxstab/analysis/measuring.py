@@ -50,6 +50,18 @@ def measure(
     return add_without_failed(results, inputs, find_failures(saved, inputs, metric or saved.metric))
 
 
+def measure_sample(sample: Sample) -> Results:
+    """Measures a sample; of representations what was recorded when they were compared."""
+    results = measures.measure(replace(sample.inputs, representations=None), sample.metric)
+    for name, nulls in sample.nulls.items():
+        if name in sample.distances:
+            kept = {key: nulls[key] for key in ("null", "null_shuffled")}
+            measures.add_layers(results, name, sample.distances[name], kept)
+    if sample.run is not None:
+        results.warnings.extend(sample.run.measures["warnings"])
+    return add_without_failed(results, sample.inputs, sample.reasons)
+
+
 def add_without_failed(results: Results, inputs: Inputs, reasons: Sequence[str | None]) -> Results:
     """Measures again without failed seeds.
 

@@ -14,7 +14,7 @@ from jaxstab.analysis.comparison import ALL_TASKS, Comparison, Difference
 from jaxstab.analysis.reference import FAULTS
 from jaxstab.analysis.seed_study import SeedStudy
 from jaxstab.analysis.validity import Correlations, Validity
-from jaxstab.measures import MEAN
+from jaxstab.measures import MEAN, MEASURES, Results
 
 Format = Literal["latex", "markdown", "csv"]
 FORMATS: dict[str, str] = {"latex": "latex_booktabs", "markdown": "github"}
@@ -40,6 +40,28 @@ def values_table(title: str, values: Mapping[str, Mapping[str, Mapping[str, Any]
     return Table(
         title, ["measure", *values], rows, "Value with 95 % interval; larger is less stable, but for the mean score."
     )
+
+
+def measures_table(results: Results) -> Table:
+    """A row for each measure of one run."""
+    without = results.without_failed
+    columns = [
+        "measure",
+        "value",
+        "95 % interval",
+        "null",
+        "shuffled",
+        *([f"{without['seeds']} not failed"] if without else []),
+    ]
+    rows = []
+    for name, row in results.measures.items():
+        nulls = [number(row["null"]), number(row["null_shuffled"][-1])] if "null" in row else ["-", "-"]
+        rest = [with_interval(without["measures"].get(name))] if without else []
+        rows.append([name, number(row["value"]), interval(row["interval"]), *nulls, *rest, MEASURES[name].meaning])
+    caption = (
+        "Larger is less stable, but for stable_fraction. Representations: last layer; null: independent normal data."
+    )
+    return Table("All measures", [*columns, "what it says"], rows, caption)
 
 
 def differences_table(comparison: Comparison, task: str) -> Table:

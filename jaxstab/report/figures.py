@@ -1,0 +1,402 @@
+"""Figures of arrays: each function returns one matplotlib figure and computes nothing that is not for drawing.
+
+Narrow, so that they stay readable on a phone and fit a column; in colours that colour-blind people tell apart (Okabe &
+Ito), never by colour alone. S seeds, E epochs, L layers, M measures, K methods.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+from scipy.cluster.hierarchy import leaves_list, linkage
+from scipy.spatial.distance import squareform
+
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+WIDTH = 4.6  # inches
+BLUE, ORANGE, GREEN, VERMILION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#8a8a8a"
+FOREGROUND = "#010203"  # `jaxstab.report.drawing.to_svg` puts the page's own colour in its place
+STYLE: dict[str, Any] = {
+    "font.size": 9.5,
+    "font.family": "sans-serif",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.8,
+    "axes.titlesize": 9.5,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
+    "pdf.fonttype": 42,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "jaxstab",
+    "text.parse_math": False,  # names may hold a dollar sign
+    "figure.constrained_layout.use": True,
+    **dict.fromkeys(
+        ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "axes.titlecolor"), FOREGROUND
+    ),
+}
+MOST_LABELS = 40
+WRITTEN = 10  # so many measures have their correlations written into the cells
+
+
+def _styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+    @wraps(draw)
+    def styled(*arguments: Any, **options: Any) -> Figure:
+        with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
+            return draw(*arguments, **options)
+
+    return styled
+
+
+@_styled
+def seed_dots(
+    validation: Floats, test: Floats, *, metric: str, seeds: Sequence[int], failed: Mask, majority: float | None
+) -> Figure:
+    """A dot for each seed at every evaluation, and its test score.
+
+    Args:
+        validation: [S, E] scores.
+        test: [S] scores.
+        metric: the score.
+        seeds: [S] their numbers.
+        failed: [S].
+        majority: the score of the most frequent class.
+    """
+    epochs = validation.shape[1]
+    figure, axes = _new(2.7)
+    columns = [*validation.T, test]
+    places = [*range(1, epochs + 1), epochs + 1.5]
+    for place, scores in zip(places, columns, strict=True):
+        _dots(axes, place, scores, failed)
+    axes.axvline(epochs + 0.75, color=GREY, linewidth=0.6)
+    axes.set_xticks(places if epochs <= 12 else [1, epochs // 2, epochs, epochs + 1.5])
+    names = [f"{place:g}" for place in places[:-1]] if epochs <= 12 else ["1", f"{epochs // 2}", f"{epochs}"]
+    axes.set_xticklabels([*names, "test"])
+    axes.set_xlabel("epoch (validation)")
+    axes.set_ylabel(metric)
+    axes.set_xlim(0.5, epochs + 2)
+    if majority is not None:
+        axes.axhline(majority, color=FOREGROUND, linewidth=0.8, linestyle=(0, (4, 3)))
+        axes.annotate("majority class", (epochs + 0.72, majority), va="bottom", ha="right", fontsize=9)
+    _legend_of_failed(axes, failed)
+    return figure
+
+
+@_styled
+def learning_curves(
+    train_loss: Floats, validation_loss: Floats, validation_score: Floats, *, metric: str, failed: Mask
+) -> Figure:
+    """Loss and score by epoch: a line for each seed, the median, and a band that holds 80 % of the seeds.
+
+    Args:
+        train_loss: [S, E] nats.
+        validation_loss: [S, E] nats.
+        validation_score: [S, E].
+        metric: the score.
+        failed: [S], dashed.
+    """
+    figure = Figure(figsize=(WIDTH, 5.2))
+    panels = figure.subplots(3, 1, sharex=True)
+    rows = (
+        ("training loss", train_loss),
+        ("validation loss", validation_loss),
+        (f"validation {metric}", validation_score),
+    )
+    epochs = np.arange(1, train_loss.shape[1] + 1)
+    for axes, (name, values) in zip(panels, rows, strict=True):
+        marker = "o" if len(epochs) == 1 else None
+        for one, bad in zip(values, failed, strict=True):
+            style = {"color": VERMILION, "linestyle": "--"} if bad else {"color": GREY}
+            axes.plot(epochs, one, linewidth=0.6, alpha=0.6, marker=marker, **style)
+        finite = values[np.isfinite(values).all(axis=1)]
+        if len(finite):
+            low, median, high = np.quantile(finite, [0.1, 0.5, 0.9], axis=0)
+            axes.fill_between(epochs, low, high, color=BLUE, alpha=0.25, linewidth=0)
+            axes.plot(epochs, median, color=BLUE, linewidth=2, marker=marker)
+        axes.set_ylabel(name)
+    panels[-1].set_xlabel("epoch")
+    panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure
+
+
+@_styled
+def layer_curves(
+    values: Floats,
+    intervals: Floats,
+    *,
+    name: str,
+    null: float | None = None,
+    shuffled: Sequence[float | None] | None = None,
+) -> Figure:
+    """One measure by layer, with intervals and what it says of unrelated representations.
+
+    Args:
+        values: [L].
+        intervals: [L, 2], NaN where there is none.
+        name: of the measure.
+        null: of independent normal data.
+        shuffled: [L], of these data with examples shuffled.
+    """
+    figure, axes = _new(2.4)
+    layers = np.arange(1, len(values) + 1)
+    axes.fill_between(layers, intervals[:, 0], intervals[:, 1], color=BLUE, alpha=0.25, linewidth=0)
+    axes.errorbar(layers, values, yerr=_errors(values, intervals), color=BLUE, marker="o", markersize=4, capsize=2)
+    if null is not None:
+        axes.axhline(null, color=FOREGROUND, linewidth=0.8, linestyle=(0, (4, 3)), label="independent normal data")
+    if shuffled is not None and any(one is not None for one in shuffled):
+        heights = [np.nan if one is None else one for one in shuffled]
+        axes.plot(
+            layers,
+            heights,
+            color=VERMILION,
+            linewidth=1,
+            linestyle=":",
+            marker="x",
+            markersize=4,
+            label="examples shuffled",
+        )
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="best")
+    axes.set_xlabel("layer")
+    axes.set_ylabel(name)
+    axes.set_xticks(layers if len(layers) <= 13 else layers[:: -(-len(layers) // 12)])
+    axes.set_ylim(bottom=min(0, np.nanmin(values)) if np.isfinite(values).any() else 0)
+    return figure
+
+
+@_styled
+def heat_map(distances: Floats, *, name: str, seeds: Sequence[int], failed: Mask) -> Figure:
+    """Distances of all pairs of seeds, like ones beside each other (average linkage); failed seeds have an asterisk.
+
+    Args:
+        distances: [S, S].
+        name: of the measure.
+        seeds: [S] their numbers.
+        failed: [S].
+    """
+    count = len(distances)
+    order = np.arange(count)
+    if count > 2 and np.isfinite(distances).all():
+        condensed = squareform(np.maximum((distances + distances.T) / 2, 0), checks=False)
+        order = leaves_list(linkage(condensed, "average", optimal_ordering=True))
+    figure, axes = _new(4.0)
+    shown = np.array(distances, np.float64)[np.ix_(order, order)]
+    np.fill_diagonal(shown, np.nan)
+    drawn = axes.imshow(shown, cmap="cividis", interpolation="nearest", rasterized=True)
+    drawn.cmap.set_bad(alpha=0)
+    step = -(-count // MOST_LABELS)
+    labels = [f"{seeds[int(i)]}{'*' * bool(failed[i])}" for i in order][::step]
+    size = 9 if count <= 20 else 6.5
+    axes.set_xticks(range(0, count, step), labels, rotation=90, fontsize=size)
+    axes.set_yticks(range(0, count, step), labels, fontsize=size)
+    axes.set_xlabel("seed")
+    axes.spines[:].set_visible(False)
+    bar = figure.colorbar(drawn, ax=axes, shrink=0.8, label=name)
+    bar.outline.set_visible(False)
+    return figure
+
+
+@_styled
+def correlations(matrix: Floats, *, names: Sequence[str]) -> Figure:
+    """Correlations of measures with each other.
+
+    Args:
+        matrix: [M, M], NaN where a measure does not vary.
+        names: [M].
+    """
+    count = len(names)
+    figure, axes = _new(1.6 + min(3.0, 0.38 * count))
+    drawn = axes.imshow(matrix, cmap="PuOr", vmin=-1, vmax=1, rasterized=True)
+    axes.set_xticks(range(count), names, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(count), names)
+    if count <= WRITTEN:
+        for (i, j), value in np.ndenumerate(matrix):
+            text = "" if np.isnan(value) else f"{value + 0.0:.1f}".replace("-0.0", "0.0")
+            dark = abs(value) > 0.6
+            axes.text(j, i, text, ha="center", va="center", fontsize=9, color="white" if dark else "black")
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    bar = figure.colorbar(drawn, ax=axes, shrink=0.8, label="correlation")
+    bar.outline.set_visible(False)
+    return figure
+
+
+@_styled
+def differences(
+    labels: Sequence[str],
+    values: Floats,
+    intervals: Floats,
+    clear: Mask,
+    *,
+    xlabel: str,
+    reference: float = 0,
+    log: bool = False,
+) -> Figure:
+    """Differences with intervals below each other; those that are clear are filled and dark.
+
+    Args:
+        labels: [K].
+        values: [K], NaN where there is none.
+        intervals: [K, 2]; an end that is not finite is drawn to the edge.
+        clear: [K].
+        xlabel: of the axis.
+        reference: where there is no difference.
+        log: a logarithmic axis, for ratios.
+    """
+    figure, axes = _new(0.9 + 0.26 * len(labels))
+    rows = np.arange(len(labels))[::-1]
+    if log:
+        axes.set_xscale("log")
+    inside = np.concatenate([values, intervals[np.isfinite(intervals)], [reference]])
+    inside = inside[np.isfinite(inside) & (inside > 0 if log else True)]
+    low, high = inside.min(), inside.max()
+    if log:
+        low, high = max(low, 1 / 20) / 1.15, min(high, 20) * 1.15
+    else:
+        low, high = low - 0.08 * (high - low or 1), high + 0.08 * (high - low or 1)
+    for row, value, ends, sure in zip(rows, values, intervals, clear, strict=True):
+        if not np.isfinite(value):
+            continue
+        colour = BLUE if sure else GREY
+        if np.isfinite(ends).any():
+            left, right = (end if np.isfinite(end) else edge for end, edge in zip(ends, (low, high), strict=True))
+            axes.plot([left, right], [row, row], color=colour, linewidth=1.6 if sure else 1.2)
+        axes.plot(
+            value, row, marker="D" if sure else "o", markersize=5, color=colour, fillstyle="full" if sure else "none"
+        )
+    axes.axvline(reference, color=FOREGROUND, linewidth=0.8, linestyle=(0, (4, 3)))
+    axes.set_xlim(low, high)
+    axes.set_yticks(rows, labels)
+    axes.set_ylim(-0.7, len(labels) - 0.3)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.set_xlabel(xlabel)
+    if log:
+        _plain_ticks(axes, low, high)
+    return figure
+
+
+@_styled
+def dots_by_method(scores: Sequence[Floats], *, names: Sequence[str], metric: str, failed: Sequence[Mask]) -> Figure:
+    """The seeds of each method beside each other, and their mean.
+
+    Args:
+        scores: K arrays [S].
+        names: [K].
+        metric: the score.
+        failed: K arrays [S].
+    """
+    figure, axes = _new(2.8)
+    for place, (one, bad) in enumerate(zip(scores, failed, strict=True)):
+        _dots(axes, place, np.asarray(one), np.asarray(bad, bool))
+    axes.set_xticks(range(len(names)), names)
+    if max(map(len, names)) > 8 or len(names) > 5:
+        for label in axes.get_xticklabels():
+            label.set(rotation=35, ha="right", rotation_mode="anchor")
+    axes.set_xlim(-0.6, len(names) - 0.4)
+    axes.set_ylabel(metric)
+    _legend_of_failed(axes, np.concatenate([np.asarray(one, bool) for one in failed]))
+    return figure
+
+
+@_styled
+def votes_histogram(agreement: Floats) -> Figure:
+    """How many examples all seeds agree on, and how many are contested.
+
+    Args:
+        agreement: [N] share of the seeds that vote for the most frequent prediction.
+    """
+    figure, axes = _new(2.2)
+    values, counts = np.unique(np.round(agreement, 6), return_counts=True)
+    gap = np.diff(values).min(initial=0.08)
+    axes.bar(values, counts, width=0.8 * gap, color=BLUE)
+    axes.set_xlabel("share of seeds that predict the same")
+    axes.set_ylabel("test examples")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    return figure
+
+
+@_styled
+def curves(x: Floats, lines: Sequence[tuple[str, Floats]], *, xlabel: str, ylabel: str) -> Figure:
+    """A few lines over one axis.
+
+    Args:
+        x: [n].
+        lines: name and [n] of each.
+        xlabel: of the axis.
+        ylabel: of the axis.
+    """
+    figure, axes = _new(2.4)
+    styles = ((BLUE, "-", "o"), (ORANGE, "--", "s"), (GREEN, "-.", "^"))
+    for (name, y), (colour, line, marker) in zip(lines, styles, strict=False):
+        axes.plot(x, y, color=colour, linestyle=line, marker=marker, markersize=3.5, label=name)
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel(ylabel)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if len(lines) > 1:
+        axes.legend()
+    return figure
+
+
+def _new(height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(WIDTH, height))
+    return figure, figure.subplots()
+
+
+def _dots(axes: Axes, place: float, scores: Floats, failed: Mask) -> None:
+    """Seeds as dots, those of equal score beside each other; a line at the mean."""
+    finite = np.isfinite(scores)
+    offsets = _spread(scores[finite])
+    size = 16 if len(scores) <= 40 else 6
+    for mask, marker, colour in ((~failed[finite], "o", BLUE), (failed[finite], "X", VERMILION)):
+        axes.scatter(
+            place + offsets[mask], scores[finite][mask], s=size, marker=marker, color=colour, alpha=0.75, linewidths=0
+        )
+    if finite.any():
+        axes.plot([place - 0.3, place + 0.3], [scores[finite].mean()] * 2, color=FOREGROUND, linewidth=1.5)
+
+
+def _spread(scores: Floats) -> Floats:
+    """Offsets [S] so that dots of nearly equal height do not cover each other."""
+    offsets = np.zeros(len(scores))
+    if len(scores) < 2:
+        return offsets
+    height = max(np.ptp(scores), 1e-9) / 25
+    bins = np.round((scores - scores.min()) / height)
+    for one in np.unique(bins):
+        places = np.flatnonzero(bins == one)
+        width = min(0.07, 0.6 / len(places))
+        offsets[places] = width * (np.arange(len(places)) - (len(places) - 1) / 2)
+    return offsets
+
+
+def _legend_of_failed(axes: Axes, failed: Mask) -> None:
+    if failed.any():
+        axes.scatter([], [], marker="o", color=BLUE, s=16, label="seed")
+        axes.scatter([], [], marker="X", color=VERMILION, s=16, label="failed seed")
+        axes.legend(loc="lower right")
+
+
+def _errors(values: Floats, intervals: Floats) -> Floats:
+    return np.abs(np.nan_to_num(intervals.T - values))
+
+
+def _plain_ticks(axes: Axes, low: float, high: float) -> None:
+    """Ratios as plain numbers, a few of them."""
+    steps = (
+        [0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20]
+        if high / low > 4
+        else [0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 1.75, 2, 2.5, 3]
+    )
+    ticks = [one for one in steps if low <= one <= high]
+    axes.set_xticks(ticks, [f"{one:g}" for one in ticks])
+    axes.set_xticks([], minor=True)

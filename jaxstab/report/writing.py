@@ -1,0 +1,184 @@
+"""The report of one or several runs: read, analysed, drawn and written as one page."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from jaxstab import store
+from jaxstab.analysis.comparison import ALL_TASKS, Comparison, compare_samples
+from jaxstab.analysis.measuring import measure_sample
+from jaxstab.analysis.reference import Reference, load_reference
+from jaxstab.analysis.sample import Sample, load_named
+from jaxstab.config import InputError
+from jaxstab.measures import MEAN, Results
+from jaxstab.report import drawing, figures, tables
+from jaxstab.report.content import headline, run_section, slug
+from jaxstab.report.page import Page, Picture, Section, render
+
+
+def write_report(
+    paths: Sequence[str | Path],
+    to: str | Path | None = "report.html",
+    *,
+    directory: str | Path | None = None,
+    baseline: str | None = None,
+    reference: str | Path | None = None,
+    texts: bool = True,
+    brief: bool = False,
+    metric: str | None = None,
+    labels: str | Path | None = None,
+    progress: Callable[[str], None] = lambda line: None,
+) -> tuple[Page, list[tables.Table]]:
+    """Writes a page about runs, and compares them where they are on the same examples.
+
+    Args:
+        paths: as for `jaxstab.compare`; one is enough.
+        to: the HTML file; None writes none.
+        directory: where every figure is to be written as PNG and PDF; None for nowhere.
+        baseline: name of the method that the others are compared with.
+        reference: published numbers, see `load_reference`.
+        texts: whether the page shows the examples' texts.
+        brief: only what is compared, without a part for each run.
+        metric: the score; that of the runs, otherwise accuracy.
+        labels: a file with the true labels, where they are not beside the predictions.
+        progress: told, in a line, what is being done.
+
+    Returns:
+        The page, and its tables of measures and comparisons.
+
+    Raises:
+        InputError: something cannot be read, or written to.
+    """
+    published = None if reference is None else load_reference(reference)
+    samples = [load_named(path, metric=metric, labels=labels) for path in paths]
+    results = []
+    for sample in samples:
+        progress(f"measuring {sample.name} on {sample.task}")
+        results.append(measure_sample(sample))
+    comparison, note = _compare(samples, baseline)
+    sections = _compared(samples, comparison, published)
+    for sample, found in zip(samples, results, strict=True):
+        if not brief or not sections:
+            progress(f"drawing {sample.name} on {sample.task}")
+            sections.append(run_section(sample, found, texts=texts, alone=len(samples) == 1))
+    if note:
+        sections[0] = replace(sections[0], notes=[*sections[0].notes, note])
+    title = "jaxstab: " + ", ".join(dict.fromkeys(sample.name for sample in samples))
+    page = Page(title, _headline(samples, comparison), sections)
+    try:
+        if to is not None:
+            Path(to).parent.mkdir(parents=True, exist_ok=True)
+            store.write_text(Path(to), render(page))
+        if directory is not None:
+            for picture in page.pictures:
+                drawing.save(picture.figure, Path(directory), picture.name)
+    except OSError as error:
+        raise InputError(
+            f"{error.filename or to}: cannot be written ({error.strerror}); choose another place"
+        ) from None
+    return page, _tables(samples, results, comparison)
+
+
+def _compared(samples: Sequence[Sample], comparison: Comparison | None, published: Reference | None) -> list[Section]:
+    """What comes before the runs: methods compared, and published numbers."""
+    sections = [] if comparison is None else [_comparison_section(comparison)]
+    if published is not None:
+        tasks = list(dict.fromkeys(sample.task for sample in samples))
+        found = [tables.reference_table(published.of(task), task) for task in tasks]
+        missing = [f"no published numbers of {task}" for task, one in zip(tasks, found, strict=True) if not one.rows]
+        sections.append(Section("Published numbers", notes=missing, tables=[one for one in found if one.rows]))
+    return sections
+
+
+def _compare(samples: Sequence[Sample], baseline: str | None) -> tuple[Comparison | None, str | None]:
+    """What can be compared, or why nothing can; names that are wrong are errors."""
+    if len(samples) < 2:
+        return None, None
+    try:
+        return compare_samples(samples, baseline), None
+    except InputError as error:
+        if baseline is not None or "name it" in str(error):
+            raise
+        return None, f"not compared: {error}"
+
+
+def _headline(samples: Sequence[Sample], comparison: Comparison | None) -> str:
+    if comparison is None:
+        return headline(samples[0]) if len(samples) == 1 else f"{len(samples)} runs, each on its own."
+    others = comparison.methods[1:]
+    tasks = [ALL_TASKS] if len(comparison.values) > 1 else list(comparison.values)
+    clear = [method for task in tasks for method in others if any(one.clear for one in comparison.of(task, method))]
+    seeds = min(comparison.seeds.values())
+    where = "over all tasks" if tasks == [ALL_TASKS] else f"on {tasks[0]}"
+    if not clear:
+        named = ", ".join(others)
+        return f"With {seeds} seeds of each, no difference from {comparison.baseline} can be told {where}: {named}."
+    first = "; ".join(comparison.verdict(task, method) for task in tasks for method in clear)
+    rest = [method for method in others if method not in clear]
+    return first + (f". Cannot tell: {', '.join(rest)}." if rest else ".")
+
+
+def _comparison_section(comparison: Comparison) -> Section:
+    tasks = [ALL_TASKS] * (len(comparison.values) > 1) + list(comparison.values)
+    parts = []
+    for task in tasks:
+        pictures = [] if task == ALL_TASKS else _score_pictures(comparison, task)
+        pictures += [
+            _difference_picture(comparison, task, method)
+            for method in comparison.methods[1:]
+            if comparison.of(task, method)
+        ]
+        shown = []
+        if task != ALL_TASKS:
+            kind = "the same" if comparison.paired[task] else "other"
+            title = f"{comparison.seeds[task]} seeds of each ({kind} seeds)"
+            shown.append(tables.values_table(title, comparison.values[task], comparison.metrics[task]))
+        ranking = comparison.rankings.get(task)
+        if ranking is not None:
+            shown.append(tables.rankings_table(comparison, task))
+        sentences = [comparison.verdict(task, one) for one in comparison.methods[1:] if comparison.of(task, one)]
+        sentences += [ranking.sentence] if ranking is not None else []
+        parts.append(Section(task, sentences, pictures=pictures, tables=shown))
+    everything = [tables.all_differences_table(comparison)] if comparison.differences else []
+    return Section("Methods compared", notes=comparison.notes, sections=parts, searched=everything)
+
+
+def _score_pictures(comparison: Comparison, task: str) -> list[Picture]:
+    scores = comparison.scores[task]
+    if not all(scores.values()):
+        return []
+    drawn = figures.dots_by_method(
+        [np.asarray(one) for one in scores.values()],
+        names=list(scores),
+        metric=comparison.metrics[task],
+        failed=[np.zeros(len(one), bool) for one in scores.values()],
+    )
+    return [Picture(f"{slug(task)}-methods", drawn, "Test score of each seed by method; the line is the mean.")]
+
+
+def _difference_picture(comparison: Comparison, task: str, method: str) -> Picture:
+    found = [one for one in comparison.of(task, method) if one.measure != MEAN]
+    values = np.array([np.nan if one.effect is None else one.effect for one in found], np.float64)
+    ends = np.array([one.effect_interval or [np.nan, np.nan] for one in found], np.float64).reshape(-1, 2)
+    drawn = figures.differences(
+        [one.measure for one in found],
+        values,
+        ends,
+        np.array([one.clear for one in found], bool),
+        xlabel=f"{method} / {comparison.baseline}",
+        reference=1,
+        log=True,
+    )
+    caption = f"{method}: ratio to {comparison.baseline}, 95 % intervals; left is more stable. Filled: clear at 5 %."
+    return Picture(f"{slug(task)}-{slug(method)}-differences", drawn, caption)
+
+
+def _tables(samples: Sequence[Sample], results: Sequence[Results], comparison: Comparison | None) -> list[tables.Table]:
+    if comparison is not None:
+        return tables.comparison_tables(comparison)
+    return [
+        replace(tables.measures_table(found), title=f"{sample.name} on {sample.task}")
+        for sample, found in zip(samples, results, strict=True)
+    ]
