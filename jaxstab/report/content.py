@@ -21,16 +21,16 @@ MAPPED = ("pairwise_disagreement", "jsd", "cka")
 LAYERED = ("cka", "op", "svcca")
 
 
-def run_section(sample: Sample, results: Results, *, texts: bool = True, alone: bool = False) -> Section:
+def run_section(sample: Sample, results: Results, name: str, *, texts: bool = True, alone: bool = False) -> Section:
     """Everything about one run.
 
     Args:
         sample: its seeds.
         results: their measures.
+        name: that its figures' names begin with.
         texts: whether to show the examples' texts.
         alone: whether there is nothing else on the page, so that its headline is that of the page.
     """
-    name = slug(f"{sample.task}-{sample.name}")
     study = None if sample.scores is None else study_seeds(sample)
     validity = check_validity(sample) if sample.seeds >= 3 and set(sample.names) & set(PAPER) else None
     parts = [

@@ -192,7 +192,6 @@ def heat_map(distances: Floats, *, name: str, seeds: Sequence[int], failed: Mask
     shown = np.array(distances, np.float64)[np.ix_(order, order)]
     np.fill_diagonal(shown, np.nan)
     drawn = axes.imshow(shown, cmap="cividis", interpolation="nearest", rasterized=True)
-    drawn.cmap.set_bad(alpha=0)
     step = -(-count // MOST_LABELS)
     labels = [f"{seeds[int(i)]}{'*' * bool(failed[i])}" for i in order][::step]
     size = 9 if count <= 20 else 6.5

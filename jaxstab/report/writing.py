@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxstab import store
 from jaxstab.analysis.comparison import ALL_TASKS, Comparison, compare_samples
+from jaxstab.analysis.matching import by_task
 from jaxstab.analysis.measuring import measure_sample
 from jaxstab.analysis.reference import Reference, load_reference
 from jaxstab.analysis.sample import Sample, load_named
@@ -53,16 +54,19 @@ def write_report(
     """
     published = None if reference is None else load_reference(reference)
     samples = [load_named(path, metric=metric, labels=labels) for path in paths]
+    by_task(samples)  # complains about a name that occurs twice
     results = []
     for sample in samples:
         progress(f"measuring {sample.name} on {sample.task}")
         results.append(measure_sample(sample))
     comparison, note = _compare(samples, baseline)
-    sections = _compared(samples, comparison, published)
+    sections, names = _compared(samples, comparison, published), list[str]()
     for sample, found in zip(samples, results, strict=True):
         if not brief or not sections:
             progress(f"drawing {sample.name} on {sample.task}")
-            sections.append(run_section(sample, found, texts=texts, alone=len(samples) == 1))
+            name = slug(f"{sample.task}-{sample.name}")
+            names.append(name if name not in names else f"{name}-{len(names)}")
+            sections.append(run_section(sample, found, names[-1], texts=texts, alone=len(samples) == 1))
     if note:
         sections[0] = replace(sections[0], notes=[*sections[0].notes, note])
     title = "jaxstab: " + ", ".join(dict.fromkeys(sample.name for sample in samples))
@@ -99,7 +103,7 @@ def _compare(samples: Sequence[Sample], baseline: str | None) -> tuple[Compariso
     try:
         return compare_samples(samples, baseline), None
     except InputError as error:
-        if baseline is not None or "name it" in str(error):
+        if baseline is not None:
             raise
         return None, f"not compared: {error}"
 
@@ -138,11 +142,14 @@ def _comparison_section(comparison: Comparison) -> Section:
         ranking = comparison.rankings.get(task)
         if ranking is not None:
             shown.append(tables.rankings_table(comparison, task))
+            drawn = figures.correlations(ranking.tau, names=ranking.measures)
+            pictures.append(Picture(f"{slug(task)}-tau", drawn, "Kendall's tau between the rankings of two measures."))
         sentences = [comparison.verdict(task, one) for one in comparison.methods[1:] if comparison.of(task, one)]
         sentences += [ranking.sentence] if ranking is not None else []
         parts.append(Section(task, sentences, pictures=pictures, tables=shown))
-    everything = [tables.all_differences_table(comparison)] if comparison.differences else []
-    return Section("Methods compared", notes=comparison.notes, sections=parts, searched=everything)
+    if comparison.differences:
+        parts.append(Section("everything", searched=[tables.all_differences_table(comparison)]))
+    return Section("Methods compared", notes=comparison.notes, sections=parts)
 
 
 def _score_pictures(comparison: Comparison, task: str) -> list[Picture]:

@@ -1,0 +1,240 @@
+"""The page: its content, its safety and its figures; in a browser see test_report_browser.py."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+import jaxstab
+from jaxstab.cli import main
+from jaxstab.report import drawing, figures
+from jaxstab.report.page import Page, Picture, Section, render
+from jaxstab.report.tables import Table
+
+SCRIPT = "<script>document.title = 'broken'</script> & \"quotes\" $x_1$"
+rng = np.random.default_rng(0)
+
+
+def _every_figure(seeds, fill=None, name="cka"):
+    """Each kind of figure for so many seeds; `fill` in place of random values."""
+    values = rng.random((seeds, 3)) if fill is None else np.full((seeds, 3), fill)
+    distances = np.zeros((seeds, seeds)) if fill is not None else rng.random((seeds, seeds))
+    failed, numbers = np.arange(seeds) == 1, list(range(seeds))
+    layers, ends = values[:1].repeat(4, axis=0)[:, 0], np.full((4, 2), np.nan)
+    many = [name] * 3
+    return [
+        figures.seed_dots(values, values[:, 0], metric=name, seeds=numbers, failed=failed, majority=0.5),
+        figures.learning_curves(values, values, values, metric=name, failed=failed),
+        figures.layer_curves(layers, ends, name=name, null=1.0, shuffled=[1.0, None, 0.9, 0.8]),
+        figures.heat_map(distances, name=name, seeds=numbers, failed=failed),
+        figures.correlations(np.array([[1, np.nan, 0.2]] * 3), names=many),
+        figures.differences(
+            many,
+            np.array([1.2, np.nan, 0.5]),
+            np.array([[1, 1.4], [np.nan] * 2, [0, np.inf]]),
+            failed[:3] if seeds > 2 else np.zeros(3, bool),
+            xlabel=name,
+            reference=1,
+            log=True,
+        ),
+        figures.dots_by_method([values[:, 0]] * 6, names=[name] * 6, metric=name, failed=[failed] * 6),
+        figures.votes_histogram(values[:, 0]),
+        figures.curves(np.arange(1, 4), [("a", values[0]), (name, values[0])], xlabel=name, ylabel=name),
+    ]
+
+
+@pytest.mark.parametrize(("seeds", "fill"), [(1, None), (2, None), (3, 0.7), (3, np.nan), (200, None)])
+def test_every_figure_can_be_drawn_of_odd_values(seeds, fill):
+    for number, figure in enumerate(_every_figure(seeds, fill)):
+        assert isinstance(figure, Figure)
+        assert figure.get_figwidth() <= 4.6
+        assert "<svg" in drawing.to_svg(figure, f"f{number}", "title")
+
+
+def test_text_is_text_in_every_place():
+    table = Table(SCRIPT, [SCRIPT], [[SCRIPT]], SCRIPT)
+    picture = Picture("one", _every_figure(3, name=SCRIPT)[0], SCRIPT)
+    section = Section(SCRIPT, [SCRIPT], [SCRIPT], [picture], [table], [table], [SCRIPT])
+    html = render(Page(SCRIPT, SCRIPT, [section]))
+    assert html.count("<script>") == 1  # the page's own
+    assert "&lt;script&gt;" in html
+    assert "$x_1$" in html
+
+
+def test_a_page_is_the_same_each_time_and_asks_for_nothing():
+    def page():
+        pictures = [Picture(f"p{i}", figure, "caption") for i, figure in enumerate(_every_figure(4, 0.5))]
+        return render(Page("t", "h", [Section("s", pictures=pictures)]))
+
+    html = page()
+    assert html == page()
+    ids = re.findall(r'\bid="([^"]+)"', html)
+    assert len(ids) == len(set(ids))
+    used = re.findall(r'(?:url\(#|href="#)([^")]+)', html)
+    assert set(used) <= set(ids)
+    assert not re.search(r'(?:src|href)="(?!#|data:)', html)
+    assert "@import" not in html
+    assert "default-src 'none'" in html
+
+
+def test_figures_for_papers(tmp_path):
+    for path in drawing.save(_every_figure(3)[0], tmp_path / "new", "dots"):
+        assert path.read_bytes()[:4] in (b"\x89PNG", b"%PDF")
+    pdf = (tmp_path / "new" / "dots.pdf").read_bytes()
+    assert b"/FontFile2" in pdf or b"/CIDFontType2" in pdf
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, checkpoint, task_directory):
+    import jax
+
+    with jax.numpy_dtype_promotion("standard"):
+        return jaxstab.run(
+            {
+                "name": "tiny",
+                "model": {"source": str(checkpoint)},
+                "task": {"source": str(task_directory), "text": ["sentence"], "max_length": 16},
+                "seeds": {"count": 5, "group_size": 2},
+                "train": {"epochs": 2, "batch_size": 8, "learning_rate": 1e-3},
+                "output": {"dir": str(tmp_path_factory.mktemp("runs") / "tiny")},
+            }
+        )
+
+
+def test_a_run_becomes_a_page(run, tmp_path, capsys):
+    page = tmp_path / "new" / "page.html"
+    assert main(["report", str(run.path), "-o", str(page), "--figures", str(tmp_path / "f"), "--table", "csv"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("measure,value,95 % interval")
+    html = page.read_text()
+    for title in (
+        "Scores",
+        "Instability",
+        "Which measures to trust",
+        "How many seeds",
+        "Examples that flip",
+        "How to reproduce",
+    ):
+        assert f">{title}</h3>" in html
+    assert run.info["versions"]["jax"] in html
+    names = {path.stem for path in (tmp_path / "f").glob("*.png")}
+    assert names == {path.stem for path in (tmp_path / "f").glob("*.pdf")}
+    assert {name for name in names if name.endswith(("seeds", "curves", "map-cka", "votes"))}
+    predictions = run.logits.argmax(-1)
+    contested = [i for i in range(predictions.shape[1]) if len(set(predictions[:, i])) > 1]
+    assert f"{len(contested)} of {predictions.shape[1]} examples are contested" in html
+    text = run.texts["text"].iloc[contested[0]]
+    assert text in html
+    assert main(["report", str(run.path), "-o", str(page), "--no-texts"]) == 0
+    assert text not in page.read_text()
+
+
+def _save(path, seeds, *, wrong=0.2, labels=None, draw=0):
+    generator = np.random.default_rng(draw)
+    labels = np.random.default_rng(9).integers(0, 2, 60) if labels is None else labels
+    logits = 3 * np.eye(2)[labels] + 2 * generator.normal(size=(seeds, len(labels), 2)) * wrong * 5
+    np.savez(path, logits=logits.astype(np.float32), labels=labels, seeds=np.arange(seeds))
+    return path
+
+
+def test_several_runs_are_compared(tmp_path, run):
+    paths = [_save(tmp_path / f"{name}.npz", 6, draw=i) for i, name in enumerate(["standard", "b", "c"])]
+    page, tables = jaxstab.write_report(paths, tmp_path / "p.html")
+    assert page.headline.startswith("With 6 seeds of each, no difference from standard")
+    assert page.sections[0].title == "Methods compared"
+    assert [table.title for table in tables][:2] == [
+        "60 examples: 6 seeds of each (the same seeds)",
+        "60 examples: against standard",
+    ]
+    html = (tmp_path / "p.html").read_text()
+    assert ">standard on 60 examples</h2>" in html
+    brief, _ = jaxstab.write_report(paths, tmp_path / "p.html", brief=True)
+    assert [section.title for section in brief.sections] == ["Methods compared"]
+    apart, _ = jaxstab.write_report([paths[0], run.path], tmp_path / "p.html")
+    assert "not compared: " in apart.sections[0].notes[-1]
+
+
+@pytest.mark.parametrize(
+    ("seeds", "headline"),
+    [
+        (1, "cannot be told from one"),
+        (200, "over 200 seeds"),
+    ],
+)
+def test_one_seed_and_many(seeds, headline, tmp_path):
+    page, _ = jaxstab.write_report([_save(tmp_path / "a.npz", seeds)], tmp_path / "p.html")
+    assert headline in page.headline
+
+
+def test_all_equal_and_all_failed(tmp_path):
+    labels = np.random.default_rng(9).integers(0, 2, 60)
+    np.savez(tmp_path / "equal.npz", predictions=np.tile(labels, (5, 1)), labels=labels)
+    page, _ = jaxstab.write_report([tmp_path / "equal.npz"], tmp_path / "p.html")
+    assert "deviates by 0.000" in page.headline
+    np.savez(tmp_path / "failed.npz", predictions=np.zeros((5, 60), int), labels=labels)
+    page, _ = jaxstab.write_report([tmp_path / "failed.npz"], tmp_path / "p.html")
+    assert "all 5 seeds failed" in page.headline
+    np.savez(tmp_path / "unlabelled.npz", predictions=rng.integers(0, 2, (5, 60)))
+    page, _ = jaxstab.write_report([tmp_path / "unlabelled.npz"], tmp_path / "p.html")
+    assert "5 seeds, no scores" in page.headline
+    hidden = rng.normal(size=(5, 3, 20, 4)).astype(np.float32)
+    np.savez(tmp_path / "hidden.npz", representations=hidden)
+    page, _ = jaxstab.write_report([tmp_path / "hidden.npz"], tmp_path / "p.html")
+    assert any(picture.name.endswith("layers-cka") for picture in page.pictures)
+
+
+def test_published_numbers_beside_a_run(tmp_path):
+    columns = "model,task,method,seeds,score,sd_population,jsd_nats,pairwise_disagreement,kappa_as_printed"
+    (tmp_path / "p.csv").write_text(f"{columns}\nbert,60 examples,original,20,0.9,0.019,0.02,0.04,0.041\n")
+    path = _save(tmp_path / "a.npz", 4)
+    page, _ = jaxstab.write_report([path], tmp_path / "p.html", reference=tmp_path / "p.csv")
+    (table,) = page.sections[0].tables
+    assert table.rows[0][:2] == ["bert", "original"]
+    assert "wrong axis" in table.caption
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["none.npz"], "none.npz: no such file"),
+        (["a.npz", "-o", "a.npz/page.html"], "cannot be written"),
+        (["a.npz", "a.npz"], "a second run called a on the same examples; name it"),
+        (["a.npz", "--reference", "a.npz"], "a.npz: cannot be read as a table"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    _save(tmp_path / "a.npz", 4)
+    assert main(["report", *arguments]) == 2
+    error = capsys.readouterr().err.splitlines()
+    assert message in error[-1]
+    assert error[-1].startswith("jaxstab: error: ")
+
+
+def test_an_interrupted_write_leaves_the_old_page(tmp_path, monkeypatch):
+    target = tmp_path / "p.html"
+    target.write_text("old")
+
+    def fail(page):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("jaxstab.report.writing.render", fail)
+    with pytest.raises(jaxstab.InputError, match="cannot be written \\(No space left on device\\)"):
+        jaxstab.write_report([_save(tmp_path / "a.npz", 4)], target)
+    assert target.read_text() == "old"
+
+
+def test_texts_with_markup_stay_texts(run, tmp_path):
+    copy = tmp_path / "copy"
+    import shutil
+
+    shutil.copytree(run.path, copy)
+    frame = pd.read_parquet(copy / "texts.parquet")
+    frame["text"] = SCRIPT
+    frame.to_parquet(copy / "texts.parquet")
+    jaxstab.write_report([copy], tmp_path / "p.html")
+    html = (tmp_path / "p.html").read_text()
+    assert html.count("<script>") == 1
+    assert "document.title = &#39;broken&#39;" in html
