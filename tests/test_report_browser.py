@@ -1,6 +1,7 @@
 """The page in headless Chromium: drawn, searched, sorted, downloaded, and never asking for anything."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -105,13 +106,22 @@ def test_every_figure_of_a_report_is_drawn(report, visit):
     assert page.locator(".headline").inner_text() == content.headline
 
 
+def test_the_example_in_the_docs(visit):
+    page = visit(Path(__file__).parents[1] / "docs" / "example.html")
+    assert page.locator("figure svg").count() > 20
+    rows = page.locator(".search ~ .scroll tbody tr:visible")
+    page.locator("input[type=search]").fill("reinit-1 cola svcca")
+    assert rows.count() == 1
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_fits_a_phone_and_can_be_read(report, visit, scheme):
     page = visit(report[0], viewport={"width": 390, "height": 844}, color_scheme=scheme)
     assert page.evaluate("document.documentElement.scrollWidth") == 390
-    colours = page.evaluate(
-        "() => ['color', 'backgroundColor'].map(name => getComputedStyle(document.body)[name].match(/\\d+/g).map(Number))"
-    )
+    names = ("color", "backgroundColor")
+    colours = [
+        page.evaluate(f"() => getComputedStyle(document.body).{name}.match(/\\d+/g).map(Number)") for name in names
+    ]
     assert _contrast(*colours) > 7
     soft = page.evaluate(
         "() => getComputedStyle(document.querySelector('figcaption')).color.match(/\\d+/g).map(Number)"

@@ -108,7 +108,7 @@ def _design(sample: Sample) -> tuple[dict[str, NDArray[np.int64]], int]:
     if len(levels) < 2 or not complete or len(set(counts.values())) > 1:
         raise ValueError(
             "seeds do not cross init, order and dropout; for variance shares train with, for example, "
-            "--seeds.init 0,1,2,3 --seeds.order 0,1,2,3 --seeds.crossed true"
+            "--seeds.init [0,1,2,3] --seeds.order [0,1,2,3] --seeds.crossed true"
         )
     return levels, next(iter(counts.values()))
 
