@@ -22,11 +22,8 @@ from jaxstab.models.families import family_of, make_classifier
 from jaxstab.models.parameters import merged, nudged
 from jaxstab.optimizer import Hyper, learning_rate_at, make_optimizer, narrowed, widened
 
-ROUNDING, MITIGATION, REPEAT = (
-    2**31 - 1,
-    2**31 - 2,
-    2**31 - 3,
-)  # purposes that a key is folded for; the encoder's own are small
+# Purposes that a key is folded for; the encoder's own are small.
+ROUNDING, MITIGATION, REPEAT = (2**31 - number for number in (1, 2, 3))
 
 
 @dataclass(frozen=True, eq=False)

@@ -185,6 +185,20 @@ def test_all_equal_and_all_failed(tmp_path):
     assert any(picture.name.endswith("layers-cka") for picture in page.pictures)
 
 
+@pytest.mark.optimiser
+@pytest.mark.parametrize(
+    ("seeds", "rate", "headline"),
+    [(1, 1e-3, "with one seed"), (3, 1e-12, "all 3 seeds failed"), (2, 1e-3, "2 seeds")],
+)
+def test_runs_that_say_little(settings, seeds, rate, headline, tmp_path):
+    settings["seeds"]["count"], settings["train"]["learning_rate"] = seeds, rate
+    run = jaxstab.run(settings)
+    page, _ = jaxstab.write_report([run.path], tmp_path / "p.html")
+    assert headline in page.headline
+    if rate < 1e-3:
+        assert set(run.info["failures"]) == {"0", "1", "2"}
+
+
 def test_published_numbers_beside_a_run(tmp_path):
     columns = "model,task,method,seeds,score,sd_population,jsd_nats,pairwise_disagreement,kappa_as_printed"
     (tmp_path / "p.csv").write_text(f"{columns}\nbert,60 examples,original,20,0.9,0.019,0.02,0.04,0.041\n")

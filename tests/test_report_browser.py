@@ -108,7 +108,7 @@ def test_every_figure_of_a_report_is_drawn(report, visit):
 
 def test_the_example_in_the_docs(visit):
     page = visit(Path(__file__).parents[1] / "docs" / "example.html")
-    assert page.locator("figure svg").count() > 20
+    assert page.locator("figure svg").count() > 10
     rows = page.locator(".search ~ .scroll tbody tr:visible")
     page.locator("input[type=search]").fill("reinit-1 cola svcca")
     assert rows.count() == 1

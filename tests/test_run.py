@@ -13,6 +13,7 @@ import pytest
 
 import jaxstab
 from jaxstab import cli, measures, store
+from jaxstab.analysis.failures import FLAT, MAJORITY
 from jaxstab.config import dump_config, load_config, make_config
 from jaxstab.report.terminal import Display
 from jaxstab.seeds import SeedTrainer
@@ -191,8 +192,11 @@ def test_failed_seeds_are_named(settings, capsys):
     run = jaxstab.run(settings)
     scores = (run.final_logits.argmax(-1) == run.labels).mean(axis=1)
     majority = max(np.bincount(run.labels)) / len(run.labels)
-    assert run.info["failed_seeds"] == [s for s, one in zip(run.seeds, scores, strict=True) if one <= majority + 1e-9]
-    assert run.info["failed_seeds"]
+    reasons = run.info["failures"]
+    assert run.info["failed_seeds"] == [0, 1, 2, 3]  # a loss that stays where it was
+    for seed, one in zip(run.seeds, scores, strict=True):
+        assert (reasons[str(seed)] == MAJORITY) == (one <= majority + 1e-9)
+    assert set(reasons.values()) == {MAJORITY, FLAT}
 
 
 def _spoil(path, value):

@@ -224,8 +224,9 @@ def correlations(matrix: Floats, *, names: Sequence[str]) -> Figure:
             axes.text(j, i, text, ha="center", va="center", fontsize=9, color="white" if dark else "black")
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
-    bar = figure.colorbar(drawn, ax=axes, shrink=0.8, label="correlation")
-    bar.outline.set_visible(False)
+    if count > WRITTEN:
+        bar = figure.colorbar(drawn, ax=axes, shrink=0.8, label="correlation")
+        bar.outline.set_visible(False)
     return figure
 
 
@@ -258,10 +259,8 @@ def differences(
     inside = np.concatenate([values, intervals[np.isfinite(intervals)], [reference]])
     inside = inside[np.isfinite(inside) & (inside > 0 if log else True)]
     low, high = inside.min(), inside.max()
-    if log:
-        low, high = max(low, 1 / 20) / 1.15, min(high, 20) * 1.15
-    else:
-        low, high = low - 0.08 * (high - low or 1), high + 0.08 * (high - low or 1)
+    margin = 0.08 * (high - low or 1)
+    low, high = (max(low, 1 / 20) / 1.15, min(high, 20) * 1.15) if log else (low - margin, high + margin)
     for row, value, ends, sure in zip(rows, values, intervals, clear, strict=True):
         if not np.isfinite(value):
             continue
