@@ -22,8 +22,7 @@ from jaxstab.models.families import family_of, make_classifier
 from jaxstab.models.parameters import merged, nudged
 from jaxstab.optimizer import Hyper, learning_rate_at, make_optimizer, narrowed, widened
 
-# Purposes that a key is folded for; the encoder's own are small.
-ROUNDING, MITIGATION, REPEAT = (2**31 - number for number in (1, 2, 3))
+ROUNDING, MITIGATION, REPEAT = (2**31 - n for n in (1, 2, 3))  # purposes of a key; the encoder's own are small
 
 
 @dataclass(frozen=True, eq=False)
