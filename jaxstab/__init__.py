@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from jaxstab.config import InputError as InputError
     from jaxstab.config import load_config as load_config
     from jaxstab.experiment import plan as plan
+    from jaxstab.experiment import resume as resume
     from jaxstab.experiment import run as run
     from jaxstab.experiment import run_grid as run_grid
     from jaxstab.exporting import export as export
@@ -33,6 +34,7 @@ _HOMES = {
     "load_config": "config",
     "measure": "analysis.measuring",
     "plan": "experiment",
+    "resume": "experiment",
     "run": "experiment",
     "run_grid": "experiment",
 }
@@ -45,6 +47,7 @@ __all__ = [
     "load_config",
     "measure",
     "plan",
+    "resume",
     "run",
     "run_grid",
     "study_seeds",

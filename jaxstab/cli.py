@@ -1,8 +1,10 @@
 """The command line: each verb one call of something that can be imported."""
 
 import json
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -38,11 +40,30 @@ def run_command(config: str, overrides: Sequence[str], quiet: bool) -> None:
     from jaxstab.report.terminal import Display, print_summary, print_table
 
     if settings.grid:
-        runs = run_grid(settings, display=Display(quiet))
+        with _interruptible("the same command goes on from there"):
+            runs = run_grid(settings, display=Display(quiet))
         if not quiet:
             print_table(runs)
         return
-    finished = run(settings, display=Display(quiet))
+    with _interruptible(f"go on with: jaxstab resume {settings.directory}"):
+        finished = run(settings, display=Display(quiet))
+    if not quiet:
+        print_summary(finished)
+
+
+@cli.command("resume")
+@click.argument("run")
+@click.option("--quiet", is_flag=True, help="Print nothing; the run directory holds everything.")
+def resume_command(run: str, quiet: bool) -> None:
+    """Go on with RUN, the directory of a run that was interrupted; finished seeds are not trained again.
+
+    jaxstab resume runs/quickstart
+    """
+    from jaxstab.experiment import resume
+    from jaxstab.report.terminal import Display, print_summary
+
+    with _interruptible(f"go on with: jaxstab resume {run}"):
+        finished = resume(run, display=Display(quiet))
     if not quiet:
         print_summary(finished)
 
@@ -259,6 +280,26 @@ def report_command(
         print(output)
 
 
+@cli.command("doctor")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
+def doctor_command(as_json: bool) -> None:
+    """Say what this machine has: versions, devices, memory, caches, and what is wrong. Exits with 1 if something is.
+
+    jaxstab doctor
+    """
+    from jaxstab.doctor import diagnose
+
+    found = diagnose()
+    if as_json:
+        print(json.dumps(found.as_json(), indent=2))
+    else:
+        for name, fact in found.facts.items():
+            print(f"{name + ':':16}{fact}")
+        print("\n".join(f"problem: {line}" for line in found.problems) or "No problem found.")
+    if found.problems:
+        raise click.exceptions.Exit(1)
+
+
 @cli.command("measures")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
 def measures_command(as_json: bool) -> None:
@@ -283,18 +324,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: without the program's name; those of the process by default.
 
     Returns:
-        0 done, 2 bad input (one line on standard error), 130 interrupted.
+        0 done, 1 the machine has a problem (`doctor`), 2 bad input (one line on standard error), 130 interrupted.
     """
+    before = signal.signal(signal.SIGTERM, _terminate)
     try:
-        cli.main(arguments, prog_name="jaxstab", standalone_mode=False)
+        return cli.main(arguments, prog_name="jaxstab", standalone_mode=False) or 0
     except InputError as error:
         return _fail(str(error))
     except click.ClickException as error:
         return _fail(f"{error.format_message()}; see jaxstab --help")
-    except (KeyboardInterrupt, click.Abort):
-        print("jaxstab: interrupted; finished seeds are kept, the same command goes on from there", file=sys.stderr)
+    except _InterruptedError as error:
+        print(f"jaxstab: interrupted; finished seeds are kept; {error}", file=sys.stderr)
         return 130
-    return 0
+    except (KeyboardInterrupt, click.Abort):
+        print("jaxstab: interrupted", file=sys.stderr)
+        return 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class _InterruptedError(Exception):
+    """By the user or the system; says how to go on."""
+
+
+@contextmanager
+def _interruptible(advice: str) -> Iterator[None]:
+    """Gives an interruption its advice."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise _InterruptedError(advice) from None
+
+
+def _terminate(signal_number: int, frame: object) -> None:
+    """SIGTERM, as schedulers send it before they kill, does what Ctrl-C does."""
+    raise KeyboardInterrupt
 
 
 def _names(only: str | None) -> list[str] | None:

@@ -84,6 +84,23 @@ def run(config: Config | Mapping[str, Any] | str | Path, *, display: Display | N
     return _run_all([config], display or Display(quiet=True))[0]
 
 
+def resume(path: str | Path, *, display: Display | None = None) -> Run:
+    """Goes on with a run that was interrupted, wherever its directory is now, and returns it.
+
+    Args:
+        path: the run directory.
+        display: as for `run`.
+
+    Raises:
+        InputError: no run there, or something that it needs is gone.
+    """
+    path = Path(path)
+    if not (path / store.CONFIG).exists():
+        raise InputError(f"{path}: not a run directory (no {store.CONFIG}); start one with: jaxstab run CONFIG")
+    config = load_config(path / store.CONFIG)
+    return run(replace(config, output=replace(config.output, dir=str(path))), display=display)
+
+
 def run_grid(config: Config | Mapping[str, Any] | str | Path, *, display: Display | None = None) -> list[Run]:
     """Does what `run` does for every combination of values in `[grid]`, all in one compiled program.
 
@@ -114,12 +131,14 @@ def _run_all(configs: Sequence[Config], display: Display) -> list[Run]:
         task, encoded, pretrained = load_inputs(config, show_progress=display.is_live)
         recipe = make_recipe(config, task, encoded, pretrained)
         _check_reinit([one for _, one in pending], recipe)
-        settings = [_Setting(found, one, _describe(found, one, task, encoded, recipe)) for found, one in pending]
-        for setting in settings:
-            store.begin_run(setting.run, setting.config)
-            if setting.config.output.keep_weights:
-                store.write_array(store.vocabulary_file(setting.run), encoded.vocabulary)
         with ExitStack() as records:
+            for found, _ in pending:
+                records.enter_context(store.locked(found))
+            settings = [_Setting(found, one, _describe(found, one, task, encoded, recipe)) for found, one in pending]
+            for setting in settings:
+                store.begin_run(setting.run, setting.config)
+                if setting.config.output.keep_weights:
+                    store.write_array(store.vocabulary_file(setting.run), encoded.vocabulary)
             for setting in settings:
                 records.enter_context(_recorded(setting, len(settings), started))
             display.prepared([one for _, one in pending], recipe.config.epochs, settings[0].info)

@@ -13,11 +13,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock, Timeout
 
 from jaxstab.config import Config, InputError, dump_config, load_config
 
 CONFIG, INFO, HISTORY = "config.toml", "run.json", "history.parquet"
 PREDICTIONS, MEASURES, TEXTS, CHECKPOINTS = "predictions.npz", "measures.json", "texts.parquet", "checkpoints"
+LOCK = ".lock"  # stays; what counts is whether a process holds it
 DISTANCES, REPRESENTATIONS, WEIGHTS = "distances.npz", "representations.npy", "weights"
 
 
@@ -42,7 +44,7 @@ class Run:
         if not (run.path / INFO).exists():
             raise InputError(f"{path}: not a run directory (no {INFO}); make one with: jaxstab run CONFIG")
         if not run.finished:
-            raise InputError(f"{path}: not finished; continue it with: jaxstab run {run.path / CONFIG}")
+            raise InputError(f"{path}: not finished; continue it with: jaxstab resume {run.path}")
         return run
 
     @cached_property
@@ -131,9 +133,34 @@ def find_run(config: Config) -> Run:
                 f"{path}: holds a run of another config (other {', '.join(differences)}); "
                 "give --output.dir another directory, or delete this one"
             )
-    elif path.exists() and (not path.is_dir() or any(path.iterdir())):
+    elif path.exists() and (not path.is_dir() or any(file.name != LOCK for file in path.iterdir())):
         raise InputError(f"{path}: exists and is no run directory; give --output.dir another directory")
     return Run(path)
+
+
+@contextmanager
+def locked(run: Run) -> Iterator[None]:
+    """Keeps other processes from working on a run at the same time; ends with the process, however it ends.
+
+    Raises:
+        InputError: another process does, or has just finished it, or the directory cannot be created.
+    """
+    try:
+        run.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(run.path / LOCK, timeout=0)
+        lock.acquire()
+    except Timeout:
+        raise InputError(
+            f"{run.path}: another process is working on this run; wait until it ends, or stop it"
+        ) from None
+    except OSError as error:
+        raise InputError(f"{run.path}: cannot be written to ({error.strerror}); give --output.dir another") from None
+    try:
+        if Run(run.path).finished:
+            raise InputError(f"{run.path}: another process has just finished this run; the same command shows it")
+        yield
+    finally:
+        lock.release()
 
 
 def begin_run(run: Run, config: Config) -> None:

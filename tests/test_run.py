@@ -79,7 +79,7 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(settings, tmp_path):
     interrupted = json.loads((tmp_path / "run" / "run.json").read_text())
     assert interrupted["status"] == "interrupted"
     assert [file.name for file in finished] == ["seed-0.npy", "seed-0.npz", "seed-1.npy", "seed-1.npz"]
-    with pytest.raises(jaxstab.InputError, match="not finished; continue it with: jaxstab run"):
+    with pytest.raises(jaxstab.InputError, match="not finished; continue it with: jaxstab resume"):
         Run.load(tmp_path / "run")
     trained = []
 

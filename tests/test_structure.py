@@ -26,6 +26,7 @@ ROOMS = [
     "outcome",
     "experiment",
     "exporting",
+    "doctor",
     "cli",
     "__main__",
 ]

@@ -1,0 +1,128 @@
+"""Interrupted, killed, or started twice: nothing finished is lost, and the numbers are the same."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tomli_w
+from filelock import FileLock
+
+import jaxstab
+from jaxstab.cli import main
+
+
+@pytest.fixture
+def config(settings, tmp_path):
+    """The tiny experiment as a file, with as many waves as seeds."""
+    settings["seeds"] = {"count": 6, "group_size": 1}
+    settings["train"]["epochs"] = 3
+    path = tmp_path / "config.toml"
+    path.write_text(tomli_w.dumps(settings))
+    return path
+
+
+@pytest.fixture
+def command(tmp_path_factory):
+    """Starts `jaxstab` as a process of its own, with one device and caches that all of them share."""
+    caches = tmp_path_factory.mktemp("caches")
+    environment = os.environ | {
+        "XLA_FLAGS": "",
+        "XDG_CACHE_HOME": str(caches),
+        "JAX_COMPILATION_CACHE_DIR": str(caches / "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+
+    def start(*arguments):
+        line = [sys.executable, "-m", "jaxstab", *map(str, arguments)]
+        return subprocess.Popen(line, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    return start
+
+
+def _same(run, other):
+    np.testing.assert_array_equal(run.logits, other.logits)
+    np.testing.assert_array_equal(run.final_logits, other.final_logits)
+    assert run.measures == other.measures
+    assert run.history.equals(other.history)
+
+
+def _wait_for_a_seed(process, directory):
+    while process.poll() is None and not list(directory.glob("checkpoints/seed-*.npz")):
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_keeps_what_is_finished_and_says_how_to_go_on(number, config, command, tmp_path):
+    whole = tmp_path / "whole"
+    assert command("run", config, "--quiet", "--output.dir", whole).wait() == 0
+    directory = tmp_path / "run"
+    process = command("run", config, "--quiet")
+    _wait_for_a_seed(process, directory)
+    process.send_signal(number)
+    _, error = process.communicate()
+    assert process.returncode == 130, error
+    assert f"jaxstab: interrupted; finished seeds are kept; go on with: jaxstab resume {directory}" in error
+    assert jaxstab.Run(directory).info["status"] == "interrupted"
+    kept = {path: path.stat().st_mtime_ns for path in directory.glob("checkpoints/seed-*.npz")}
+    assert 1 <= len(kept) < 6
+    moved = directory.rename(tmp_path / "moved")
+    process = command("resume", moved)
+    out, error = process.communicate()
+    assert process.returncode == 0, error
+    assert f"{6 - len(kept)} waves" in out or f"/{6 - len(kept)} epoch" in out
+    _same(jaxstab.Run.load(moved), jaxstab.Run.load(whole))
+
+
+@pytest.mark.slow
+def test_kills_at_random_moments_change_nothing(config, command, tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "run"
+    started = time.monotonic()
+    assert command("run", config, "--quiet", "--output.dir", whole).wait() == 0
+    started = time.monotonic()
+    assert command("run", config, "--quiet", "--output.dir", tmp_path / "again").wait() == 0
+    seconds = time.monotonic() - started  # with everything compiled
+    dice, kills = random.Random(0), 0
+    for _ in range(60):
+        process = command("run", config, "--quiet")
+        try:
+            code = process.wait(timeout=dice.uniform(0.5, 1.0) * seconds if kills < 6 else None)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            kills += 1
+            continue
+        assert code == 0, process.communicate()
+        break
+    assert kills >= 3
+    _same(jaxstab.Run.load(killed), jaxstab.Run.load(whole))
+    assert not list(killed.rglob("*.tmp"))
+
+
+def test_a_second_process_on_a_run_refuses(config, tmp_path, capsys):
+    directory = tmp_path / "run"
+    directory.mkdir()
+    with FileLock(directory / ".lock"):
+        assert main(["run", str(config)]) == 2
+    assert f"{directory}: another process is working on this run; wait until it ends" in capsys.readouterr().err
+    assert sorted(path.name for path in directory.iterdir()) == [".lock"]
+
+
+def test_resuming_needs_a_run(tmp_path, capsys):
+    assert main(["resume", str(tmp_path)]) == 2
+    assert "not a run directory (no config.toml); start one with: jaxstab run CONFIG" in capsys.readouterr().err
+
+
+@pytest.mark.optimiser
+def test_resuming_a_finished_run_shows_it(settings, capsys):
+    run = jaxstab.run(settings)
+    before = Path(run.path / "run.json").read_text()
+    assert main(["resume", str(run.path)]) == 0
+    assert "Instability" in capsys.readouterr().out
+    assert Path(run.path / "run.json").read_text() == before
