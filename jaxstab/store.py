@@ -319,7 +319,7 @@ def load_array(path: Path) -> np.ndarray:
     """
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{path}: damaged or not an npy file ({error}); delete it and run again") from None
 
 
