@@ -1,5 +1,6 @@
 """The run directory: what is in it, written whole or not at all, and read back."""
 
+import errno
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ from jaxstab.config import Config, InputError, dump_config, load_config
 CONFIG, INFO, HISTORY = "config.toml", "run.json", "history.parquet"
 PREDICTIONS, MEASURES, TEXTS, CHECKPOINTS = "predictions.npz", "measures.json", "texts.parquet", "checkpoints"
 LOCK = ".lock"  # stays; what counts is whether a process holds it
+FULL, LITTLE_DISK = (errno.ENOSPC, errno.EDQUOT), 2**20
 DISTANCES, REPRESENTATIONS, WEIGHTS = "distances.npz", "representations.npy", "weights"
 
 
@@ -201,13 +203,23 @@ def vocabulary_file(run: Run) -> Path:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Yields a temporary path to write to; it takes the place of `path` only when the block ends without an error."""
+    """Yields a temporary path to write to; it takes the place of `path` only when the block ends without an error.
+
+    Raises:
+        InputError: the disk is full.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        # numpy says how much it could not write, but not why.
+        if error.errno not in FULL and not (error.errno is None and shutil.disk_usage(path.parent).free < LITTLE_DISK):
+            raise
+        advice = "make room and give the same command again; what is finished is kept"
+        raise InputError(f"{path}: no space left on the disk; {advice}") from None
     finally:
         temporary.unlink(missing_ok=True)
 

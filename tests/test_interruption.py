@@ -17,17 +17,7 @@ import jaxstab
 from jaxstab.cli import main
 
 
-@pytest.fixture
-def config(settings, tmp_path):
-    """The tiny experiment as a file, with as many waves as seeds."""
-    settings["seeds"] = {"count": 6, "group_size": 1}
-    settings["train"]["epochs"] = 3
-    path = tmp_path / "config.toml"
-    path.write_text(tomli_w.dumps(settings))
-    return path
-
-
-@pytest.fixture
+@pytest.fixture(scope="module")
 def command(tmp_path_factory):
     """Starts `jaxstab` as a process of its own, with one device and caches that all of them share."""
     caches = tmp_path_factory.mktemp("caches")
@@ -43,6 +33,28 @@ def command(tmp_path_factory):
         return subprocess.Popen(line, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
     return start
+
+
+@pytest.fixture(scope="module")
+def config(checkpoint, task_directory, tmp_path_factory):
+    """The tiny experiment as a file, with as many waves as seeds."""
+    path = tmp_path_factory.mktemp("config") / "config.toml"
+    values = {
+        "model": {"source": str(checkpoint)},
+        "task": {"source": str(task_directory), "text": ["sentence"], "max_length": 16},
+        "seeds": {"count": 6, "group_size": 1},
+        "train": {"epochs": 3, "batch_size": 8, "learning_rate": 1e-3},
+    }
+    path.write_text(tomli_w.dumps(values))
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole(config, command, tmp_path_factory):
+    """The run that nothing interrupted."""
+    directory = tmp_path_factory.mktemp("runs") / "whole"
+    _finish(command("run", config, "--quiet", "--output.dir", directory))
+    return jaxstab.Run.load(directory)
 
 
 def _same(run, other):
@@ -66,11 +78,9 @@ def _wait_for_a_seed(process, directory, more_than=0):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_keeps_what_is_finished_and_says_how_to_go_on(number, config, command, tmp_path):
-    whole = tmp_path / "whole"
-    _finish(command("run", config, "--quiet", "--output.dir", whole))
+def test_a_signal_keeps_what_is_finished_and_says_how_to_go_on(number, config, command, whole, tmp_path):
     directory = tmp_path / "run"
-    process = command("run", config, "--quiet")
+    process = command("run", config, "--quiet", "--output.dir", directory)
     _wait_for_a_seed(process, directory)
     process.send_signal(number)
     _, error = process.communicate()
@@ -82,16 +92,16 @@ def test_a_signal_keeps_what_is_finished_and_says_how_to_go_on(number, config, c
     moved = directory.rename(tmp_path / "moved")
     out = _finish(command("resume", moved))
     assert f"{6 - len(kept)} waves" in out or f"/{6 - len(kept)} epoch" in out
-    _same(jaxstab.Run.load(moved), jaxstab.Run.load(whole))
+    _same(jaxstab.Run.load(moved), whole)
 
 
 @pytest.mark.slow
-def test_kills_at_random_moments_change_nothing(config, command, tmp_path):
-    whole, killed = tmp_path / "whole", tmp_path / "run"
-    _finish(command("run", config, "--quiet", "--output.dir", whole))
-    dice, kills = random.Random(0), 0
+@pytest.mark.parametrize("dice", [random.Random(number) for number in range(4)], ids=range(4))
+def test_kills_at_random_moments_change_nothing(dice, config, command, whole, tmp_path):
+    killed, kills = tmp_path / "run", 0
+    arguments = ("run", config, "--quiet", "--output.dir", killed)
     for number in range(6):
-        process = command("run", config, "--quiet")
+        process = command(*arguments)
         if number % 2:  # in training, or while a seed is written
             _wait_for_a_seed(process, killed, more_than=len(list(killed.glob("checkpoints/seed-*.npz"))))
             time.sleep(dice.uniform(0, 0.1))
@@ -100,9 +110,9 @@ def test_kills_at_random_moments_change_nothing(config, command, tmp_path):
         kills += process.poll() is None
         process.kill()
         process.communicate()
-    _finish(command("run", config, "--quiet"))
-    assert kills >= 4
-    _same(jaxstab.Run.load(killed), jaxstab.Run.load(whole))
+    _finish(command(*arguments))
+    assert kills >= 5
+    _same(jaxstab.Run.load(killed), whole)
     assert not list(killed.rglob("*.tmp"))
 
 
@@ -110,9 +120,38 @@ def test_a_second_process_on_a_run_refuses(config, tmp_path, capsys):
     directory = tmp_path / "run"
     directory.mkdir()
     with FileLock(directory / ".lock"):
-        assert main(["run", str(config)]) == 2
+        assert main(["run", str(config), "--output.dir", str(directory)]) == 2
     assert f"{directory}: another process is working on this run; wait until it ends" in capsys.readouterr().err
     assert sorted(path.name for path in directory.iterdir()) == [".lock"]
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of half a megabyte."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", place], capture_output=True).returncode:
+        pytest.skip("a file system of its own cannot be mounted here")
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("left", [6, 30, 60])
+def test_a_full_disk_is_one_line_and_loses_nothing(left, config, command, whole, small_disk):
+    filler, directory = small_disk / "filler", small_disk / "run"
+    filler.write_bytes(b"0" * 1024 * (512 - left))
+    arguments = ("run", config, "--quiet", "--output.dir", directory)
+    process = command(*arguments)
+    _, error = process.communicate()
+    assert process.returncode == 2, error
+    assert error.count("\n") == 1
+    assert "no space left on the disk; make room and give the same command again" in error
+    kept = {path: path.read_bytes() for path in directory.glob("checkpoints/seed-*.np[yz]")}
+    filler.unlink()
+    _finish(command(*arguments))
+    _same(jaxstab.Run.load(directory), whole)
+    assert left == 6 or kept
 
 
 def test_resuming_needs_a_run(tmp_path, capsys):
