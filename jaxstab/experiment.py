@@ -33,7 +33,7 @@ from jaxstab.data.tokens import EncodedTask, encode_task, load_tokenizer
 from jaxstab.mitigation import make_methods, mitigated, number_of_layers
 from jaxstab.models.checkpoint import Pretrained, load_encoder_config, load_pretrained, resolve_model
 from jaxstab.models.parameters import split_layers
-from jaxstab.outcome import finish
+from jaxstab.outcome import finish, reopen
 from jaxstab.planning import Estimate, Plan, estimate, peak_memory, plan_trainer
 from jaxstab.programs import Job
 from jaxstab.report.terminal import Display
@@ -120,10 +120,15 @@ def run_grid(config: Config | Mapping[str, Any] | str | Path, *, display: Displa
 def _run_all(configs: Sequence[Config], display: Display) -> list[Run]:
     """Trains the seeds of all configs, which differ in numbers only, and measures each."""
     started = time.perf_counter()
-    runs = [store.find_run(config) for config in configs]
-    for found, config in zip(runs, configs, strict=True):
-        if found.finished:
+    runs = []
+    for config in configs:
+        found = store.find_run(config)
+        if found.finished and store.adds_seeds(found.config, config):
+            reopen(found)
+            found = Run(found.path)
+        elif found.finished:
             _check_kept(found, config)
+        runs.append(found)
     pending = [(found, config) for found, config in zip(runs, configs, strict=True) if not found.finished]
     if pending:
         _keep_compiled_programs()

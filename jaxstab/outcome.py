@@ -11,7 +11,7 @@ import pandas as pd
 from jaxstab import measures, store
 from jaxstab.analysis.failures import failures
 from jaxstab.analysis.measuring import add_without_failed
-from jaxstab.config import Config, SeedTriple
+from jaxstab.config import Config, InputError, SeedTriple
 from jaxstab.data.task import Task
 from jaxstab.report.terminal import Display
 from jaxstab.store import Run
@@ -51,6 +51,27 @@ def finish(experiment: Run, config: Config, task: Task, info: dict[str, Any], di
         path / store.DISTANCES, found.distances | {"seeds": np.asarray(converged), "represented": represented}
     )
     store.write_json(path / store.MEASURES, found.as_json())
+
+
+def reopen(run: Run) -> None:
+    """Turns a finished run back into one whose seeds are all trained but not gathered, so that more can be trained.
+
+    Raises:
+        InputError: it has not kept the representations, which new seeds are to be compared with.
+    """
+    if run.representations is None:
+        raise InputError(
+            f"{run.path}: seeds can be added to a finished run only if it has kept its representations "
+            "(--output.keep_representations true); give --output.dir another directory"
+        )
+    (run.path / store.CHECKPOINTS).mkdir(exist_ok=True)
+    for place, seed in enumerate(run.seeds.tolist()):
+        rows = run.history[run.history["seed"] == seed].sort_values("epoch")
+        curves = {name: rows[name].to_numpy() for name in ("train_loss", "validation_loss", "validation_score")}
+        store.write_array(store.representation_file(run, seed), run.representations[place])
+        logits = {"logits": run.logits[place], "final_logits": run.final_logits[place]}
+        store.write_arrays(store.seed_file(run, seed), logits | curves)
+    store.write_json(run.path / store.INFO, run.info | {"status": "interrupted"})
 
 
 def _measure(

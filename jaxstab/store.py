@@ -21,6 +21,7 @@ from jaxstab.config import Config, InputError, dump_config, load_config
 CONFIG, INFO, HISTORY = "config.toml", "run.json", "history.parquet"
 PREDICTIONS, MEASURES, TEXTS, CHECKPOINTS = "predictions.npz", "measures.json", "texts.parquet", "checkpoints"
 LOCK = ".lock"  # stays; what counts is whether a process holds it
+SEED_KEYS = ("seeds.count", "seeds.list", "seeds.init", "seeds.order", "seeds.dropout")  # may grow
 FULL, LITTLE_DISK = (errno.ENOSPC, errno.EDQUOT), 2**20
 DISTANCES, REPRESENTATIONS, WEIGHTS = "distances.npz", "representations.npy", "weights"
 
@@ -122,14 +123,17 @@ class Run:
 
 
 def find_run(config: Config) -> Run:
-    """Returns the run of a config, begun or not, and creates nothing.
+    """Returns the run of a config, begun or not, and creates nothing; the config may name more seeds than the run has.
 
     Raises:
         InputError: the directory belongs to another config, or is no run directory and not empty.
     """
     path = config.directory
     if (path / CONFIG).exists():
-        differences = _differences(load_config(path / CONFIG), config)
+        recorded = load_config(path / CONFIG)
+        differences = _differences(recorded, config)
+        if adds_seeds(recorded, config):
+            differences = [key for key in differences if key not in SEED_KEYS]
         if differences:
             raise InputError(
                 f"{path}: holds a run of another config (other {', '.join(differences)}); "
@@ -163,6 +167,11 @@ def locked(run: Run) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def adds_seeds(one: Config, other: Config) -> bool:
+    """Whether another config trains all the seeds of this one, and more."""
+    return set(one.seeds.resolve()) < set(other.seeds.resolve())
 
 
 def begin_run(run: Run, config: Config) -> None:

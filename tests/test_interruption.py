@@ -154,6 +154,54 @@ def test_a_full_disk_is_one_line_and_loses_nothing(left, config, command, whole,
     assert left == 6 or kept
 
 
+@pytest.mark.optimiser
+def test_seeds_are_added_to_a_finished_run(settings, tmp_path, capsys):
+    settings["output"]["keep_representations"] = True
+    settings["seeds"] = {"count": 2, "group_size": 1}
+    first = jaxstab.run(settings)
+    losses = first.history["train_loss"].tolist()
+    settings["seeds"]["count"] = 5
+    grown = jaxstab.run(settings)
+    assert grown.path == first.path
+    assert grown.seeds.tolist() == [0, 1, 2, 3, 4]
+    assert grown.history["train_loss"].tolist()[: len(losses)] == losses
+    settings["output"]["dir"] = str(tmp_path / "whole")
+    whole = jaxstab.run(settings)
+    _same(grown, whole)
+    np.testing.assert_array_equal(grown.representations, whole.representations)
+    settings["seeds"]["count"] = 3
+    with pytest.raises(jaxstab.InputError, match=r"holds a run of another config \(other seeds.count\)"):
+        jaxstab.run(settings)
+
+
+@pytest.mark.optimiser
+def test_added_seeds_train_alone(settings, monkeypatch):
+    from jaxstab.seeds import SeedTrainer
+
+    settings["output"]["keep_representations"] = True
+    settings["seeds"] = {"list": [3, 1], "group_size": 1}
+    jaxstab.run(settings)
+    trained, train_wave = [], SeedTrainer.train_wave
+
+    def watched(self, jobs, wave, progress):
+        trained.extend(job.triple.seed for job in jobs)
+        return train_wave(self, jobs, wave, progress)
+
+    monkeypatch.setattr(SeedTrainer, "train_wave", watched)
+    settings["seeds"]["list"] = [3, 1, 7]
+    assert jaxstab.run(settings).seeds.tolist() == [3, 1, 7]
+    assert trained == [7]
+
+
+@pytest.mark.optimiser
+def test_seeds_cannot_be_added_without_representations(settings):
+    run = jaxstab.run(settings)
+    settings["seeds"]["count"] = 6
+    with pytest.raises(jaxstab.InputError, match="only if it has kept its representations"):
+        jaxstab.run(settings)
+    assert jaxstab.Run.load(run.path).info["status"] == "finished"
+
+
 def test_resuming_needs_a_run(tmp_path, capsys):
     assert main(["resume", str(tmp_path)]) == 2
     assert "not a run directory (no config.toml); start one with: jaxstab run CONFIG" in capsys.readouterr().err
