@@ -1,5 +1,7 @@
 """Scores of predictions against labels, how well confidence fits them, and their spread over seeds."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -30,6 +32,9 @@ def score(metric: str, predictions: Int[Array, " N"], labels: Int[Array, " N"], 
     return score_of_confusion(metric, (predicted * actual).sum(0), predicted.sum(0), actual.sum(0))
 
 
+@partial(
+    jax.jit, static_argnames=("metric", "classes")
+)  # a map outside of a jit would be compiled on every call, and kept
 def scores(metric: str, predictions: Int[Array, "S N"], labels: Int[Array, " N"], classes: int) -> Float[Array, " S"]:
     """Computes the score of every seed, see `score`."""
     return jax.lax.map(lambda one: score(metric, one, labels, classes), predictions)
