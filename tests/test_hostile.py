@@ -1,5 +1,6 @@
 """Any input whatever: an answer or one line, never a traceback, and nothing is executed."""
 
+import gc
 import pickle
 import string
 
@@ -68,8 +69,15 @@ CELLS = st.text(string.ascii_letters + string.digits + ' ",\t\r\n;äé中\x00<>'
 ROWS = st.lists(st.lists(CELLS, max_size=4), max_size=8)
 
 
-# The data sets library leaves a file that it cannot read to the garbage collector.
+@pytest.fixture
+def _collected():
+    """The data sets library leaves a file that it cannot read to the garbage collector."""
+    yield
+    gc.collect()
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+@pytest.mark.usefixtures("_collected")
 @MANY
 @given(st.sampled_from(["csv", "tsv", "jsonl"]), ROWS, st.sampled_from(["utf-8", "utf-16", "latin-1"]), st.booleans())
 def test_data_of_any_shape(tmp_path_factory, kind, rows, encoding, proper):
