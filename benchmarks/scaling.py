@@ -64,7 +64,7 @@ def measure_point(arguments: argparse.Namespace) -> dict[str, Any]:
         import jax
 
         from jaxstab.config import make_config
-        from jaxstab.experiment import load_inputs
+        from jaxstab.preparation import load_inputs
 
         load_inputs(make_config(settings))
         before = peak_memory(jax.devices())

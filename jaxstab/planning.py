@@ -12,7 +12,7 @@ import psutil
 
 from jaxstab.data.tokens import EncodedTask
 from jaxstab.programs import Job, Programs, on_other_devices
-from jaxstab.seeds import SeedTrainer
+from jaxstab.seeds import SeedTrainer, make_waves
 from jaxstab.train import Recipe, define
 
 USABLE_SHARE = 0.9  # of free memory; the rest is for what programs do not know of
@@ -148,7 +148,7 @@ def estimate(trainer: SeedTrainer, plan: Plan, jobs: Sequence[Job], compilation:
         jobs: all of its seeds.
         compilation: seconds it took.
     """
-    seconds = trainer.time_wave(jobs[: trainer.wave_size])
+    seconds = trainer.time_wave(make_waves(jobs, trainer.width, trainer.groups)[0])
     epochs, steps = trainer.recipe.config.epochs, trainer.recipe.steps_per_epoch
     wave = epochs * (steps * seconds.step + seconds.evaluation) + seconds.prediction
     return Estimate(compilation, *seconds, training=plan.waves * wave)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -41,10 +42,14 @@ class Job(NamedTuple):
     Attributes:
         triple: its randomness.
         hyper: its numbers (`jaxstab.config.hyperparameters`).
+        step: how many steps have been taken and are kept, to go on from there.
+        run: the directory that it belongs to.
     """
 
     triple: SeedTriple
     hyper: Mapping[str, float]
+    step: int = 0
+    run: Path = Path()
 
 
 def vmapped(device: jax.Device) -> bool:
@@ -108,6 +113,7 @@ class Programs:
         with jax.default_matmul_precision(MATMUL_PRECISION[recipe.config.precision]):
             state = jax.eval_shape(init, self._params, inputs)
             state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), state)
+            self._state = state
             lowered = [
                 train.lower(state, inputs, self._reference, self._examples, *bounds),
                 evaluation.lower(state, inputs, self._frozen, self._validation),
@@ -152,6 +158,27 @@ class Programs:
         """Starts W seeds."""
         return self._init(self._params, inputs)
 
+    @property
+    def kept(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Names, shapes and dtypes of the arrays that `keep` returns."""
+        leaves = jax.tree_util.tree_leaves_with_path(self._state)
+        return {_name(path): jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype) for path, leaf in leaves}
+
+    def keep(self, state: TrainState, place: int) -> dict[str, np.ndarray]:
+        """Copies the state of one of W seeds to the host, as arrays by name."""
+        leaves = jax.tree_util.tree_leaves_with_path(state)
+        if self.width == 1:  # nothing to compile
+            return {_name(path): np.array(leaf)[0] for path, leaf in leaves}
+        return {_name(path): np.array(leaf[place]) for path, leaf in leaves}
+
+    def restore(self, kept: Sequence[Mapping[str, np.ndarray]]) -> TrainState:
+        """Puts what `keep` returned of up to W seeds back on the device; filled up with the first."""
+        filled = [*kept, *[kept[0]] * (self.width - len(kept))]
+        paths, tree = jax.tree_util.tree_flatten_with_path(self._state)
+        leaves = [np.stack([arrays[_name(path)] for arrays in filled]) for path, _ in paths]
+        # The state is given up to the next step, which must not write into numpy's memory.
+        return jax.device_put(jax.tree.unflatten(tree, leaves), self.device, may_alias=False)
+
     def train(self, state: TrainState, inputs: SeedInputs, start: int, stop: int) -> TrainState:
         """Takes the steps from `start` up to `stop`; the state given is used up."""
         return self._train(state, inputs, self._reference, self._examples, *self.bounds(start, stop))
@@ -194,6 +221,10 @@ def on_other_devices(programs: Programs, task: EncodedTask, devices: Sequence[ja
     recipe, group_size = programs.recipe, programs.group_size
     with ThreadPoolExecutor(max(1, len(devices))) as threads:
         return list(threads.map(lambda device: Programs(recipe, task, group_size, device), devices))
+
+
+def _name(path: Sequence[Any]) -> str:
+    return jax.tree_util.keystr(tuple(path), simple=True, separator=".")
 
 
 def _bytes(tree: Any) -> int:

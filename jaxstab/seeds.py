@@ -10,9 +10,10 @@ several (`shard_map` over one and over two CPU devices differed by 4e-8 after 12
 one program give the same bits on any number of devices.
 """
 
+import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 import jax
@@ -23,7 +24,10 @@ from jaxstab.train import Evaluation
 
 Item = TypeVar("Item")
 REPORTS_PER_EPOCH = 10
+LONGEST_STRETCH = 20  # steps in which nobody is asked whether to stop
 TIMED_STEPS = 8
+CURVES = tuple(f"curves.{name}" for name in Evaluation._fields)  # names of what is kept beside a state
+EPOCHS = "curves.epochs"
 
 
 class Progress(Protocol):
@@ -34,6 +38,22 @@ class Progress(Protocol):
 
     def evaluated(self, wave: int, epoch: int, evaluation: Evaluation) -> None:
         """An epoch of a wave is done; arrays are [seeds in the wave]."""
+
+
+class Keeper(Protocol):
+    """Keeps seeds that are not finished; `jaxstab.checkpoints` does it on disk."""
+
+    def due(self) -> bool:
+        """Whether they are to be kept again."""
+
+    def save(self, job: Job, step: int, arrays: Mapping[str, np.ndarray]) -> None:
+        """Keeps a seed as it is after so many steps."""
+
+    def saved(self) -> None:
+        """All seeds of a wave have been given to `save`."""
+
+    def load(self, job: Job, shapes: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, np.ndarray]:
+        """Returns what was kept of a seed after `job.step` steps, of these shapes and dtypes."""
 
 
 class SeedResult(NamedTuple):
@@ -67,9 +87,24 @@ class Seconds(NamedTuple):
     prediction: float
 
 
-def make_waves(jobs: Sequence[Item], wave_size: int) -> list[Sequence[Item]]:
-    """Divides seeds into waves, the last of which may be shorter."""
-    return [jobs[i : i + wave_size] for i in range(0, len(jobs), wave_size)]
+def make_groups(jobs: Sequence[Job], width: int) -> list[Sequence[Job]]:
+    """Divides seeds into groups of at most `width`, each of seeds that go on from the same step."""
+    groups: list[Sequence[Job]] = []
+    for _, same in itertools.groupby(jobs, lambda job: job.step):
+        groups += _chunks(list(same), width)
+    return groups
+
+
+def make_waves(jobs: Sequence[Job], width: int, groups: int) -> list[list[Sequence[Job]]]:
+    """Divides seeds into waves of so many groups, the last of which may be smaller; those that are furthest come first.
+
+    Args:
+        jobs: the seeds.
+        width: W, of a group.
+        groups: that are trained at once.
+    """
+    ordered = sorted(jobs, key=lambda job: -job.step)
+    return [list(wave) for wave in _chunks(make_groups(ordered, width), groups)]
 
 
 class SeedTrainer:
@@ -84,44 +119,56 @@ class SeedTrainer:
         """
         self._keep = keep
         self.recipe = programs[0].recipe
-        self._width = programs[0].width
+        self.width = programs[0].width
         self._groups = [_Group(one) for one in programs for _ in range(one.group_size // one.width)]
-        self.wave_size = self._width * len(self._groups)
+        self.groups = len(self._groups)
 
-    def train_wave(self, jobs: Sequence[Job], wave: int, progress: Progress) -> list[SeedResult]:
-        """Fine-tunes up to `wave_size` seeds from start to end.
+    def train_wave(
+        self, wave: Sequence[Sequence[Job]], number: int, progress: Progress, keeper: Keeper | None = None
+    ) -> list[SeedResult]:
+        """Fine-tunes up to `groups` groups of up to `width` seeds to the end.
 
         Args:
-            jobs: the seeds.
-            wave: its number, for `progress`.
+            wave: the groups (`make_waves`).
+            number: of the wave, for `progress`.
             progress: told after every stretch of steps and every evaluation.
+            keeper: given the seeds whenever it is due, and when the user or the system interrupts.
         """
-        groups = self._start(jobs)
-        steps = self.recipe.steps_per_epoch
+        groups, count = self._start(wave, keeper), sum(map(len, wave))
         history: list[Evaluation] = []
-        for epoch in range(self.recipe.config.epochs):
-            stretches = list(_stretches(epoch * steps, (epoch + 1) * steps))
 
-            def one_epoch(group: _Group, stretches: Sequence[tuple[int, int]] = stretches) -> Evaluation:
-                for start, stop in stretches:
-                    group.train(start, stop)
-                    progress.stepped(wave, min(one.done for one in groups))
-                return group.evaluate()
+        def report() -> None:
+            progress.stepped(number, min(one.done for one in groups))
 
-            history.append(Evaluation(*_gather(_each(groups, one_epoch), len(jobs))))
-            progress.evaluated(wave, epoch + 1, history[-1])
-        by_seed = _gather(_each(groups, _Group.predict), len(jobs))
+        def one_round(group: _Group) -> None:
+            group.train_epoch(len(history), report, keeper.due if keeper else None)
+
+        try:
+            report()
+            while len(history) < self.recipe.config.epochs:
+                _each(groups, one_round)
+                if keeper and keeper.due():
+                    _save(groups, keeper)
+                if all(len(group.history) > len(history) for group in groups):
+                    epoch = [group.history[len(history)] for group in groups]
+                    history.append(Evaluation(*_gather(epoch, wave)))
+                    progress.evaluated(number, len(history), history[-1])
+            by_seed = _gather(_each(groups, _Group.predict), wave)
+        except KeyboardInterrupt:
+            if keeper:
+                _save(groups, keeper)
+            raise
         by_seed += [np.stack(values, axis=1) for values in zip(*history, strict=True)]
-        results = [SeedResult(*(values[i] for values in by_seed)) for i in range(len(jobs))]
+        results = [SeedResult(*(values[i] for values in by_seed)) for i in range(count)]
         if self._keep:
-            kept = [group.weights(self._keep, place) for group in groups for place in range(self._width)]
-            results = [one._replace(weights=weights) for one, weights in zip(results, kept, strict=False)]
+            kept = [group.weights(self._keep, place) for group in groups for place in range(len(group.jobs))]
+            results = [one._replace(weights=weights) for one, weights in zip(results, kept, strict=True)]
         _each(groups, _Group.stop)
         return results
 
-    def time_wave(self, jobs: Sequence[Job]) -> Seconds:
+    def time_wave(self, wave: Sequence[Sequence[Job]]) -> Seconds:
         """Times some steps, an evaluation and a prediction of a wave, each after one that does not count."""
-        groups, count = self._start(jobs), min(TIMED_STEPS, self.recipe.steps_per_epoch)
+        groups, count = self._start(wave), min(TIMED_STEPS, self.recipe.steps_per_epoch)
 
         def seconds(call: Callable[[_Group], Any]) -> float:
             _each(groups, call)
@@ -134,12 +181,11 @@ class SeedTrainer:
         _each(groups, _Group.stop)
         return parts
 
-    def _start(self, jobs: Sequence[Job]) -> list["_Group"]:
-        """Initialises seeds in as many groups as they need."""
-        parts = make_waves(jobs, self._width)
-        groups = self._groups[: len(parts)]
-        for group, part in zip(groups, parts, strict=True):
-            group.start(part)
+    def _start(self, wave: Sequence[Sequence[Job]], keeper: Keeper | None = None) -> list["_Group"]:
+        """Initialises seeds, or takes them up again."""
+        groups = self._groups[: len(wave)]
+        for group, jobs in zip(groups, wave, strict=True):
+            group.start(jobs, keeper)
         return groups
 
 
@@ -149,11 +195,20 @@ class _Group:
     def __init__(self, programs: Programs):
         self._programs = programs
 
-    def start(self, jobs: Sequence[Job]) -> None:
-        """Initialises up to W seeds."""
-        self._inputs = self._programs.inputs(jobs)
-        self._state = self._programs.init(self._inputs)
-        self.done, self.cancelled = 0, False
+    def start(self, jobs: Sequence[Job], keeper: Keeper | None) -> None:
+        """Initialises up to W seeds, or takes them up where they were kept."""
+        self.jobs, self._inputs = jobs, self._programs.inputs(jobs)
+        self.done, self.stopped = jobs[0].step, False
+        self.history: list[Evaluation] = []
+        if self.done and keeper:
+            shapes = self._programs.kept | self._curve_shapes
+            kept = [keeper.load(job, shapes) for job in jobs]
+            self._state = self._programs.restore(kept)
+            curves = [np.stack([*(one[name] for one in kept)]) for name in CURVES]
+            for epoch in range(int(kept[0][EPOCHS])):
+                self.history.append(Evaluation(*(self._filled(curve[:, epoch]) for curve in curves)))
+        else:
+            self._state = self._programs.init(self._inputs)
 
     def stop(self) -> None:
         """Frees the memory of the seeds."""
@@ -161,16 +216,41 @@ class _Group:
 
     def train(self, start: int, stop: int) -> None:
         """Takes the steps from `start` up to `stop`."""
-        if self.cancelled:
-            raise CancelledError
         self._state = self._programs.train(self._state, self._inputs, start, stop)
         jax.block_until_ready(self._state.loss_sum)
         self.done = stop
+
+    def train_epoch(self, epoch: int, report: Callable[[], None], is_due: Callable[[], bool] | None) -> None:
+        """Trains to the end of an epoch and evaluates, unless something is due before, or the group is stopped.
+
+        Args:
+            epoch: from 0; nothing is done if it has been evaluated.
+            report: called after every stretch of steps.
+            is_due: asked after every stretch of steps.
+        """
+        steps = self._programs.recipe.steps_per_epoch
+        end, longest = (epoch + 1) * steps, min(LONGEST_STRETCH, -(-steps // REPORTS_PER_EPOCH))
+        while self.done < end and not self.stopped:
+            self.train(self.done, min(self.done + longest, end))
+            report()
+            if is_due and is_due():
+                return
+        if len(self.history) == epoch and not self.stopped:
+            self.history.append(self.evaluate())
 
     def evaluate(self) -> Evaluation:
         """Scores every seed; values are [W]."""
         self._state, evaluation = self._programs.evaluate(self._state, self._inputs)
         return jax.device_get(evaluation)
+
+    def keep(self, place: int) -> dict[str, np.ndarray]:
+        """The seed at a place with its learning curves, as arrays by name."""
+        curves = {name: np.zeros(shape.shape, shape.dtype) for name, shape in self._curve_shapes.items()}
+        curves[EPOCHS][...] = len(self.history)
+        for epoch, evaluation in enumerate(self.history):
+            for name, values in zip(CURVES, evaluation, strict=True):
+                curves[name][epoch] = values[place]
+        return self._programs.keep(self._state, place) | curves
 
     def predict(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Test logits [W, N, C] of the best and of the last parameters, and representations [W, L, M, D]."""
@@ -181,6 +261,22 @@ class _Group:
         kept = self._state.best_params if which == "best" else self._state.evaluated
         return jax.device_get(jax.tree.map(lambda leaf: leaf[place], kept))
 
+    @property
+    def _curve_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
+        curve = jax.ShapeDtypeStruct((self._programs.recipe.config.epochs,), np.float32)
+        return dict.fromkeys(CURVES, curve) | {EPOCHS: jax.ShapeDtypeStruct((), np.int32)}
+
+    def _filled(self, values: np.ndarray) -> np.ndarray:
+        """Values of the seeds, and of dummies."""
+        return np.concatenate([values, np.repeat(values[:1], self._programs.width - len(values))])
+
+
+def _save(groups: Sequence[_Group], keeper: Keeper) -> None:
+    for group in groups:
+        for place, job in enumerate(group.jobs):
+            keeper.save(job, group.done, group.keep(place))
+    keeper.saved()
+
 
 def _each(groups: Sequence[_Group], call: Callable[[_Group], Any]) -> list[Any]:
     """Calls a function of every group at the same time; where one fails, or the user interrupts, the others stop."""
@@ -189,16 +285,15 @@ def _each(groups: Sequence[_Group], call: Callable[[_Group], Any]) -> list[Any]:
             return list(threads.map(call, groups))
         except BaseException:
             for group in groups:
-                group.cancelled = True
+                group.stopped = True
             raise
 
 
-def _gather(by_group: Sequence[Sequence[np.ndarray]], count: int) -> list[np.ndarray]:
-    """Puts each of the groups' arrays [W, ...] together and cuts off dummies."""
-    return [np.concatenate(arrays)[:count] for arrays in zip(*by_group, strict=True)]
+def _gather(by_group: Sequence[Any], wave: Sequence[Sequence[Job]]) -> list[np.ndarray]:
+    """Puts each of the groups' arrays [W, ...] together, without dummies."""
+    cut = [[array[: len(jobs)] for array in arrays] for arrays, jobs in zip(by_group, wave, strict=True)]
+    return [np.concatenate(arrays) for arrays in zip(*cut, strict=True)]
 
 
-def _stretches(start: int, stop: int) -> Iterator[tuple[int, int]]:
-    """Divides an epoch's steps, so that progress can be shown."""
-    bounds = np.linspace(start, stop, min(REPORTS_PER_EPOCH, stop - start) + 1).round().astype(int)
-    yield from zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)
+def _chunks(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
+    return [items[i : i + size] for i in range(0, len(items), size)]

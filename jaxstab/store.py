@@ -20,6 +20,7 @@ from jaxstab.config import Config, InputError, dump_config, load_config
 
 CONFIG, INFO, HISTORY = "config.toml", "run.json", "history.parquet"
 PREDICTIONS, MEASURES, TEXTS, CHECKPOINTS = "predictions.npz", "measures.json", "texts.parquet", "checkpoints"
+FORMAT = 1  # of the directory; a change that older versions cannot read counts it up
 LOCK = ".lock"  # stays; what counts is whether a process holds it
 SEED_KEYS = ("seeds.count", "seeds.list", "seeds.init", "seeds.order", "seeds.dropout")  # may grow
 FULL, LITTLE_DISK = (errno.ENOSPC, errno.EDQUOT), 2**20

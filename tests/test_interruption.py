@@ -183,9 +183,9 @@ def test_added_seeds_train_alone(settings, monkeypatch):
     jaxstab.run(settings)
     trained, train_wave = [], SeedTrainer.train_wave
 
-    def watched(self, jobs, wave, progress):
-        trained.extend(job.triple.seed for job in jobs)
-        return train_wave(self, jobs, wave, progress)
+    def watched(self, wave, *others):
+        trained.extend(job.triple.seed for group in wave for job in group)
+        return train_wave(self, wave, *others)
 
     monkeypatch.setattr(SeedTrainer, "train_wave", watched)
     settings["seeds"]["list"] = [3, 1, 7]

@@ -11,8 +11,8 @@ from test_run import _config_file
 import jaxstab
 from jaxstab import cli, planning, programs, seeds
 from jaxstab.config import make_config
-from jaxstab.experiment import load_inputs, make_recipe
 from jaxstab.planning import fitting_size, plan_trainer
+from jaxstab.preparation import load_inputs, make_recipe
 
 pytestmark = pytest.mark.optimiser
 
@@ -55,10 +55,10 @@ def test_groups_shrink_to_the_memory_and_activations_are_recomputed_last(inputs,
     devices = jax.devices()[:1]
     monkeypatch.setattr(planning, "memory_limit", lambda devices: 10**9)
     roomy, trainer = plan_trainer(*inputs, 4, devices)
-    assert (roomy.group_size, roomy.waves, roomy.remat, trainer.wave_size) == (4, 1, False, 4)
+    assert (roomy.group_size, roomy.waves, roomy.remat, trainer.width * trainer.groups) == (4, 1, False, 4)
     monkeypatch.setattr(planning, "memory_limit", lambda devices: int(0.6 * roomy.needed_bytes))
     tight, trainer = plan_trainer(*inputs, 4, devices)
-    assert (tight.group_size, tight.waves, tight.remat, trainer.wave_size) == (2, 2, False, 2)
+    assert (tight.group_size, tight.waves, tight.remat, trainer.width * trainer.groups) == (2, 2, False, 2)
     monkeypatch.setattr(planning, "memory_limit", lambda devices: 1000)
     hopeless, _ = plan_trainer(*inputs, 4, devices)
     assert (hopeless.group_size, hopeless.waves, hopeless.remat, hopeless.fits) == (1, 4, True, False)
@@ -70,11 +70,11 @@ def test_out_of_memory_halves_the_group_and_is_recorded(settings, tmp_path, monk
     whole = jaxstab.run({**settings, "seeds": {"count": 4, "group_size": 4}})
     train_wave, tried = seeds.SeedTrainer.train_wave, []
 
-    def too_large(self, triples, wave, progress):
-        tried.append(len(triples))
-        if len(triples) > 4:
+    def too_large(self, wave, *others):
+        tried.append(len(wave))
+        if len(wave) > 4:
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 1 byte.")
-        return train_wave(self, triples, wave, progress)
+        return train_wave(self, wave, *others)
 
     monkeypatch.setattr(seeds.SeedTrainer, "train_wave", too_large)
     again = {**settings, "seeds": {"count": 8, "group_size": 2}, "output": {"dir": str(tmp_path / "again")}}
@@ -86,7 +86,7 @@ def test_out_of_memory_halves_the_group_and_is_recorded(settings, tmp_path, monk
 
 
 def test_other_errors_of_the_device_are_not_caught(settings, monkeypatch):
-    def broken(self, triples, wave, progress):
+    def broken(self, *_):
         raise jax.errors.JaxRuntimeError("INTERNAL: broken")
 
     monkeypatch.setattr(seeds.SeedTrainer, "train_wave", broken)

@@ -78,7 +78,9 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(settings, tmp_path):
     finished = sorted((tmp_path / "run" / "checkpoints").iterdir())
     interrupted = json.loads((tmp_path / "run" / "run.json").read_text())
     assert interrupted["status"] == "interrupted"
-    assert [file.name for file in finished] == ["seed-0.npy", "seed-0.npz", "seed-1.npy", "seed-1.npz"]
+    assert [file.name for file in finished] == [
+        "seed-0.npy", "seed-0.npz", "seed-1.npy", "seed-1.npz", "seed-2-step-6", "seed-3-step-6",
+    ]  # fmt: skip
     with pytest.raises(jaxstab.InputError, match="not finished; continue it with: jaxstab resume"):
         Run.load(tmp_path / "run")
     trained = []
@@ -120,8 +122,8 @@ def test_representations_cannot_be_asked_for_afterwards(settings):
 def test_seeds_that_diverge_are_scored_but_not_measured(settings, monkeypatch):
     train_wave = SeedTrainer.train_wave
 
-    def diverging(self, jobs, wave, progress):
-        results = train_wave(self, jobs, wave, progress)
+    def diverging(self, wave, *others):
+        jobs, results = [job for group in wave for job in group], train_wave(self, wave, *others)
         return [one._replace(logits=one.logits * np.nan) if job.triple.seed == 2 else one
                 for job, one in zip(jobs, results, strict=True)]  # fmt: skip
 

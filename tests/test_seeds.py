@@ -6,7 +6,7 @@ import pytest
 from tiny import write_task
 
 from jaxstab.config import SeedTriple, make_config
-from jaxstab.experiment import load_inputs, make_recipe
+from jaxstab.preparation import load_inputs, make_recipe
 from jaxstab.programs import Job, Programs, on_other_devices
 from jaxstab.seeds import SeedTrainer, make_waves
 
@@ -45,7 +45,7 @@ def _trainer(inputs, group_size, devices):
 
 def _train(trainer, *seeds, **hyper):
     """Results by seed, in as many waves as it takes."""
-    waves = make_waves(_jobs(*seeds, **hyper), trainer.wave_size)
+    waves = make_waves(_jobs(*seeds, **hyper), trainer.width, trainer.groups)
     results = [result for i, wave in enumerate(waves) for result in trainer.train_wave(wave, i, Silent())]
     return dict(zip(seeds, results, strict=True))
 
@@ -116,12 +116,12 @@ def test_a_second_wave_compiles_nothing(tiny_inputs):
 def test_init_order_and_dropout_each_matter_and_alone(tiny_inputs):
     trainer = _trainer(tiny_inputs, group_size=4, devices=1)
     triples = [SeedTriple(0, 1, 1, 1), SeedTriple(1, 2, 1, 1), SeedTriple(2, 1, 2, 1), SeedTriple(3, 1, 1, 2)]
-    results = trainer.train_wave([_job(triple) for triple in triples], 0, Silent())
+    results = trainer.train_wave([[_job(triple)] for triple in triples], 0, Silent())
     logits = [result.logits for result in results]
     for i in range(4):
         for j in range(i):
             assert not np.array_equal(logits[i], logits[j])
-    same = trainer.train_wave([_job(SeedTriple(9, 1, 1, 1))], 0, Silent())
+    same = trainer.train_wave([[_job(SeedTriple(9, 1, 1, 1))]], 0, Silent())
     _assert_equal(same[0], results[0])
 
 
@@ -142,4 +142,11 @@ def test_training_learns(checkpoint, tmp_path):
 
 
 def test_waves():
-    assert [len(wave) for wave in make_waves(_jobs(*range(7)), 3)] == [3, 3, 1]
+    seeds = [[[job.triple.seed for job in group] for group in wave] for wave in make_waves(_jobs(*range(7)), 2, 2)]
+    assert seeds == [[[0, 1], [2, 3]], [[4, 5], [6]]]
+
+
+def test_seeds_that_were_kept_come_first_and_share_a_group_only_at_the_same_step():
+    jobs = [job._replace(step=step) for job, step in zip(_jobs(0, 1, 2, 3, 4, 5), [0, 8, 0, 5, 5, 5], strict=True)]
+    seeds = [[[job.triple.seed for job in group] for group in wave] for wave in make_waves(jobs, 2, 2)]
+    assert seeds == [[[1], [3, 4]], [[5], [0, 2]]]

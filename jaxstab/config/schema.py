@@ -169,11 +169,13 @@ class OutputConfig:
         keep_representations: also write `representations.npy` [S, L, N, D], the first token's hidden states.
         keep_weights: what `jaxstab export` needs: `true` or `best` keeps every seed's weights of the best validation
             score, `final` the last ones, a list the best ones of some seeds.
+        checkpoint_minutes: after so many minutes, again and again, seeds in training are kept, to go on from there.
     """
 
     dir: str | None = None
     keep_representations: bool = False
     keep_weights: bool | Literal["best", "final"] | tuple[int, ...] = False
+    checkpoint_minutes: float = 10.0
 
 
 @dataclass(frozen=True, config=STRICT)

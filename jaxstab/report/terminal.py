@@ -48,6 +48,7 @@ class Display:
         self._waves: list[list[str]] = []
         self._info: dict[str, Any] = {}
         self._steps = self._done = 0
+        self._before: int | None = None  # steps that were done when training began
 
     @property
     def is_live(self) -> bool:
@@ -83,6 +84,8 @@ class Display:
         where = f"one {device} device" if count == 1 else f"each of {count} {device} devices"
         seeds = f"{len(info['seeds'])} seeds" if len(configs) == 1 else f"{len(configs)} x {len(info['seeds'])} seeds"
         self._print(f"{seeds} on {where}; {self._steps} steps in {epochs} epochs")
+        if info["processes"] > 1:
+            self._print(f"{info['processes']} processes; the lines below are about the seeds of the first")
 
     def compiling(self) -> None:
         """Says that the first step will take a moment."""
@@ -101,6 +104,8 @@ class Display:
     def stepped(self, wave: int, step: int) -> None:
         """Moves the bar."""
         self._done = wave * self._steps + step
+        if self._before is None:
+            self._before = self._done
         description = f"wave {wave + 1} of {len(self._waves)}"
         self._bar.update(self._task, completed=self._done, description=description)
 
@@ -113,7 +118,7 @@ class Display:
         failed = int(np.sum(scores <= self._info["majority_score"]["validation"]))
         spread = f" SD {scores.std(ddof=1):.3f}" if len(scores) > 1 else ""
         total = self._steps * len(self._waves)
-        to_go = (time.perf_counter() - self._started) * (total / self._done - 1)
+        to_go = (time.perf_counter() - self._started) * (total - self._done) / max(1, self._done - (self._before or 0))
         self._print(
             f"wave {wave + 1}/{len(self._waves)} epoch {epoch}/{self._epochs}: "
             f"train loss {np.mean(evaluation.train_loss):.3f}, validation {self._info['metric']} "
@@ -121,6 +126,10 @@ class Display:
             f"worst {scores.min():.3f} (seed {seeds[scores.argmin()]}), failed {failed} of {len(scores)}; "
             f"step {self._done}/{total}, {_minutes(to_go)} to go"
         )
+
+    def warn(self, line: str) -> None:
+        """Says what may matter later; training goes on."""
+        self._print(f"note: {line}")
 
     def out_of_memory(self, group_size: int) -> None:
         """Says that the seeds go on in smaller groups."""

@@ -1,115 +1,16 @@
-"""The command line: each verb one call of something that can be imported."""
+"""The verbs that read: measure, compare, validity, seeds, report, measures."""
 
 import json
-import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
-from jaxstab.config import InputError, load_config, settings_of
+from jaxstab.config import InputError
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="jaxstab")
-def cli() -> None:
-    """How much of my result is the random seed?"""
-
-
-@cli.command("run", context_settings={"ignore_unknown_options": True})
-@click.argument("config")
-@click.argument("overrides", nargs=-1, type=click.UNPROCESSED, metavar="[--KEY VALUE]...")
-@click.option("--quiet", is_flag=True, help="Print nothing; the run directory holds everything.")
-def run_command(config: str, overrides: Sequence[str], quiet: bool) -> None:
-    """Fine-tune every seed of CONFIG, a TOML file, at once and measure how much they differ.
-
-    Any key of the config can be changed on the command line:
-
-    jaxstab run configs/quickstart.toml --seeds.count 20 --train.epochs 5
-
-    A [grid] table of lists, such as train.learning_rate = [1e-5, 2e-5], makes one run of each combination.
-
-    The same command goes on with a run that was interrupted, and shows the summary of one that has finished.
-    """
-    settings = load_config(config, overrides)
-    settings_of(settings, config)  # complains about an impossible grid
-    from jaxstab.experiment import run, run_grid  # imports JAX, which a mistake in the config need not wait for
-    from jaxstab.report.terminal import Display, print_summary, print_table
-
-    if settings.grid:
-        with _interruptible("the same command goes on from there"):
-            runs = run_grid(settings, display=Display(quiet))
-        if not quiet:
-            print_table(runs)
-        return
-    with _interruptible(f"go on with: jaxstab resume {settings.directory}"):
-        finished = run(settings, display=Display(quiet))
-    if not quiet:
-        print_summary(finished)
-
-
-@cli.command("resume")
-@click.argument("run")
-@click.option("--quiet", is_flag=True, help="Print nothing; the run directory holds everything.")
-def resume_command(run: str, quiet: bool) -> None:
-    """Go on with RUN, the directory of a run that was interrupted; finished seeds are not trained again.
-
-    jaxstab resume runs/quickstart
-    """
-    from jaxstab.experiment import resume
-    from jaxstab.report.terminal import Display, print_summary
-
-    with _interruptible(f"go on with: jaxstab resume {run}"):
-        finished = resume(run, display=Display(quiet))
-    if not quiet:
-        print_summary(finished)
-
-
-@cli.command("plan", context_settings={"ignore_unknown_options": True})
-@click.argument("config")
-@click.argument("overrides", nargs=-1, type=click.UNPROCESSED, metavar="[--KEY VALUE]...")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
-def plan_command(config: str, overrides: Sequence[str], as_json: bool) -> None:
-    """Say how a run of CONFIG would divide its seeds, what memory it needs and how long it takes.
-
-    Compiles what the run will use and takes a few steps; nothing is written but the cache of compiled programs.
-
-    jaxstab plan configs/quickstart.toml --seeds.count 20
-    """
-    settings = load_config(config, overrides)
-    from jaxstab.experiment import plan
-
-    chosen, seconds = plan(settings)
-    if as_json:
-        print(json.dumps({**asdict(chosen), "needed_bytes": chosen.needed_bytes, "seconds": asdict(seconds)}, indent=2))
-    else:
-        from jaxstab.report.terminal import print_plan
-
-        print_plan(chosen, seconds)
-
-
-@cli.command("export")
-@click.argument("run")
-@click.option("--seed", type=int, required=True, help="Whose weights.")
-@click.option("--to", metavar="DIR", required=True, help="The directory to make.")
-def export_command(run: str, seed: int, to: str) -> None:
-    """Write the weights of one seed of RUN as a Hugging Face model, with its config and tokenizer.
-
-    RUN is the directory of a run with keep_weights in [output]:
-
-    jaxstab run configs/quickstart.toml --output.keep_weights best
-
-    jaxstab export runs/quickstart --seed 3 --to models/quickstart-3
-    """
-    from jaxstab.exporting import export
-
-    print(export(run, seed, to))
-
-
-@cli.command("measure")
+@click.command("measure")
 @click.argument("path")
 @click.option("--measures", "only", metavar="A,B", help="Only these; jaxstab measures lists them.")
 @click.option("--subset", metavar="seeds=0-9", help="Only these seeds, e.g. seeds=0-9 or seeds=0,3,5-7.")
@@ -145,7 +46,7 @@ def measure_command(
         print_results(results, title=path)
 
 
-@cli.command("compare")
+@click.command("compare")
 @click.argument("runs", nargs=-1, required=True)
 @click.option(
     "--baseline", metavar="NAME", help="What the others are compared with; by default the run without a method."
@@ -184,7 +85,7 @@ def compare_command(
         print_comparison(comparison, published)
 
 
-@cli.command("validity")
+@click.command("validity")
 @click.argument("runs", nargs=-1, required=True)
 @click.option("--measures", "only", metavar="A,B", help="Only these; jaxstab measures lists them.")
 @click.option("--examples", metavar="10,50", default="10,50", help="Percentages of the test examples to sub-sample.")
@@ -214,7 +115,7 @@ def validity_command(
             print_validity(one)
 
 
-@cli.command("seeds")
+@click.command("seeds")
 @click.argument("run")
 @click.option("--delta", type=float, default=0.01, show_default=True, help="The difference in mean score that matters.")
 @click.option("--factor", type=float, default=1.25, show_default=True, help="Within which the SD is to be known.")
@@ -243,7 +144,7 @@ def seeds_command(run: str, as_json: bool, **how: Any) -> None:
         print_study(study)
 
 
-@cli.command("report")
+@click.command("report")
 @click.argument("runs", nargs=-1, required=True)
 @click.option("-o", "--output", metavar="FILE", default="report.html", show_default=True, help="The page.")
 @click.option("--figures", metavar="DIR", help="Write every figure there too, as PNG and PDF.")
@@ -280,27 +181,7 @@ def report_command(
         print(output)
 
 
-@cli.command("doctor")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
-def doctor_command(as_json: bool) -> None:
-    """Say what this machine has: versions, devices, memory, caches, and what is wrong. Exits with 1 if something is.
-
-    jaxstab doctor
-    """
-    from jaxstab.doctor import diagnose
-
-    found = diagnose()
-    if as_json:
-        print(json.dumps(found.as_json(), indent=2))
-    else:
-        for name, fact in found.facts.items():
-            print(f"{name + ':':16}{fact}")
-        print("\n".join(f"problem: {line}" for line in found.problems) or "No problem found.")
-    if found.problems:
-        raise click.exceptions.Exit(1)
-
-
-@cli.command("measures")
+@click.command("measures")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
 def measures_command(as_json: bool) -> None:
     """List every measure: what it says, its unit and range, and where it is defined.
@@ -315,50 +196,6 @@ def measures_command(as_json: bool) -> None:
         from jaxstab.report.terminal import print_registry
 
         print_registry()
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command.
-
-    Args:
-        arguments: without the program's name; those of the process by default.
-
-    Returns:
-        0 done, 1 the machine has a problem (`doctor`), 2 bad input (one line on standard error), 130 interrupted.
-    """
-    before = signal.signal(signal.SIGTERM, _terminate)
-    try:
-        return cli.main(arguments, prog_name="jaxstab", standalone_mode=False) or 0
-    except InputError as error:
-        return _fail(str(error))
-    except click.ClickException as error:
-        return _fail(f"{error.format_message()}; see jaxstab --help")
-    except _InterruptedError as error:
-        print(f"jaxstab: interrupted; finished seeds are kept; {error}", file=sys.stderr)
-        return 130
-    except (KeyboardInterrupt, click.Abort):
-        print("jaxstab: interrupted", file=sys.stderr)
-        return 130
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-class _InterruptedError(Exception):
-    """By the user or the system; says how to go on."""
-
-
-@contextmanager
-def _interruptible(advice: str) -> Iterator[None]:
-    """Gives an interruption its advice."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise _InterruptedError(advice) from None
-
-
-def _terminate(signal_number: int, frame: object) -> None:
-    """SIGTERM, as schedulers send it before they kill, does what Ctrl-C does."""
-    raise KeyboardInterrupt
 
 
 def _names(only: str | None) -> list[str] | None:
@@ -385,12 +222,3 @@ def _published(reference: str | None, tasks: Sequence[str]) -> list[Any]:
 
     found = load_reference(reference)
     return [reference_table(found.of(task), task) for task in tasks]
-
-
-def _fail(message: str) -> int:
-    print(f"jaxstab: error: {' '.join(message.split())}", file=sys.stderr)
-    return 2
-
-
-if __name__ == "__main__":
-    sys.exit(main())

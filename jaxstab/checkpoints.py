@@ -1,0 +1,187 @@
+"""Seeds that are not finished, kept on disk by Orbax while training goes on.
+
+Each seed has a directory of its own, so it can be taken up on any number of devices, in any group. A newer one takes
+the place of an older one only when it is whole.
+"""
+
+import re
+import shutil
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import jax
+import numpy as np
+import psutil
+
+from jaxstab import store
+from jaxstab.config import InputError
+from jaxstab.programs import Job
+
+MEMORY_SHARE = 0.5  # of free memory, for copies that wait to be written
+
+
+def kept_steps(run: store.Run) -> dict[int, int]:
+    """Returns for each seed that has been kept how many steps it had taken."""
+    steps: dict[int, int] = {}
+    for path in (run.path / store.CHECKPOINTS).glob("seed-*-step-*"):
+        found = re.fullmatch(r"seed-(-?\d+)-step-(\d+)", path.name)
+        if found:  # others have not been written to the end
+            seed, step = map(int, found.groups())
+            steps[seed] = max(step, steps.get(seed, 0))
+    return steps
+
+
+class Checkpoints:
+    """Keeps seeds, in a thread of its own; a context manager that waits until all are written."""
+
+    def __init__(self, minutes: float, warn: Callable[[str], None]):
+        """Starts the clock.
+
+        Args:
+            minutes: between two times that seeds are kept.
+            warn: told once if that cannot be done, which does not stop training.
+        """
+        self._seconds, self._warn = 60 * minutes, warn
+        self._last = time.monotonic()
+        self._pending: deque[tuple[int, Future]] = deque()
+        self._thread = ThreadPoolExecutor(1)
+        self._writer, self._reader = _make_orbax()
+
+    def __enter__(self) -> "Checkpoints":
+        """Nothing more to do."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Waits until everything is written."""
+        self._thread.shutdown()
+
+    def due(self) -> bool:
+        """Whether seeds are to be kept again."""
+        return time.monotonic() - self._last >= self._seconds
+
+    def save(self, job: Job, step: int, arrays: Mapping[str, np.ndarray]) -> None:
+        """Keeps a seed as it is after so many steps; waits only if memory is full of copies to be written."""
+        if step == 0 or step == kept_steps(store.Run(job.run)).get(job.triple.seed):
+            return
+        size = sum(array.nbytes for array in arrays.values())
+        while self._pending and self._waiting() + size > MEMORY_SHARE * psutil.virtual_memory().available:
+            self._pending.popleft()[1].result()
+        free = shutil.disk_usage(job.run).free - self._waiting()
+        if free < 2 * size:
+            self._complain(
+                f"keeping seed {job.triple.seed} needs {size / 1e9:.2f} GB of disk, {free / 1e9:.2f} are free"
+            )
+            return
+        self._pending.append((size, self._thread.submit(self._write, job, step, arrays)))
+
+    def saved(self) -> None:
+        """Starts the clock again."""
+        self._last = time.monotonic()
+
+    def load(self, job: Job, shapes: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, np.ndarray]:
+        """Returns what was kept of a seed after `job.step` steps.
+
+        Args:
+            job: the seed.
+            shapes: that the arrays must have.
+
+        Raises:
+            InputError: damaged, or of another version.
+        """
+        path, remedy = _directory(job, job.step), "delete it, and the seed starts again"
+        try:
+            found = {name: one.shape for name, one in self._reader.metadata(path).item_metadata.tree.items()}
+            arrays = self._reader.restore(path, args=_as_numpy(found))
+        except Exception as error:  # Orbax and TensorStore each have their own
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+            raise InputError(f"{path}: damaged ({reason}); {remedy}") from None
+        if found != {name: shape.shape for name, shape in shapes.items()}:
+            raise InputError(f"{path}: of another version of jaxstab; {remedy}")
+        return {name: arrays[name].astype(shape.dtype) for name, shape in shapes.items()}
+
+    def forget(self, job: Job) -> None:
+        """Deletes what was kept of a seed, which is finished; after what is still to be written of it."""
+        self._thread.submit(lambda: _delete(_kept(job)))
+
+    def _write(self, job: Job, step: int, arrays: Mapping[str, np.ndarray]) -> None:
+        from orbax.checkpoint.args import PyTreeSave
+
+        path = _directory(job, step)
+        older = [one for one in _kept(job) if one != path]
+        try:
+            wanted = {name: _as_orbax_wants(array) for name, array in arrays.items()}
+            self._writer.save(path, args=PyTreeSave(wanted), force=True)
+        except (OSError, ValueError, RuntimeError) as error:
+            self._complain(f"seed {job.triple.seed} cannot be kept ({str(error).splitlines()[0][:200]})")
+            return
+        _delete(older)
+
+    def _waiting(self) -> int:
+        """Bytes that are to be written."""
+        while self._pending and self._pending[0][1].done():
+            self._pending.popleft()
+        return sum(size for size, _ in self._pending)
+
+    def _complain(self, reason: str) -> None:
+        self._warn(f"{reason}; if interrupted, it starts from what was kept before")
+        self._warn = lambda _: None
+
+
+def _directory(job: Job, step: int) -> Path:
+    return job.run.absolute() / store.CHECKPOINTS / f"seed-{job.triple.seed}-step-{step}"
+
+
+def _kept(job: Job) -> list[Path]:
+    """All that there is of a seed, also what a process that was killed has not written to the end."""
+    return list((job.run.absolute() / store.CHECKPOINTS).glob(f"seed-{job.triple.seed}-step-*"))
+
+
+def _delete(paths: list[Path]) -> None:
+    for path in paths:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _make_orbax() -> tuple[Any, Any]:
+    """Checkpointers to write and to read with, which wait for no other process: each keeps seeds of its own."""
+    import orbax.checkpoint as ocp
+
+    me, handlers = jax.process_index(), ocp.type_handlers
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"process-{me}"
+    )
+    writer: dict[str, Any] = {}
+    if jax.process_count() > 1:
+        arrays = handlers.ArrayHandler(primary_host=me, replica_id=None, use_replica_parallel=False)
+        writer["type_handler_registry"] = handlers.create_type_handler_registry((jax.Array, arrays))
+
+    def checkpointer(**options: Any) -> Any:
+        handler = ocp.PyTreeCheckpointHandler(use_zarr3=True, multiprocessing_options=alone, **options)
+        return ocp.Checkpointer(handler, multiprocessing_options=alone)
+
+    return checkpointer(**writer), checkpointer()
+
+
+def _as_numpy(names: Iterable[str]) -> Any:
+    from orbax.checkpoint import RestoreArgs
+    from orbax.checkpoint.args import PyTreeRestore
+
+    return PyTreeRestore(restore_args=dict.fromkeys(names, RestoreArgs(restore_type=np.ndarray)))
+
+
+def _as_orbax_wants(array: np.ndarray) -> Any:
+    """Of several processes, only the first writes numpy arrays; each writes its replica of a global array."""
+    if jax.process_count() == 1:
+        return array
+    everywhere = [jax.local_devices(process_index=i, backend="cpu")[0] for i in range(jax.process_count())]
+    replicated = jax.sharding.NamedSharding(
+        jax.sharding.Mesh(np.array(everywhere), "process"), jax.sharding.PartitionSpec()
+    )
+    mine = jax.device_put(array, everywhere[jax.process_index()])
+    return jax.make_array_from_single_device_arrays(array.shape, replicated, [mine])

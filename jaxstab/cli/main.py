@@ -1,0 +1,90 @@
+"""The command line as a whole: its verbs, and how it ends."""
+
+import json
+import signal
+import sys
+from collections.abc import Sequence
+
+import click
+
+from jaxstab.cli import conclusions, training
+from jaxstab.cli.training import InterruptedRunError
+from jaxstab.config import InputError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="jaxstab")
+def cli() -> None:
+    """How much of my result is the random seed?"""
+
+
+@click.command("doctor")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
+def doctor_command(as_json: bool) -> None:
+    """Say what this machine has: versions, devices, memory, caches, and what is wrong. Exits with 1 if something is.
+
+    jaxstab doctor
+    """
+    from jaxstab.doctor import diagnose
+
+    found = diagnose()
+    if as_json:
+        print(json.dumps(found.as_json(), indent=2))
+    else:
+        for name, fact in found.facts.items():
+            print(f"{name + ':':16}{fact}")
+        print("\n".join(f"problem: {line}" for line in found.problems) or "No problem found.")
+    if found.problems:
+        raise click.exceptions.Exit(1)
+
+
+for command in (
+    training.run_command,
+    training.resume_command,
+    training.plan_command,
+    training.export_command,
+    conclusions.measure_command,
+    conclusions.compare_command,
+    conclusions.validity_command,
+    conclusions.seeds_command,
+    conclusions.report_command,
+    conclusions.measures_command,
+    doctor_command,
+):
+    cli.add_command(command)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command.
+
+    Args:
+        arguments: without the program's name; those of the process by default.
+
+    Returns:
+        0 done, 1 the machine has a problem (`doctor`), 2 bad input (one line on standard error), 130 interrupted.
+    """
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        return cli.main(arguments, prog_name="jaxstab", standalone_mode=False) or 0
+    except InputError as error:
+        return _fail(str(error))
+    except click.ClickException as error:
+        return _fail(f"{error.format_message()}; see jaxstab --help")
+    except InterruptedRunError as error:
+        print(f"jaxstab: interrupted; seeds are kept as they are; {error}", file=sys.stderr)
+        return 130
+    except (KeyboardInterrupt, click.Abort):
+        print("jaxstab: interrupted", file=sys.stderr)
+        return 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(signal_number: int, frame: object) -> None:
+    """SIGTERM, as schedulers send it before they kill, does what Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
+def _fail(message: str) -> int:
+    print(f"jaxstab: error: {' '.join(message.split())}", file=sys.stderr)
+    return 2

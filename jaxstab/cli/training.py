@@ -1,0 +1,153 @@
+"""The verbs that train: run, resume, plan, export."""
+
+import json
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from jaxstab.config import load_config, settings_of
+
+
+class InterruptedRunError(Exception):
+    """By the user or the system; says how to go on."""
+
+
+@contextmanager
+def _interruptible(advice: str) -> Iterator[None]:
+    """Gives an interruption its advice."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise InterruptedRunError(advice) from None
+
+
+def _processes(command: Callable) -> Callable:
+    """Gives a command the options of being one of several processes."""
+    options = [
+        click.option(
+            "--distributed", is_flag=True, help="One of several processes, which JAX finds (SLURM, GKE, TPU)."
+        ),
+        click.option(
+            "--coordinator", metavar="HOST:PORT", help="One of several processes: where the first one listens."
+        ),
+        click.option("--processes", type=int, metavar="N", help="How many there are."),
+        click.option("--process", type=int, metavar="I", help="Which of them this is, from 0."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _join(distributed: bool, coordinator: str | None, processes: int | None, process: int | None) -> bool:
+    """Connects with other processes if there are any; returns whether this one is to talk."""
+    from jaxstab.processes import is_first, join
+
+    if distributed or (coordinator, processes, process) != (None, None, None):
+        join(coordinator, processes, process)
+        # JAX has a handler of its own by now, with which the process would not stop.
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+    return is_first()
+
+
+@click.command("run", context_settings={"ignore_unknown_options": True})
+@click.argument("config")
+@click.argument("overrides", nargs=-1, type=click.UNPROCESSED, metavar="[--KEY VALUE]...")
+@click.option("--quiet", is_flag=True, help="Print nothing; the run directory holds everything.")
+@_processes
+def run_command(config: str, overrides: Sequence[str], quiet: bool, **others: Any) -> None:
+    """Fine-tune every seed of CONFIG, a TOML file, at once and measure how much they differ.
+
+    Any key of the config can be changed on the command line:
+
+    jaxstab run configs/quickstart.toml --seeds.count 20 --train.epochs 5
+
+    A [grid] table of lists, such as train.learning_rate = [1e-5, 2e-5], makes one run of each combination.
+
+    The same command goes on with a run that was interrupted, and shows the summary of one that has finished.
+
+    On several machines, the same command on each:
+
+    srun jaxstab run configs/quickstart.toml --distributed
+    """
+    settings = load_config(config, overrides)
+    settings_of(settings, config)  # complains about an impossible grid
+    from jaxstab.experiment import run, run_grid  # imports JAX, which a mistake in the config need not wait for
+    from jaxstab.report.terminal import Display, print_summary, print_table
+
+    quiet = not _join(**others) or quiet
+    if settings.grid:
+        with _interruptible("the same command goes on from there"):
+            runs = run_grid(settings, display=Display(quiet))
+        if not quiet:
+            print_table(runs)
+        return
+    with _interruptible(f"go on with: jaxstab resume {settings.directory}"):
+        finished = run(settings, display=Display(quiet))
+    if not quiet:
+        print_summary(finished)
+
+
+@click.command("resume")
+@click.argument("run")
+@click.option("--quiet", is_flag=True, help="Print nothing; the run directory holds everything.")
+@_processes
+def resume_command(run: str, quiet: bool, **others: Any) -> None:
+    """Go on with RUN, the directory of a run that was interrupted; with as many devices as there are now.
+
+    Finished seeds are not trained again, others go on from where they were kept last.
+
+    jaxstab resume runs/quickstart
+    """
+    from jaxstab.experiment import resume
+    from jaxstab.report.terminal import Display, print_summary
+
+    quiet = not _join(**others) or quiet
+    with _interruptible(f"go on with: jaxstab resume {run}"):
+        finished = resume(run, display=Display(quiet))
+    if not quiet:
+        print_summary(finished)
+
+
+@click.command("plan", context_settings={"ignore_unknown_options": True})
+@click.argument("config")
+@click.argument("overrides", nargs=-1, type=click.UNPROCESSED, metavar="[--KEY VALUE]...")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
+def plan_command(config: str, overrides: Sequence[str], as_json: bool) -> None:
+    """Say how a run of CONFIG would divide its seeds, what memory it needs and how long it takes.
+
+    Compiles what the run will use and takes a few steps; nothing is written but the cache of compiled programs.
+
+    jaxstab plan configs/quickstart.toml --seeds.count 20
+    """
+    settings = load_config(config, overrides)
+    from jaxstab.experiment import plan
+
+    chosen, seconds = plan(settings)
+    if as_json:
+        print(json.dumps({**asdict(chosen), "needed_bytes": chosen.needed_bytes, "seconds": asdict(seconds)}, indent=2))
+    else:
+        from jaxstab.report.terminal import print_plan
+
+        print_plan(chosen, seconds)
+
+
+@click.command("export")
+@click.argument("run")
+@click.option("--seed", type=int, required=True, help="Whose weights.")
+@click.option("--to", metavar="DIR", required=True, help="The directory to make.")
+def export_command(run: str, seed: int, to: str) -> None:
+    """Write the weights of one seed of RUN as a Hugging Face model, with its config and tokenizer.
+
+    RUN is the directory of a run with keep_weights in [output]:
+
+    jaxstab run configs/quickstart.toml --output.keep_weights best
+
+    jaxstab export runs/quickstart --seed 3 --to models/quickstart-3
+    """
+    from jaxstab.exporting import export
+
+    print(export(run, seed, to))

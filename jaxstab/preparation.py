@@ -1,0 +1,72 @@
+"""What training needs, loaded and checked before anything is compiled."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from jaxstab.config import Config, InputError, hyperparameters
+from jaxstab.data.batches import grid_sizes, steps_per_epoch
+from jaxstab.data.task import Task, load_task
+from jaxstab.data.tokens import EncodedTask, encode_task, load_tokenizer
+from jaxstab.mitigation import make_methods, mitigated, number_of_layers
+from jaxstab.models.checkpoint import Pretrained, load_encoder_config, load_pretrained, resolve_model
+from jaxstab.models.parameters import split_layers
+from jaxstab.train import Recipe, define, number_frozen
+
+
+def load_inputs(config: Config, show_progress: bool = False) -> tuple[Task, EncodedTask, Pretrained]:
+    """Loads and checks all that training needs, without compiling anything.
+
+    Args:
+        config: of the experiment.
+        show_progress: with a bar while tokenising.
+
+    Raises:
+        InputError: something in it cannot be used.
+    """
+    train = mitigated(config.train, make_methods(config.mitigation))
+    directory = resolve_model(config.model)
+    task = load_task(config.task)
+    if len(task.train.labels) < config.train.batch_size:
+        raise InputError(
+            f"train.batch_size = {config.train.batch_size}: there are only {len(task.train.labels)} training examples; "
+            "make the batch smaller"
+        )
+    encoder = load_encoder_config(directory, len(task.classes), config.model, train.dropout)
+    if config.task.max_length > encoder.max_length:
+        raise InputError(
+            f"task.max_length = {config.task.max_length}: the model has {encoder.max_length} positions; make it smaller"
+        )
+    tokenizer = load_tokenizer(directory)
+    encoded = encode_task(task, tokenizer, config.task.max_length, encoder.vocab_size, show_progress)
+    return task, encoded, load_pretrained(directory, encoder, encoded.vocabulary)
+
+
+def make_recipe(config: Config, task: Task, encoded: EncodedTask, pretrained: Pretrained) -> Recipe:
+    """Returns what is fixed for a whole run."""
+    lengths = np.asarray(encoded.train.lengths)
+    methods = make_methods(config.mitigation)
+    train = mitigated(config.train, methods)
+    pretrained = replace(pretrained, params=split_layers(pretrained.params, number_frozen(methods)))
+    return Recipe(
+        config=train,
+        methods=methods,
+        pretrained=pretrained,
+        definition=define(pretrained, train, methods),
+        classes=len(task.classes),
+        metric=task.metric,
+        steps_per_epoch=steps_per_epoch(len(lengths), config.train.batch_size),
+        hyper=tuple(hyperparameters(config)),
+        rows=grid_sizes(lengths, encoded.train.input_ids.shape[1], config.train.batch_size),
+        rounding=config.seeds.rounding,
+    )
+
+
+def check_reinit(configs: Sequence[Config], recipe: Recipe) -> None:
+    """Complains about more layers to reinitialise than are trained."""
+    depth = number_of_layers(recipe.pretrained.params)
+    for config in configs:
+        reinit = config.mitigation.reinit
+        if reinit and reinit.layers > depth:
+            raise InputError(f"mitigation.reinit.layers = {reinit.layers}: only {depth} are trained; make it smaller")

@@ -1,0 +1,141 @@
+"""Several processes as one: what the first decides reaches all, what all have computed reaches the first, which writes.
+
+JAX's own runtime connects them. Each has its own devices and trains its own seeds there; nothing is exchanged between
+the start and the end of a wave.
+"""
+
+import inspect
+import json
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from jaxstab.config import InputError
+from jaxstab.programs import Job
+from jaxstab.seeds import SeedResult
+
+Value = TypeVar("Value")
+Groups = Sequence[Sequence[Job]]
+A_DAY = 86400  # the others wait for the first one, which measures
+
+
+def join(coordinator: str | None = None, processes: int | None = None, process: int | None = None) -> None:
+    """Connects this process with the others; to be called before anything else of JAX.
+
+    Args:
+        coordinator: host:port of the first process; as all three, JAX finds it under SLURM, GKE and on TPU pods.
+        processes: how many there are.
+        process: which of them this is, from 0.
+
+    Raises:
+        InputError: they cannot be found.
+    """
+    given = [coordinator, processes, process]
+    if any(one is None for one in given) and not all(one is None for one in given):
+        raise InputError("--coordinator, --processes and --process belong together; give all three, or --distributed")
+    if processes is not None and process is not None and not 0 <= process < processes:
+        raise InputError(f"--process {process}: there are {processes}; they count from 0")
+    connect = jax.distributed.initialize
+    if "shutdown_timeout_seconds" in inspect.signature(connect).parameters:  # not in older versions
+        connect = partial(connect, shutdown_timeout_seconds=A_DAY)
+    try:
+        connect(coordinator, processes, process)
+    except (ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"the other processes cannot be found ({reason}); see docs/scale.md") from None
+    counts = multihost_utils.process_allgather(np.int32(jax.local_device_count())).ravel()
+    if len(set(counts.tolist())) > 1:
+        raise InputError(f"processes have {', '.join(map(str, counts))} devices; give each of them as many")
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes."""
+    return jax.process_index() == 0
+
+
+def decided(decide: Callable[[], Value]) -> Value:
+    """Returns on all processes what a function returns on the first, plain values; bad input there stops all.
+
+    Raises:
+        InputError: the function does, on the first.
+    """
+    if jax.process_count() == 1:
+        return decide()
+    answer: dict[str, Any] = {}
+    if is_first():
+        try:
+            answer = {"value": decide()}
+        except InputError as error:
+            answer = {"error": str(error)}
+    text = np.frombuffer(json.dumps(answer).encode(), np.uint8)
+    length = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
+    mine = text if is_first() else np.zeros(length, np.uint8)
+    answer = json.loads(np.asarray(multihost_utils.broadcast_one_to_all(mine)).astype(np.uint8).tobytes())
+    if "error" in answer:
+        raise InputError(answer["error"])
+    return answer["value"]
+
+
+def together(call: Callable[[], Value]) -> Value:
+    """Calls a function on every process; bad input on one stops all.
+
+    Raises:
+        InputError: the function does, on any of them.
+    """
+    if jax.process_count() == 1:
+        return call()
+    error = None
+    try:
+        value = call()
+    except InputError as found:
+        error = found
+    failed = multihost_utils.process_allgather(np.int32(error is not None)).ravel()
+    if error is not None:
+        raise error
+    if failed.any():
+        raise InputError(f"process {int(np.argmax(failed))} cannot go on; it says why")
+    return value
+
+
+def smallest(number: int) -> int:
+    """Returns the smallest of the numbers that processes have."""
+    if jax.process_count() == 1:
+        return number
+    return int(multihost_utils.process_allgather(np.int32(number)).min())
+
+
+def shares(wave: Groups, groups: int) -> list[Groups]:
+    """Returns for each process its groups of a wave; one for which none is left trains some that count elsewhere.
+
+    Args:
+        wave: of all processes.
+        groups: that a process trains at once.
+    """
+    return [wave[i * groups : (i + 1) * groups] or wave[:1] for i in range(jax.process_count())]
+
+
+def gathered(wave: Groups, groups: int, mine: Sequence[SeedResult]) -> Iterator[tuple[Job, SeedResult]]:
+    """Yields every seed of a wave with its result, seed after seed, so that little is in memory at once.
+
+    Args:
+        wave: of all processes.
+        groups: that a process trains at once.
+        mine: results of this process's share.
+    """
+    jobs = [[job for group in share for job in group] for share in shares(wave, groups)]
+    for place in range(max(map(len, jobs))):
+        result = mine[min(place, len(mine) - 1)]
+        by_process = [result] if len(jobs) == 1 else _everyones(result)
+        for process, result in enumerate(by_process):
+            if place < len(jobs[process]) and process * groups < len(wave):
+                yield jobs[process][place], result
+
+
+def _everyones(result: SeedResult) -> list[SeedResult]:
+    stacked = multihost_utils.process_allgather(result)
+    return [jax.tree.map(operator.itemgetter(i), stacked) for i in range(jax.process_count())]

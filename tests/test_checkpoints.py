@@ -1,0 +1,141 @@
+"""Seeds kept in the middle of their training: taken up anywhere, to the same numbers."""
+
+import itertools
+import shutil
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+from test_interruption import _same
+
+import jaxstab
+from jaxstab import checkpoints
+from jaxstab.config import SeedTriple
+from jaxstab.programs import Job
+from jaxstab.report.terminal import Display
+from jaxstab.store import Run
+
+pytestmark = pytest.mark.optimiser
+
+
+class Interrupted(Display):
+    """Stops at the n-th stretch of steps, as Ctrl-C does."""
+
+    def __init__(self, after):
+        super().__init__(quiet=True)
+        self._left = after
+
+    def stepped(self, wave, step):
+        self._left -= 1
+        if self._left < 0:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture
+def on(monkeypatch):
+    """Makes a number of devices all there are."""
+    everything = jax.devices()
+    return lambda count: monkeypatch.setattr(jax, "local_devices", lambda: everything[:count])
+
+
+def _states(run):
+    return sorted(path.name for path in (run / "checkpoints").glob("seed-*-step-*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("vmapped", [False, True])
+def test_an_epoch_goes_on_elsewhere_to_the_same_numbers(vmapped, settings, tmp_path, on, monkeypatch):
+    monkeypatch.setattr("jaxstab.programs.vmapped", lambda device: vmapped)
+    # bfloat16 moments, a moving average and weights that are kept: all that a state can hold.
+    settings |= {"train": settings["train"] | {"moments": "bfloat16"}, "mitigation": {"method": "ema"}}
+    settings["seeds"] = {"count": 5, "group_size": 2}
+    settings["output"] |= {"keep_weights": "best"}
+    on(1)
+    whole = jaxstab.run({**settings, "output": settings["output"] | {"dir": str(tmp_path / "whole")}})
+    devices, interruptions = itertools.cycle([2, 1, 3]), 0
+    for after in (3, 9, 5, 11):
+        on(next(devices))
+        try:
+            jaxstab.run(settings, display=Interrupted(after))
+        except KeyboardInterrupt:
+            interruptions += 1
+            assert Run(tmp_path / "run").info["status"] == "interrupted"
+    assert interruptions == 4
+    on(2)
+    run = jaxstab.run(settings)
+    _same(run, whole)
+    for file in sorted((whole.path / "weights").iterdir()):
+        assert (run.path / "weights" / file.name).read_bytes() == file.read_bytes()
+    assert not (run.path / "checkpoints").exists()
+
+
+def test_seeds_are_kept_whenever_it_is_time_and_older_ones_go(settings, tmp_path, on):
+    on(1)
+    settings["output"]["checkpoint_minutes"] = 1e-9
+    with pytest.raises(KeyboardInterrupt):
+        jaxstab.run(settings, display=Interrupted(12))
+    (first, second) = _states(tmp_path / "run")
+    assert first.startswith("seed-0-step-")
+    assert second.startswith("seed-1-step-")
+    steps = checkpoints.kept_steps(Run(tmp_path / "run"))
+    assert all(step > 0 for step in steps.values())
+
+    class Listening(Display):
+        steps = None
+
+        def stepped(self, wave, step):
+            if self.steps is None:
+                Listening.steps = step
+            super().stepped(wave, step)
+
+    jaxstab.run(settings, display=Listening(quiet=True))
+    assert Listening.steps == min(steps.values())
+
+
+@pytest.mark.parametrize("harm", ["truncated", "emptied", "another"])
+def test_a_damaged_one_is_named_and_the_seed_can_start_again(harm, settings, tmp_path, on, capsys):
+    on(1)
+    with pytest.raises(KeyboardInterrupt):
+        jaxstab.run(settings, display=Interrupted(9))
+    state = next((tmp_path / "run" / "checkpoints").glob("seed-1-step-*"))
+    if harm == "truncated":
+        for file in state.rglob("*"):
+            if file.is_file() and file.stat().st_size > 1000:
+                file.write_bytes(file.read_bytes()[:100])
+    elif harm == "emptied":
+        shutil.rmtree(state)
+        state.mkdir()
+    else:  # of a model with fewer layers, say
+        store = checkpoints.Checkpoints(10, print)
+        job = Job(SeedTriple(1, 1, 1, 1), {}, run=tmp_path / "run")
+        with store:
+            store.save(job, 99, {"params.x": np.zeros(3, np.float32)})
+        state = state.with_name("seed-1-step-99")
+    with pytest.raises(jaxstab.InputError, match="seed-1-step-") as caught:
+        jaxstab.run(settings)
+    assert str(state) in str(caught.value)
+    assert "delete it, and the seed starts again" in str(caught.value)
+    shutil.rmtree(state)
+    assert jaxstab.run(settings).seeds.tolist() == [0, 1, 2, 3]
+
+
+def test_a_full_disk_is_a_note_and_training_goes_on(settings, tmp_path, on, monkeypatch, capsys):
+    on(1)
+    settings["output"]["checkpoint_minutes"] = 1e-9
+    monkeypatch.setattr("jaxstab.checkpoints.shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
+    jaxstab.run(settings, display=Display())
+    assert capsys.readouterr().out.count("note: keeping seed 0 needs 0.00 GB of disk, 0.00 are free") == 1
+
+
+def test_what_is_not_written_to_the_end_does_not_count(tmp_path):
+    directory = tmp_path / "checkpoints"
+    for name in (
+        "seed-3-step-40",
+        "seed-3-step-120",
+        "seed-3-step-160.orbax-checkpoint-tmp",
+        "seed-4.npz",
+        "seed--1-step-7",
+    ):
+        (directory / name).mkdir(parents=True)
+    assert checkpoints.kept_steps(Run(tmp_path)) == {3: 120, -1: 7}

@@ -1,0 +1,153 @@
+"""Several processes of two devices each against one of four: real ones, which find each other over loopback."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tomli_w
+from test_interruption import _same
+
+import jaxstab
+from jaxstab import processes
+from jaxstab.cli import main
+from jaxstab.config import SeedTriple
+from jaxstab.programs import Job
+
+
+@pytest.fixture(scope="module")
+def config(checkpoint, task_directory, tmp_path_factory):
+    path = tmp_path_factory.mktemp("config") / "tiny.toml"
+    values = {
+        "model": {"source": str(checkpoint)},
+        "task": {"source": str(task_directory), "text": ["sentence"], "max_length": 16},
+        "seeds": {"count": 5, "group_size": 1},
+        "train": {"epochs": 3, "batch_size": 8, "learning_rate": 1e-3},
+        "output": {"keep_weights": "final"},
+    }
+    path.write_text(tomli_w.dumps(values))
+    return path
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    """Starts as many processes as are wanted, of so many devices."""
+    caches = tmp_path_factory.mktemp("caches")
+
+    def start(count, devices, *arguments):
+        environment = os.environ | {
+            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+            "XDG_CACHE_HOME": str(caches),
+            "JAX_COMPILATION_CACHE_DIR": str(caches / "compiled"),
+        }
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{free.getsockname()[1]}"
+        line = [sys.executable, "-m", "jaxstab", *map(str, arguments)]
+        others = [["--coordinator", address, "--processes", str(count), "--process", str(i)] for i in range(count)]
+        return [
+            subprocess.Popen(
+                [*line, *(other if count > 1 else [])],
+                env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            )
+            for other in others
+        ]  # fmt: skip
+
+    return start
+
+
+def _finish(started, code=0):
+    ended = [(*process.communicate(timeout=300), process.returncode) for process in started]
+    assert [returned for *_, returned in ended] == [code] * len(ended), ended
+    return [out for out, *_ in ended], [error for _, error, _ in ended]
+
+
+@pytest.fixture(scope="module")
+def whole(config, start, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("runs") / "whole"
+    _finish(start(1, 4, "run", config, "--quiet", "--output.dir", directory))
+    return jaxstab.Run.load(directory)
+
+
+def _same_with_weights(run, whole):
+    _same(run, whole)
+    for file in sorted((whole.path / "weights").iterdir()):
+        assert (run.path / "weights" / file.name).read_bytes() == file.read_bytes()
+
+
+@pytest.mark.slow
+def test_two_processes_of_two_devices_equal_one_of_four(config, start, whole, tmp_path):
+    directory = tmp_path / "run"
+    out, _ = _finish(start(2, 2, "run", config, "--output.dir", directory))
+    assert "2 processes" in out[0]
+    assert "Instability" in out[0]
+    assert all(line.startswith("[Gloo]") for line in out[1].splitlines())  # of XLA
+    run = jaxstab.Run.load(directory)
+    assert (run.info["processes"], run.info["devices"]) == (2, 4)
+    _same_with_weights(run, whole)
+
+
+@pytest.mark.slow
+def test_three_processes_stopped_by_the_system_go_on_as_two(config, start, whole, tmp_path):
+    directory = tmp_path / "run"
+    options = "--output.dir", directory, "--output.checkpoint_minutes", "1e-6"
+    started = start(3, 1, "run", config, "--quiet", *options)
+    while not list(directory.glob("checkpoints/seed-2-step-*")) and all(one.poll() is None for one in started):
+        time.sleep(0.02)
+    for process in started:
+        process.send_signal(signal.SIGTERM)
+    _, errors = _finish(started, 130)
+    assert f"go on with: jaxstab resume {directory}" in errors[0]
+    assert jaxstab.Run(directory).info["status"] == "interrupted"
+    assert list(directory.glob("checkpoints/seed-*-step-*"))
+    _finish(start(2, 1, "resume", directory, "--quiet"))
+    _same_with_weights(jaxstab.Run.load(directory), whole)
+
+
+@pytest.mark.slow
+def test_bad_input_ends_all_processes(config, start, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("x")
+    _, errors = _finish(start(2, 1, "run", config, "--output.dir", tmp_path / "mine"), 2)
+    assert all("exists and is no run directory" in error for error in errors)
+
+
+def _jobs(*groups):
+    return [[Job(SeedTriple(seed, seed, seed, seed), {}) for seed in group] for group in groups]
+
+
+def test_a_wave_is_shared_out_and_dummies_count_once(monkeypatch):
+    wave = _jobs([0, 1], [2, 3], [4])
+    monkeypatch.setattr("jax.process_count", lambda: 3)
+    shares = processes.shares(wave, 2)
+    assert shares == [wave[:2], wave[2:], wave[:1]]
+    by_process = [[0, 1, 2, 3], [4], [0, 1]]
+    mine = [np.float32(seed) for seed in by_process[0]]
+    place = iter(range(4))
+
+    def everyone(result):
+        i = next(place)
+        return [np.float32(seeds[min(i, len(seeds) - 1)]) for seeds in by_process]
+
+    monkeypatch.setattr(processes, "_everyones", everyone)
+    found = [(job.triple.seed, float(result)) for job, result in processes.gathered(wave, 2, mine)]
+    assert sorted(found) == [(seed, float(seed)) for seed in range(5)]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--processes", "2"], "--coordinator, --processes and --process belong together"),
+        (["--coordinator", "a:1", "--processes", "2", "--process", "2"], "--process 2: there are 2"),
+        (["--distributed"], "the other processes cannot be found"),
+    ],
+)
+def test_processes_that_cannot_be_found(options, message, config, capsys):
+    assert main(["run", str(config), *options]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
