@@ -51,6 +51,8 @@ def finish(experiment: Run, config: Config, task: Task, info: dict[str, Any], di
         path / store.DISTANCES, found.distances | {"seeds": np.asarray(converged), "represented": represented}
     )
     store.write_json(path / store.MEASURES, found.as_json())
+    written = [store.PREDICTIONS, store.HISTORY, store.TEXTS, store.DISTANCES, store.MEASURES]
+    info["sha256"] = {name: store.digest(path / name) for name in written}
 
 
 def reopen(run: Run) -> None:

@@ -1,6 +1,7 @@
 """The run directory: what is in it, written whole or not at all, and read back."""
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -58,8 +59,20 @@ class Run:
 
     @cached_property
     def info(self) -> dict[str, Any]:
-        """Status, seeds, group size, versions, device, timings and notes: `run.json`."""
-        return load_json(self.path / INFO)
+        """Status, seeds, group size, versions, device, timings, notes and digests of the other files: `run.json`.
+
+        Raises:
+            InputError: damaged, or written by another version.
+        """
+        path = self.path / INFO
+        found = load_json(path)
+        if found.get("format") != FORMAT:
+            version = found.get("versions", {}).get("jaxstab", "another version")
+            raise InputError(
+                f"{path}: format {found.get('format', 0)} of jaxstab {version}; this version reads format {FORMAT}; "
+                "use that version, or delete the run and start it again"
+            )
+        return found
 
     @property
     def finished(self) -> bool:
@@ -69,33 +82,33 @@ class Run:
     @cached_property
     def history(self) -> pd.DataFrame:
         """One row per seed and evaluation: losses in nats and the validation score."""
-        return pd.read_parquet(self.path / HISTORY)
+        return pd.read_parquet(self._whole(HISTORY))
 
     @cached_property
     def texts(self) -> pd.DataFrame:
         """The test examples: id, texts and label."""
-        return pd.read_parquet(self.path / TEXTS)
+        return pd.read_parquet(self._whole(TEXTS))
 
     @cached_property
     def measures(self) -> dict[str, Any]:
         """Scores and measures: `measures.json`."""
-        return load_json(self.path / MEASURES)
+        return load_json(self._whole(MEASURES))
 
     @cached_property
     def predictions(self) -> dict[str, np.ndarray]:
         """The arrays of `predictions.npz`."""
-        return load_arrays(self.path / PREDICTIONS)
+        return load_arrays(self._whole(PREDICTIONS))
 
     @cached_property
     def distances(self) -> dict[str, np.ndarray]:
         """Of every measure of pairs [L, S, S] float32, L = 1 for predictions; and `represented` [M], see there."""
-        return load_arrays(self.path / DISTANCES)
+        return load_arrays(self._whole(DISTANCES))
 
     @cached_property
     def representations(self) -> np.ndarray | None:
         """[S, L, M, D] float32, read from disk as needed; None unless the run kept them."""
         path = self.path / REPRESENTATIONS
-        return load_array(path) if path.exists() else None
+        return load_array(path) if self.config.output.keep_representations else None
 
     @property
     def logits(self) -> np.ndarray:
@@ -121,6 +134,21 @@ class Run:
     def scores(self) -> np.ndarray:
         """[S] float64, each seed's test score with its best-validation parameters."""
         return np.asarray(self.measures["scores"]["per_seed"])
+
+    def _whole(self, name: str) -> Path:
+        """The path of a file, if it holds what the run wrote."""
+        path, recorded = self.path / name, self.info.get("sha256", {}).get(name)
+        if recorded and (not path.exists() or digest(path) != recorded):
+            raise InputError(
+                f"{path}: missing or damaged; bring it back from a copy, or delete the run and start it again"
+            )
+        return path
+
+
+def digest(path: Path) -> str:
+    """Returns the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def find_run(config: Config) -> Run:

@@ -89,6 +89,7 @@ def test_seeds_are_kept_whenever_it_is_time_and_older_ones_go(settings, tmp_path
                 Listening.steps = step
             super().stepped(wave, step)
 
+    settings["output"]["checkpoint_minutes"] = 10
     jaxstab.run(settings, display=Listening(quiet=True))
     assert Listening.steps == min(steps.values())
 

@@ -43,6 +43,7 @@ def start(tmp_path_factory):
             "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
             "XDG_CACHE_HOME": str(caches),
             "JAX_COMPILATION_CACHE_DIR": str(caches / "compiled"),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         }
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))

@@ -1,0 +1,128 @@
+"""Files of a run that are damaged, gone, or of another version: named, whatever reads them; seeds that diverge."""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+import jaxstab
+from jaxstab import store
+from jaxstab.cli import main
+
+pytestmark = pytest.mark.optimiser
+
+READERS = {
+    store.PREDICTIONS: lambda run: run.logits,
+    store.HISTORY: lambda run: run.history,
+    store.MEASURES: lambda run: run.scores,
+    store.DISTANCES: lambda run: run.distances,
+    store.TEXTS: lambda run: run.texts,
+    store.REPRESENTATIONS: lambda run: run.representations,
+    store.INFO: lambda run: run.info,
+    store.CONFIG: lambda run: run.config,
+}
+
+
+@pytest.fixture(scope="module")
+def finished(checkpoint, task_directory, tmp_path_factory):
+    return jaxstab.run(
+        {
+            "model": {"source": str(checkpoint)},
+            "task": {"source": str(task_directory), "text": ["sentence"], "max_length": 16},
+            "seeds": {"count": 2, "group_size": 1},
+            "train": {"epochs": 1, "batch_size": 8},
+            "output": {"dir": str(tmp_path_factory.mktemp("runs") / "run"), "keep_representations": True},
+        }
+    )
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+    return jaxstab.Run(shutil.copytree(finished.path, tmp_path / "copy"))
+
+
+def _truncated(content):
+    return content[: len(content) // 2]
+
+
+def _emptied(content):
+    return b""
+
+
+def _flipped(content):
+    """Another bit in the middle, where there are numbers and texts."""
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("harm", [_truncated, _emptied, _flipped, None])
+def test_a_damaged_file_is_named(name, harm, copy):
+    path = copy.path / name
+    if harm is _flipped and name in (store.REPRESENTATIONS, store.CONFIG, store.INFO):
+        pytest.skip("has no digest")
+    if harm is None:
+        path.unlink()
+    else:
+        path.write_bytes(harm(path.read_bytes()))
+    with pytest.raises(jaxstab.InputError) as caught:
+        READERS[name](jaxstab.Run(copy.path))
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("verb", ["measure", "compare", "report", "resume"])
+def test_commands_name_a_damaged_file(verb, copy, capsys, tmp_path):
+    path = copy.path / store.PREDICTIONS
+    path.write_bytes(_flipped(path.read_bytes()))
+    arguments = {"compare": [str(copy.path)] * 2, "report": [str(copy.path), "-o", str(tmp_path / "page.html")]}
+    assert main([verb, *arguments.get(verb, [str(copy.path)])]) == 2
+    assert f"{path}: missing or damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("found", [None, store.FORMAT + 1])
+def test_another_version_is_named(found, copy, capsys):
+    info = json.loads((copy.path / store.INFO).read_text())
+    info = {name: value for name, value in info.items() if name != "format"} | ({"format": found} if found else {})
+    (copy.path / store.INFO).write_text(json.dumps(info))
+    for verb in ("measure", "resume"):
+        assert main([verb, str(copy.path)]) == 2
+        error = capsys.readouterr().err
+        assert f"{copy.path / store.INFO}: format {found or 0} of jaxstab" in error
+        assert f"this version reads format {store.FORMAT}" in error
+
+
+def test_a_finished_seed_that_is_damaged_is_named(finished, settings, tmp_path, monkeypatch):
+    monkeypatch.setattr("jaxstab.experiment.finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        jaxstab.run(settings)
+    monkeypatch.undo()
+    for name in ("seed-1.npz", "seed-1.npy"):
+        path = tmp_path / "run" / "checkpoints" / name
+        whole = path.read_bytes()
+        path.write_bytes(_truncated(whole))
+        with pytest.raises(jaxstab.InputError, match="damaged") as caught:
+            jaxstab.run(settings)
+        assert str(path) in str(caught.value)
+        path.write_bytes(whole)
+    assert jaxstab.run(settings).seeds.tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("vmapped", [False, True])
+def test_a_seed_that_diverges_leaves_the_others_as_they_are(vmapped, settings, tmp_path, monkeypatch):
+    """One learning rate of a grid is far too large; its seeds share programs and groups with the good ones."""
+    monkeypatch.setattr("jaxstab.programs.vmapped", lambda device: vmapped)
+    devices = jax.devices()[:1]
+    monkeypatch.setattr(jax, "local_devices", lambda: devices)
+    settings["train"]["clip_norm"] = 1e30
+    settings["seeds"] = {"count": 3, "group_size": 2}
+    alone = jaxstab.run({**settings, "output": {"dir": str(tmp_path / "alone")}})
+    good, bad = jaxstab.run_grid({**settings, "grid": {"train.learning_rate": [1e-3, 1e30]}})
+    np.testing.assert_array_equal(good.logits, alone.logits)
+    assert good.history.equals(alone.history)
+    assert not np.isfinite(bad.final_logits).any()
+    assert bad.info["failed_seeds"] == [0, 1, 2]
+    assert all("not finite" in reason for reason in bad.info["failures"].values())
+    assert good.info["failures"] != bad.info["failures"]
