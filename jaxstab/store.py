@@ -186,7 +186,8 @@ def locked(run: Run) -> Iterator[None]:
         lock.acquire()
     except Timeout:
         raise InputError(
-            f"{run.path}: another process is working on this run; wait until it ends, or stop it"
+            f"{run.path}: another process is working on this run; wait until it ends, or stop it; processes that are "
+            "to share a run need --distributed"
         ) from None
     except OSError as error:
         raise InputError(f"{run.path}: cannot be written to ({error.strerror}); give --output.dir another") from None

@@ -38,7 +38,7 @@ def start(tmp_path_factory):
     """Starts as many processes as are wanted, of so many devices."""
     caches = tmp_path_factory.mktemp("caches")
 
-    def start(count, devices, *arguments):
+    def start(count, devices, *arguments, slurm=False):
         environment = os.environ | {
             "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
             "XDG_CACHE_HOME": str(caches),
@@ -49,16 +49,30 @@ def start(tmp_path_factory):
             free.bind(("127.0.0.1", 0))
             address = f"127.0.0.1:{free.getsockname()[1]}"
         line = [sys.executable, "-m", "jaxstab", *map(str, arguments)]
-        others = [["--coordinator", address, "--processes", str(count), "--process", str(i)] for i in range(count)]
-        return [
-            subprocess.Popen(
-                [*line, *(other if count > 1 else [])],
-                env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        started = []
+        for i in range(count):
+            who = ["--coordinator", address, "--processes", str(count), "--process", str(i)] if count > 1 else []
+            if slurm:
+                who, environment = ["--distributed"], environment | _slurm(count, i)
+            started.append(
+                subprocess.Popen(
+                    [*line, *who], env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+                )
             )
-            for other in others
-        ]  # fmt: skip
+        return started
 
     return start
+
+
+def _slurm(count, i):
+    """What SLURM tells a task."""
+    return {
+        "SLURM_JOB_ID": str(os.getpid()),
+        "SLURM_STEP_NODELIST": "localhost",
+        "SLURM_NTASKS": str(count),
+        "SLURM_PROCID": str(i),
+        "SLURM_LOCALID": str(i),
+    }
 
 
 def _finish(started, code=0):
@@ -83,7 +97,7 @@ def _same_with_weights(run, whole):
 @pytest.mark.slow
 def test_two_processes_of_two_devices_equal_one_of_four(config, start, whole, tmp_path):
     directory = tmp_path / "run"
-    out, _ = _finish(start(2, 2, "run", config, "--output.dir", directory))
+    out, _ = _finish(start(2, 2, "run", config, "--output.dir", directory, slurm=True))
     assert "2 processes" in out[0]
     assert "Instability" in out[0]
     assert all(line.startswith("[Gloo]") for line in out[1].splitlines())  # of XLA
