@@ -15,7 +15,10 @@ from jaxstab.config import InputError
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="jaxstab")
 def cli() -> None:
-    """How much of my result is the random seed?"""
+    """How much of my result is the random seed?
+
+    jaxstab run bundled:quickstart
+    """
 
 
 @click.command("doctor")

@@ -59,11 +59,11 @@ def _join(distributed: bool, coordinator: str | None, processes: int | None, pro
 @click.option("--quiet", is_flag=True, help="Print nothing; the run directory holds everything.")
 @_processes
 def run_command(config: str, overrides: Sequence[str], quiet: bool, **others: Any) -> None:
-    """Fine-tune every seed of CONFIG, a TOML file, at once and measure how much they differ.
+    """Fine-tune every seed of CONFIG, a TOML file or bundled:quickstart, at once and measure how much they differ.
 
     Any key of the config can be changed on the command line:
 
-    jaxstab run configs/quickstart.toml --seeds.count 20 --train.epochs 5
+    jaxstab run bundled:quickstart --seeds.count 20 --train.epochs 5
 
     A [grid] table of lists, such as train.learning_rate = [1e-5, 2e-5], makes one run of each combination.
 
@@ -71,7 +71,7 @@ def run_command(config: str, overrides: Sequence[str], quiet: bool, **others: An
 
     On several machines, the same command on each:
 
-    srun jaxstab run configs/quickstart.toml --distributed
+    srun jaxstab run reviews.toml --distributed
     """
     settings = load_config(config, overrides)
     settings_of(settings, config)  # complains about an impossible grid
@@ -121,7 +121,7 @@ def plan_command(config: str, overrides: Sequence[str], as_json: bool) -> None:
 
     Compiles what the run will use and takes a few steps; nothing is written but the cache of compiled programs.
 
-    jaxstab plan configs/quickstart.toml --seeds.count 20
+    jaxstab plan bundled:quickstart --seeds.count 20
     """
     settings = load_config(config, overrides)
     from jaxstab.experiment import plan
@@ -144,7 +144,7 @@ def export_command(run: str, seed: int, to: str) -> None:
 
     RUN is the directory of a run with keep_weights in [output]:
 
-    jaxstab run configs/quickstart.toml --output.keep_weights best
+    jaxstab run bundled:quickstart --output.keep_weights best
 
     jaxstab export runs/quickstart --seed 3 --to models/quickstart-3
     """

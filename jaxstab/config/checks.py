@@ -25,6 +25,7 @@ def check(config: Config, where: str = "config") -> None:
         "task.train_examples": task.train_examples,
         "seeds.count": seeds.count,
         "seeds.group_size": seeds.group_size,
+        "output.checkpoint_minutes": config.output.checkpoint_minutes,
     }
     shares = {
         "train.warmup": train.warmup,

@@ -15,19 +15,22 @@ from jaxstab.config.checks import InputError, check
 from jaxstab.config.mitigation import resolve
 from jaxstab.config.schema import Config
 
+QUICKSTART = Path(__file__).with_name("quickstart.toml")
+
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Reads a TOML file, applies overrides and checks everything.
 
     Args:
-        path: the TOML file.
+        path: the TOML file, or `bundled:quickstart`.
         overrides: `["--train.epochs", "3", "--seeds.list=[1,2]"]`; values are TOML, or else plain strings.
 
     Raises:
         InputError: a missing or malformed file, an unknown key, a wrong type or an impossible value.
     """
+    file = QUICKSTART if str(path) == "bundled:quickstart" else Path(path)
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise InputError(f"{path}: cannot read the config ({reason}); give the path of a TOML file") from None
@@ -35,7 +38,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path}: not valid TOML: {error}") from None
-    values = {"name": Path(path).stem, **values}
+    values = {"name": file.stem, **values}
     return make_config(merge(values, parse_overrides(overrides)), where=str(path))
 
 
