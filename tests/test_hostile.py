@@ -94,6 +94,58 @@ def test_data_of_any_shape(tmp_path_factory, kind, rows, encoding, proper):
         _one_line(error)
 
 
+HEAD = "sentence,label\n"
+GOOD = HEAD + "".join(f"text {i},{i % 2}\n" for i in range(20))
+NULL = b'{"sentence": null, "label": 1}\n'
+LINES = b'{"sentence": "a", "label": 0}\n{"sentence": "b", "label": 1}\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("train.csv", GOOD.replace("\n", "\r").encode()),
+        ("train.csv", GOOD.replace("\n", "\r\n").encode()),
+        ("train.csv", ("\ufeff" + GOOD).encode()),
+        ("train.csv", (GOOD + "x" * 3_000_000 + ",1\n").encode()),
+        ("train.tsv", GOOD.replace(",", "\t").replace("text", '"text').encode()),
+    ],
+    ids=["cr", "crlf", "bom", "huge field", "bare quotes"],
+)
+def test_odd_but_good_data(name, content, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    (tmp_path / name.replace("train", "validation")).write_bytes(content)
+    task = load_task(TaskConfig(source=str(tmp_path), text=("sentence",)))
+    assert task.classes == ("0", "1")
+    assert len(task.train.labels) >= 20
+    assert task.train.texts[0][1].endswith("text 1")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+@pytest.mark.usefixtures("_collected")
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("train.csv", (GOOD + "a,b,c,d\n").encode(), "Expected 2 fields in line 22, saw 4"),
+        ("train.csv", (GOOD + "text\n").encode(), "train row 20: label '' is no class"),
+        ("train.csv", GOOD.replace("sentence,", "sentence,sentence,").encode(), "column 'sentence' is there twice"),
+        ("train.csv", (GOOD + "caf\xe9,1\n").encode("latin-1"), "can't decode byte 0xe9"),
+        ("train.csv", (GOOD + "text,\n").encode(), "train row 20: label '' is no class"),
+        ("train.jsonl", LINES + b'{"sentence": "c"}\n', "train row 2: label None is no class"),
+        ("train.jsonl", LINES + NULL, "train row 2: column 'sentence' is empty"),
+        ("train.jsonl", b'{"sentence": "a", "sentence": "b", "label": 0}\n' * 9, "specified twice"),
+        ("train.jsonl", b'[1, 2]\n"x"\n', "train.jsonl: cannot be read"),
+        ("train.parquet", b"PAR1" * 5, "train.parquet: cannot be read"),
+    ],
+)
+def test_bad_data_are_named_with_file_or_row(name, content, message, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    (tmp_path / name.replace("train", "validation")).write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        load_task(TaskConfig(source=str(tmp_path), text=("sentence",)))
+    assert str(tmp_path) in str(caught.value)
+    assert message in str(caught.value)
+
+
 @MANY
 @given(st.binary(max_size=400), st.sampled_from(["npz", "npy"]))
 def test_array_files_of_any_bytes(tmp_path, content, suffix):

@@ -1,6 +1,8 @@
 """Where texts come from: the hub, a local file or directory, or the bundled demo; one `datasets.Dataset` per split."""
 
+import csv
 import importlib.util
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,8 +132,22 @@ def _read_files(files: dict[str, Path]) -> "dict[str, Dataset]":
     (file,) = files.values()
     if file.suffix not in READERS:
         raise InputError(f"{file}: cannot read {file.suffix or 'a file without ending'}; use {', '.join(READERS)}")
+    if READERS[file.suffix]["path"] == "csv":
+        _check_header(file, READERS[file.suffix].get("sep", ","))
     data_files = {split: str(file) for split, file in files.items()}
     return _read(str(file), lambda: datasets.load_dataset(data_files=data_files, **READERS[file.suffix]))
+
+
+def _check_header(file: Path, separator: str) -> None:
+    """Refuses a column that is there twice, of which pandas would quietly rename one."""
+    with file.open(encoding="utf-8-sig", errors="replace", newline=None) as lines:
+        try:
+            names = next(csv.reader(lines, delimiter=separator), [])
+        except csv.Error:  # whatever it is, pandas says it better
+            return
+    twice = [name for name, count in Counter(names).items() if count > 1 and name]
+    if twice:
+        raise InputError(f"{file}: column {twice[0]!r} is there twice; rename or remove one")
 
 
 def _read(source: str, load: Callable[[], Any]) -> "dict[str, Dataset]":
