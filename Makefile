@@ -13,10 +13,10 @@ demo: $(VENV)/demo
 	$(VENV)/bin/jaxstab run configs/quickstart.toml
 
 test: $(VENV)/test
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest --numprocesses auto --dist loadfile
 
 fast: $(VENV)/test
-	$(VENV)/bin/python -m pytest -m "not slow"
+	$(VENV)/bin/python -m pytest --numprocesses auto --dist loadfile -m "not slow"
 
 check: $(VENV)/test
 	$(VENV)/bin/ruff format --check .

@@ -108,7 +108,7 @@ class Run:
     def representations(self) -> np.ndarray | None:
         """[S, L, M, D] float32, read from disk as needed; None unless the run kept them."""
         path = self.path / REPRESENTATIONS
-        return load_array(path) if self.config.output.keep_representations else None
+        return load_array(path) if path.exists() else None
 
     @property
     def logits(self) -> np.ndarray:

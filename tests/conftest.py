@@ -19,6 +19,21 @@ def _strict_promotion(request):
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _one_device():
+    """Runs use one of the devices, which is compiled for in a quarter of the time, unless a test says otherwise."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
+        yield
+
+
+@pytest.fixture
+def devices(monkeypatch):
+    """Makes a number of devices all there are."""
+    everything = jax.devices()
+    return lambda count: monkeypatch.setattr(jax, "local_devices", lambda: everything[:count])
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _own_caches(tmp_path_factory):
     """Tokens and compiled programs are cached in a directory of this session."""
     with pytest.MonkeyPatch.context() as patch:

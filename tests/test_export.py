@@ -1,6 +1,5 @@
 """From config to a directory that PyTorch transformers loads, for every family and for methods that train parts."""
 
-import jax
 import numpy as np
 import pytest
 from tiny import FAMILY_SIZES, write_checkpoint
@@ -9,11 +8,6 @@ import jaxstab
 from jaxstab import cli
 
 pytestmark = pytest.mark.optimiser
-
-
-@pytest.fixture(autouse=True)
-def _one_device(monkeypatch):
-    monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
 
 
 def _run(settings, keep="best", **changes):

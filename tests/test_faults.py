@@ -3,7 +3,6 @@
 import json
 import shutil
 
-import jax
 import numpy as np
 import pytest
 
@@ -63,6 +62,8 @@ def test_a_damaged_file_is_named(name, harm, copy):
     path = copy.path / name
     if harm is _flipped and name in (store.REPRESENTATIONS, store.CONFIG, store.INFO):
         pytest.skip("has no digest")
+    if harm is None and name == store.REPRESENTATIONS:
+        pytest.skip("may be deleted to save room")
     if harm is None:
         path.unlink()
     else:
@@ -114,8 +115,6 @@ def test_a_finished_seed_that_is_damaged_is_named(finished, settings, tmp_path, 
 def test_a_seed_that_diverges_leaves_the_others_as_they_are(vmapped, settings, tmp_path, monkeypatch):
     """One learning rate of a grid is far too large; its seeds share programs and groups with the good ones."""
     monkeypatch.setattr("jaxstab.programs.vmapped", lambda device: vmapped)
-    devices = jax.devices()[:1]
-    monkeypatch.setattr(jax, "local_devices", lambda: devices)
     settings["train"]["clip_norm"] = 1e30
     settings["seeds"] = {"count": 3, "group_size": 2}
     alone = jaxstab.run({**settings, "output": {"dir": str(tmp_path / "alone")}})

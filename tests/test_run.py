@@ -22,12 +22,6 @@ from jaxstab.store import Run
 pytestmark = pytest.mark.optimiser
 
 
-@pytest.fixture(autouse=True)
-def _one_device(monkeypatch):
-    """One device only, so that four seeds take two waves."""
-    monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
-
-
 def _config_file(settings, tmp_path):
     (tmp_path / "config.toml").write_text(dump_config(make_config(settings)))
     return str(tmp_path / "config.toml")
