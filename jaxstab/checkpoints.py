@@ -71,7 +71,7 @@ class Checkpoints:
         if step == 0 or step == kept_steps(store.Run(job.run)).get(job.triple.seed):
             return
         size = sum(array.nbytes for array in arrays.values())
-        while self._pending and self._waiting() + size > MEMORY_SHARE * psutil.virtual_memory().available:
+        while (waiting := self._waiting()) and waiting + size > MEMORY_SHARE * psutil.virtual_memory().available:
             self._pending.popleft()[1].result()
         free = shutil.disk_usage(job.run).free - self._waiting()
         if free < 2 * size:

@@ -92,11 +92,9 @@ def _run_all(configs: Sequence[Config], display: Display) -> list[Run]:
         task, encoded, recipe = processes.together(lambda: _prepare(pending, display))
         settings = [Setting(Run(one.directory), one, describe(one, task, encoded, recipe)) for one in pending]
         with ExitStack() as records:
-            for setting, before in zip(
-                settings, processes.decided(lambda: _begin(settings, encoded, records)), strict=True
-            ):
-                setting.info.update(before)
-            for setting in settings:
+            before = processes.decided(lambda: _begin(settings, encoded, records))
+            for setting, kept in zip(settings, before, strict=True):
+                setting.info.update(kept)
                 records.enter_context(recorded(setting, len(settings), started))
             display.prepared(pending, recipe.config.epochs, settings[0].info)
             _train(settings, partial(plan_trainer, recipe, encoded), display)

@@ -128,3 +128,13 @@ def test_what_is_not_written_to_the_end_does_not_count(tmp_path):
     ):
         (directory / name).mkdir(parents=True)
     assert checkpoints.kept_steps(Run(tmp_path)) == {3: 120, -1: 7}
+
+
+def test_copies_wait_for_each_other_where_memory_is_short(tmp_path, monkeypatch):
+    monkeypatch.setattr("jaxstab.checkpoints.psutil.virtual_memory", lambda: SimpleNamespace(available=100))
+    (tmp_path / "checkpoints").mkdir()
+    with checkpoints.Checkpoints(10, pytest.fail) as store:
+        for seed in range(3):
+            store.save(Job(SeedTriple(seed, 0, 0, 0), {}, run=tmp_path), 5, {"x": np.zeros(1000, np.float32)})
+            assert sum(size for size, _ in store._pending) <= 4000  # one at a time
+    assert checkpoints.kept_steps(Run(tmp_path)) == {0: 5, 1: 5, 2: 5}

@@ -43,7 +43,7 @@ def config(checkpoint, task_directory, tmp_path_factory):
         "model": {"source": str(checkpoint)},
         "task": {"source": str(task_directory), "text": ["sentence"], "max_length": 16},
         "seeds": {"count": 6, "group_size": 1},
-        "train": {"epochs": 3, "batch_size": 8, "learning_rate": 1e-3},
+        "train": {"epochs": 8, "batch_size": 8, "learning_rate": 1e-3},
     }
     path.write_text(tomli_w.dumps(values))
     return path

@@ -18,11 +18,27 @@ class InterruptedRunError(Exception):
 
 @contextmanager
 def _interruptible(advice: str) -> Iterator[None]:
-    """Gives an interruption its advice."""
+    """Gives an interruption its advice; also that by other processes, which stop first when all are told to."""
+    told_to_stop = False
+
+    def stop(number: int, frame: object) -> None:
+        nonlocal told_to_stop
+        told_to_stop = True
+        raise KeyboardInterrupt
+
+    # SIGTERM, as schedulers send it before they kill, does what Ctrl-C does. JAX may have put a handler of its own there.
+    before = [(number, signal.signal(number, stop)) for number in (signal.SIGTERM, signal.SIGINT)]
     try:
         yield
     except KeyboardInterrupt:
         raise InterruptedRunError(advice) from None
+    except RuntimeError:  # of JAX, whose collectives end when a process does
+        if not told_to_stop:
+            raise
+        raise InterruptedRunError(advice) from None
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
 
 
 def _processes(command: Callable) -> Callable:
@@ -48,8 +64,6 @@ def _join(distributed: bool, coordinator: str | None, processes: int | None, pro
 
     if distributed or (coordinator, processes, process) != (None, None, None):
         join(coordinator, processes, process)
-        # JAX has a handler of its own by now, with which the process would not stop.
-        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
     return is_first()
 
 
