@@ -26,7 +26,7 @@ def _interruptible(advice: str) -> Iterator[None]:
         told_to_stop = True
         raise KeyboardInterrupt
 
-    # SIGTERM, as schedulers send it before they kill, does what Ctrl-C does. JAX may have put a handler of its own there.
+    # SIGTERM, as schedulers send it before they kill, does what Ctrl-C does; JAX may have put its own handler there.
     before = [(number, signal.signal(number, stop)) for number in (signal.SIGTERM, signal.SIGINT)]
     try:
         yield
