@@ -239,24 +239,21 @@ def _train_waves(
             memory={"predicted_bytes": plan.needed_bytes, "limit_bytes": plan.limit_bytes},
         )
         waves = make_waves(jobs, trainer.width, trainer.groups * jax.process_count())
-        labels = [[_label(by_run, job) for group in _own(wave, trainer) for job in group] for wave in waves]
+        shares = [processes.shares(wave, trainer.groups)[jax.process_index()] for wave in waves]
+        # A process for which no seeds are left trains a dummy, as long as the others take.
+        own = [share or wave[:1] for share, wave in zip(shares, waves, strict=True)]
+        labels = [[_label(by_run, job) for group in share for job in group] for share in own]
         display.compiled(compile_seconds, labels, plan)
-        for number, wave in enumerate(waves):
-            own = _own(wave, trainer)
-            results = trainer.train_wave(own, number, display, checkpoints)
+        for number, (wave, share) in enumerate(zip(waves, shares, strict=True)):
+            results = trainer.train_wave(own[number], number, display, checkpoints if share else None)
             for job, result in processes.gathered(wave, trainer.groups, results):
                 if processes.is_first():
                     _write(by_run[job.run], job.triple.seed, result)
-            for group in own:
+            for group in share:
                 for job in group:
                     checkpoints.forget(job)
     memory = {**first.info["memory"], "peak_bytes": peak_memory(devices)}
     note(settings, memory=memory)
-
-
-def _own(wave: processes.Groups, trainer: SeedTrainer) -> processes.Groups:
-    """The share of a wave that is this process's."""
-    return processes.shares(wave, trainer.groups)[jax.process_index()]
 
 
 def _write(setting: Setting, seed: int, result: SeedResult) -> None:

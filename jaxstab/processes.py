@@ -7,6 +7,7 @@ the start and the end of a wave.
 import inspect
 import json
 import operator
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, TypeVar
@@ -48,7 +49,7 @@ def join(coordinator: str | None = None, processes: int | None = None, process: 
     except (ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"the other processes cannot be found ({reason}); see docs/scale.md") from None
-    counts = multihost_utils.process_allgather(np.int32(jax.local_device_count())).ravel()
+    counts = _gather(np.int32(jax.local_device_count())).ravel()
     if len(set(counts.tolist())) > 1:
         raise InputError(f"processes have {', '.join(map(str, counts))} devices; give each of them as many")
 
@@ -73,9 +74,9 @@ def decided(decide: Callable[[], Value]) -> Value:
         except InputError as error:
             answer = {"error": str(error)}
     text = np.frombuffer(json.dumps(answer).encode(), np.uint8)
-    length = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
+    length = int(_broadcast(np.int32(len(text))))
     mine = text if is_first() else np.zeros(length, np.uint8)
-    answer = json.loads(np.asarray(multihost_utils.broadcast_one_to_all(mine)).astype(np.uint8).tobytes())
+    answer = json.loads(np.asarray(_broadcast(mine)).astype(np.uint8).tobytes())
     if "error" in answer:
         raise InputError(answer["error"])
     return answer["value"]
@@ -94,7 +95,7 @@ def together(call: Callable[[], Value]) -> Value:
         value = call()
     except InputError as found:
         error = found
-    failed = multihost_utils.process_allgather(np.int32(error is not None)).ravel()
+    failed = _gather(np.int32(error is not None)).ravel()
     if error is not None:
         raise error
     if failed.any():
@@ -106,17 +107,17 @@ def smallest(number: int) -> int:
     """Returns the smallest of the numbers that processes have."""
     if jax.process_count() == 1:
         return number
-    return int(multihost_utils.process_allgather(np.int32(number)).min())
+    return int(_gather(np.int32(number)).min())
 
 
 def shares(wave: Groups, groups: int) -> list[Groups]:
-    """Returns for each process its groups of a wave; one for which none is left trains some that count elsewhere.
+    """Returns for each process its groups of a wave, of which there may be none.
 
     Args:
         wave: of all processes.
         groups: that a process trains at once.
     """
-    return [wave[i * groups : (i + 1) * groups] or wave[:1] for i in range(jax.process_count())]
+    return [wave[i * groups : (i + 1) * groups] for i in range(jax.process_count())]
 
 
 def gathered(wave: Groups, groups: int, mine: Sequence[SeedResult]) -> Iterator[tuple[Job, SeedResult]]:
@@ -125,17 +126,46 @@ def gathered(wave: Groups, groups: int, mine: Sequence[SeedResult]) -> Iterator[
     Args:
         wave: of all processes.
         groups: that a process trains at once.
-        mine: results of this process's share.
+        mine: results of this process's share, or of a dummy.
     """
     jobs = [[job for group in share for job in group] for share in shares(wave, groups)]
     for place in range(max(map(len, jobs))):
         result = mine[min(place, len(mine) - 1)]
         by_process = [result] if len(jobs) == 1 else _everyones(result)
         for process, result in enumerate(by_process):
-            if place < len(jobs[process]) and process * groups < len(wave):
+            if place < len(jobs[process]):
                 yield jobs[process][place], result
 
 
 def _everyones(result: SeedResult) -> list[SeedResult]:
-    stacked = multihost_utils.process_allgather(result)
+    stacked = _gather(result)
     return [jax.tree.map(operator.itemgetter(i), stacked) for i in range(jax.process_count())]
+
+
+def _gather(tree: Any) -> Any:
+    """What every process gives, along a leading axis."""
+    return _hearing_signals(lambda: multihost_utils.process_allgather(tree))
+
+
+def _broadcast(value: Any) -> Any:
+    """What the first process gives."""
+    return _hearing_signals(lambda: multihost_utils.broadcast_one_to_all(value))
+
+
+def _hearing_signals(call: Callable[[], Any]) -> Any:
+    """Waits for other processes in a thread, because a process that waits in XLA does not hear that it is to stop."""
+    outcome: dict[str, Any] = {}
+
+    def target() -> None:
+        try:
+            outcome["value"] = call()
+        except Exception as error:
+            outcome["error"] = error
+
+    thread = threading.Thread(target=target, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(0.1)
+    if "error" in outcome:
+        raise outcome["error"]
+    return outcome["value"]
