@@ -48,7 +48,10 @@ class Checkpoints:
         """
         self._seconds, self._warn = 60 * minutes, warn
         self._last = time.monotonic()
-        self._pending: deque[tuple[int, Future]] = deque()
+        self._given: dict[tuple[Path, int], int] = {}  # steps, by directory and seed
+        self._latest: dict[tuple[Path, int], tuple[int, Mapping[str, np.ndarray]]] = {}  # that are not being written
+        self._writing = 0  # bytes
+        self._pending: deque[Future] = deque()
         self._thread = ThreadPoolExecutor(1)
         self._writer, self._reader = _make_orbax()
 
@@ -67,19 +70,27 @@ class Checkpoints:
         return time.monotonic() - self._last >= self._seconds
 
     def save(self, job: Job, step: int, arrays: Mapping[str, np.ndarray]) -> None:
-        """Keeps a seed as it is after so many steps; waits only if memory is full of copies to be written."""
-        if step == 0 or step == kept_steps(store.Run(job.run)).get(job.triple.seed):
+        """Keeps a seed as it is after so many steps, instead of what waits to be written of it.
+
+        Returns at once, unless memory is full of what waits to be written.
+        """
+        key = _key(job)
+        if step in (job.step, self._given.get(key)):
             return
-        size = sum(array.nbytes for array in arrays.values())
-        while (waiting := self._waiting()) and waiting + size > MEMORY_SHARE * psutil.virtual_memory().available:
-            self._pending.popleft()[1].result()
+        self._given[key] = step
+        self._latest.pop(key, None)
+        size = _bytes(arrays)
+        while self._pending and self._waiting() + size > MEMORY_SHARE * psutil.virtual_memory().available:
+            self._pending.popleft().result()
         free = shutil.disk_usage(job.run).free - self._waiting()
         if free < 2 * size:
             self._complain(
                 f"keeping seed {job.triple.seed} needs {size / 1e9:.2f} GB of disk, {free / 1e9:.2f} are free"
             )
             return
-        self._pending.append((size, self._thread.submit(self._write, job, step, arrays)))
+        self._latest[key] = step, arrays
+        self._pending = deque(one for one in self._pending if not one.done())
+        self._pending.append(self._thread.submit(self._write, job))
 
     def saved(self) -> None:
         """Starts the clock again."""
@@ -107,31 +118,49 @@ class Checkpoints:
         return {name: arrays[name].astype(shape.dtype) for name, shape in shapes.items()}
 
     def forget(self, job: Job) -> None:
-        """Deletes what was kept of a seed, which is finished; after what is still to be written of it."""
+        """Deletes what was kept of a seed, which is finished."""
+        self._latest.pop(_key(job), None)
         self._thread.submit(lambda: _delete(_kept(job)))
 
-    def _write(self, job: Job, step: int, arrays: Mapping[str, np.ndarray]) -> None:
-        from orbax.checkpoint.args import PyTreeSave
-
+    def _write(self, job: Job) -> None:
+        """Writes what is the latest of a seed by now, unless that has been done."""
+        latest = self._latest.pop(_key(job), None)
+        if latest is None:
+            return
+        step, arrays = latest
+        self._writing = _bytes(arrays)
         path = _directory(job, step)
         older = [one for one in _kept(job) if one != path]
         try:
-            wanted = {name: _as_orbax_wants(array) for name, array in arrays.items()}
-            self._writer.save(path, args=PyTreeSave(wanted), force=True)
+            self._save(path, arrays)
         except (OSError, ValueError, RuntimeError) as error:
             self._complain(f"seed {job.triple.seed} cannot be kept ({str(error).splitlines()[0][:200]})")
-            return
-        _delete(older)
+        else:
+            _delete(older)
+        finally:
+            self._writing = 0
+
+    def _save(self, path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+        from orbax.checkpoint.args import PyTreeSave
+
+        wanted = {name: _as_orbax_wants(array) for name, array in arrays.items()}
+        self._writer.save(path, args=PyTreeSave(wanted), force=True)
 
     def _waiting(self) -> int:
         """Bytes that are to be written."""
-        while self._pending and self._pending[0][1].done():
-            self._pending.popleft()
-        return sum(size for size, _ in self._pending)
+        return self._writing + sum(_bytes(arrays) for _, arrays in list(self._latest.values()))
 
     def _complain(self, reason: str) -> None:
         self._warn(f"{reason}; if interrupted, it starts from what was kept before")
         self._warn = lambda _: None
+
+
+def _key(job: Job) -> tuple[Path, int]:
+    return job.run, job.triple.seed
+
+
+def _bytes(arrays: Mapping[str, np.ndarray]) -> int:
+    return sum(array.nbytes for array in arrays.values())
 
 
 def _directory(job: Job, step: int) -> Path:

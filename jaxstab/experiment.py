@@ -98,9 +98,7 @@ def _run_all(configs: Sequence[Config], display: Display) -> list[Run]:
                 records.enter_context(recorded(setting, len(settings), started))
             display.prepared(pending, recipe.config.epochs, settings[0].info)
             _train(settings, partial(plan_trainer, recipe, encoded), display)
-            if processes.is_first():
-                for setting in settings:
-                    finish(setting.run, setting.config, task, setting.info, display)
+            processes.decided(lambda: _finish(settings, task, display))
         if processes.is_first():
             for setting in settings:
                 store.remove_checkpoints(setting.run)
@@ -137,6 +135,11 @@ def _begin(settings: Sequence[Setting], encoded: EncodedTask, locks: ExitStack) 
         if setting.config.output.keep_weights:
             store.write_array(store.vocabulary_file(setting.run), encoded.vocabulary)
     return before
+
+
+def _finish(settings: Sequence[Setting], task: Task, display: Display) -> None:
+    for setting in settings:
+        finish(setting.run, setting.config, task, setting.info, display)
 
 
 def plan(config: Config | Mapping[str, Any] | str | Path) -> tuple[Plan, Estimate]:

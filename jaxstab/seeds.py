@@ -11,8 +11,9 @@ one program give the same bits on any number of devices.
 """
 
 import itertools
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
@@ -27,7 +28,6 @@ REPORTS_PER_EPOCH = 10
 LONGEST_STRETCH = 20  # steps in which nobody is asked whether to stop
 TIMED_STEPS = 8
 CURVES = tuple(f"curves.{name}" for name in Evaluation._fields)  # names of what is kept beside a state
-EPOCHS = "curves.epochs"
 
 
 class Progress(Protocol):
@@ -194,6 +194,8 @@ class _Group:
 
     def __init__(self, programs: Programs):
         self._programs = programs
+        # A thread that an interruption meets as it starts is not waited for: its step must not mix with what is kept.
+        self._lock = threading.Lock()
 
     def start(self, jobs: Sequence[Job], keeper: Keeper | None) -> None:
         """Initialises up to W seeds, or takes them up where they were kept."""
@@ -205,7 +207,7 @@ class _Group:
             kept = [keeper.load(job, shapes) for job in jobs]
             self._state = self._programs.restore(kept)
             curves = [np.stack([*(one[name] for one in kept)]) for name in CURVES]
-            for epoch in range(int(kept[0][EPOCHS])):
+            for epoch in range(self.done // self._programs.recipe.steps_per_epoch):
                 self.history.append(Evaluation(*(self._filled(curve[:, epoch]) for curve in curves)))
         else:
             self._state = self._programs.init(self._inputs)
@@ -224,33 +226,38 @@ class _Group:
         """Trains to the end of an epoch and evaluates, unless something is due before, or the group is stopped.
 
         Args:
-            epoch: from 0; nothing is done if it has been evaluated.
+            epoch: from 0; nothing is done if it is over.
             report: called after every stretch of steps.
             is_due: asked after every stretch of steps.
         """
         steps = self._programs.recipe.steps_per_epoch
         end, longest = (epoch + 1) * steps, min(LONGEST_STRETCH, -(-steps // REPORTS_PER_EPOCH))
         while self.done < end and not self.stopped:
-            self.train(self.done, min(self.done + longest, end))
+            with self._lock:
+                self.train(self.done, min(self.done + longest, end))
+                if self.done == end:  # at once, so that steps tell what has been evaluated
+                    self.history.append(self.evaluate())
             report()
             if is_due and is_due():
                 return
-        if len(self.history) == epoch and not self.stopped:
-            self.history.append(self.evaluate())
 
     def evaluate(self) -> Evaluation:
         """Scores every seed; values are [W]."""
         self._state, evaluation = self._programs.evaluate(self._state, self._inputs)
         return jax.device_get(evaluation)
 
-    def keep(self, place: int) -> dict[str, np.ndarray]:
-        """The seed at a place with its learning curves, as arrays by name."""
+    def kept(self) -> Iterator[tuple[Job, int, dict[str, np.ndarray]]]:
+        """Every seed with its steps, and its state and learning curves as arrays by name."""
+        with self._lock:
+            for place, job in enumerate(self.jobs):
+                yield job, self.done, self._programs.keep(self._state, place) | self._curves(place)
+
+    def _curves(self, place: int) -> dict[str, np.ndarray]:
         curves = {name: np.zeros(shape.shape, shape.dtype) for name, shape in self._curve_shapes.items()}
-        curves[EPOCHS][...] = len(self.history)
         for epoch, evaluation in enumerate(self.history):
             for name, values in zip(CURVES, evaluation, strict=True):
                 curves[name][epoch] = values[place]
-        return self._programs.keep(self._state, place) | curves
+        return curves
 
     def predict(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Test logits [W, N, C] of the best and of the last parameters, and representations [W, L, M, D]."""
@@ -264,7 +271,7 @@ class _Group:
     @property
     def _curve_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
         curve = jax.ShapeDtypeStruct((self._programs.recipe.config.epochs,), np.float32)
-        return dict.fromkeys(CURVES, curve) | {EPOCHS: jax.ShapeDtypeStruct((), np.int32)}
+        return dict.fromkeys(CURVES, curve)
 
     def _filled(self, values: np.ndarray) -> np.ndarray:
         """Values of the seeds, and of dummies."""
@@ -273,8 +280,8 @@ class _Group:
 
 def _save(groups: Sequence[_Group], keeper: Keeper) -> None:
     for group in groups:
-        for place, job in enumerate(group.jobs):
-            keeper.save(job, group.done, group.keep(place))
+        for job, step, arrays in group.kept():
+            keeper.save(job, step, arrays)
     keeper.saved()
 
 

@@ -2,14 +2,17 @@
 
 import itertools
 import shutil
+import threading
+import time
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 from test_interruption import _same
 
 import jaxstab
-from jaxstab import checkpoints
+from jaxstab import checkpoints, seeds
 from jaxstab.config import SeedTriple
 from jaxstab.programs import Job
 from jaxstab.report.terminal import Display
@@ -136,5 +139,59 @@ def test_copies_wait_for_each_other_where_memory_is_short(tmp_path, monkeypatch)
     with checkpoints.Checkpoints(10, pytest.fail) as store:
         for seed in range(3):
             store.save(Job(SeedTriple(seed, 0, 0, 0), {}, run=tmp_path), 5, {"x": np.zeros(1000, np.float32)})
-            assert sum(size for size, _ in store._pending) <= 4000  # one at a time
+            assert store._waiting() <= 4000  # one at a time
     assert checkpoints.kept_steps(Run(tmp_path)) == {0: 5, 1: 5, 2: 5}
+
+
+def test_what_waits_gives_way_to_what_is_newer_and_to_the_end_of_the_seed(tmp_path, monkeypatch):
+    written, first, may_go_on = [], threading.Event(), threading.Event()
+
+    def slow(store, path, arrays):
+        written.append(path.name)
+        path.mkdir(parents=True)
+        first.set()
+        may_go_on.wait(60)
+
+    monkeypatch.setattr(checkpoints.Checkpoints, "_save", slow)
+    one, other = (Job(SeedTriple(seed, 0, 0, 0), {}, run=tmp_path) for seed in range(2))
+    with checkpoints.Checkpoints(10, pytest.fail) as store:
+        store.save(one, 5, {"x": np.zeros(10, np.float32)})
+        first.wait(60)
+        for step in (6, 7, 8, 8):
+            store.save(one, step, {"x": np.zeros(10, np.float32)})
+            store.save(other, step, {"x": np.zeros(10, np.float32)})
+        assert store._waiting() == 3 * 40
+        store.forget(other)
+        may_go_on.set()
+    assert written == ["seed-0-step-5", "seed-0-step-8"]
+    assert _states(tmp_path) == ["seed-0-step-8"]
+
+
+def test_a_step_under_way_does_not_mix_with_what_is_kept(monkeypatch):
+    """An interruption may leave a thread at work that nobody waits for."""
+    taking = threading.Event()
+
+    def wait(value):  # as JAX, which hands out a state before it has been computed
+        taking.set()
+        time.sleep(0.05)
+
+    monkeypatch.setattr(jax, "block_until_ready", wait)
+    fake = SimpleNamespace(
+        recipe=SimpleNamespace(steps_per_epoch=50, config=SimpleNamespace(epochs=1)),
+        inputs=lambda jobs: None,
+        init=lambda inputs: SimpleNamespace(step=0),
+        train=lambda state, inputs, start, stop: SimpleNamespace(loss_sum=0, step=stop),
+        keep=lambda state, place: {"step": state.step},
+    )
+    group = seeds._Group(fake)
+    group.start([Job(SeedTriple(0, 0, 0, 0), {})], None)
+    for _ in range(3):
+        taking.clear()
+        group.stopped = False
+        thread = threading.Thread(target=group.train_epoch, args=(0, lambda: None, None))
+        thread.start()
+        assert taking.wait(60)
+        group.stopped = True
+        ((_, step, arrays),) = group.kept()
+        thread.join()
+        assert arrays["step"] == step > 0
