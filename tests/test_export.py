@@ -1,5 +1,7 @@
 """From config to a directory that PyTorch transformers loads, for every family and for methods that train parts."""
 
+import inspect
+
 import numpy as np
 import pytest
 from tiny import FAMILY_SIZES, write_checkpoint
@@ -26,8 +28,9 @@ def _assert_same_logits_in_pytorch(directory, run, expected):
     tokens = AutoTokenizer.from_pretrained(directory)(
         list(run.texts.text), truncation=True, max_length=16, padding=True, return_tensors="pt"
     )
+    known = inspect.signature(model.forward).parameters  # older tokenizers give segments to models that have none
     with torch.no_grad():
-        logits = model.eval()(**tokens).logits.numpy()
+        logits = model.eval()(**{name: value for name, value in tokens.items() if name in known}).logits.numpy()
     np.testing.assert_allclose(logits, expected, atol=1e-5)
 
 
