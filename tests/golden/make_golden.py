@@ -50,7 +50,8 @@ def run_torch(directory: Path, inputs: dict[str, np.ndarray], classes: int = 3) 
                 model.get_parameter(name).copy_(torch.tensor(value))
         tensors = {name: torch.tensor(value).long() for name, value in given.items()}
         output = model(**tensors, output_hidden_states=True)
-    states = np.stack([state.numpy() for state in output.hidden_states]) * mask[None, :, :, None]
+        last = model.base_model(**tensors).last_hidden_state  # older versions list ModernBERT's without its norm
+    states = np.stack([state.numpy() for state in (*output.hidden_states[:-1], last)]) * mask[None, :, :, None]
     return {"logits": output.logits.numpy(), "hidden_states": states}
 
 
