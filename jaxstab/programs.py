@@ -125,15 +125,9 @@ class Programs:
         self._train, self._evaluate, self._predict, self._init = compiled
         self.compile_seconds = time.perf_counter() - started
         self.shared_bytes = _bytes((self._params, self._examples, self._validation, self._test, self._sample))
-        common = (
-            (self._reference, self._examples),
-            (self._frozen, self._validation),
-            (self._frozen, self._test, self._sample),
-            self._params,
-        )
-        self.group_bytes = max(
-            _program_bytes(one) - _bytes(shared) for one, shared in zip(compiled, common, strict=True)
-        )
+        # Of the arguments only those that belong to seeds; XLA's own sum would lack what a program does not use.
+        held = [_bytes((state, inputs))] * 3 + [_bytes(inputs)]
+        self.group_bytes = max(own + _result_bytes(one) for own, one in zip(held, compiled, strict=True))
 
     def inputs(self, jobs: Sequence[Job]) -> SeedInputs:
         """What W seeds take, on the device, with a leading axis; filled up with the first seed."""
@@ -206,8 +200,7 @@ class Programs:
             return jax.tree.map(lambda x: x[None], one_seed(*taken))
 
         over = one if self.width == 1 else jax.vmap(one_seed, in_axes=axes)
-        # Unused arguments are kept so that the memory of those that seeds share is known.
-        return jax.jit(over, donate_argnums=0 if donated else (), keep_unused=True)
+        return jax.jit(over, donate_argnums=0 if donated else ())
 
 
 def on_other_devices(programs: Programs, task: EncodedTask, devices: Sequence[jax.Device]) -> list[Programs]:
@@ -228,14 +221,13 @@ def _name(path: Sequence[Any]) -> str:
 
 
 def _bytes(tree: Any) -> int:
-    return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
-def _program_bytes(program: Any) -> int:
-    """What one call holds: arguments and results, counted once where they share memory, and temporaries."""
+def _result_bytes(program: Any) -> int:
+    """What one call holds beside its arguments: results that do not take their place, and temporaries."""
     memory = program.memory_analysis()
-    results = memory.output_size_in_bytes - memory.alias_size_in_bytes
-    return memory.argument_size_in_bytes + results + memory.temp_size_in_bytes
+    return memory.output_size_in_bytes - memory.alias_size_in_bytes + memory.temp_size_in_bytes
 
 
 def _keys(seeds: Sequence[int], purpose: int) -> jax.Array:

@@ -1,5 +1,6 @@
 """The whole way: config to run directory, interruption, and what the command line says."""
 
+import gc
 import json
 import os
 import re
@@ -55,6 +56,16 @@ def test_a_finished_run_is_not_computed_again(settings, monkeypatch):
     first = jaxstab.run(settings)
     monkeypatch.setattr("jaxstab.experiment.load_inputs", lambda *_: pytest.fail("loaded again"))
     assert jaxstab.run(settings).path == first.path
+
+
+def test_programs_end_with_their_run(settings, tmp_path):
+    # Every program of a run takes hundreds of memory maps, of which a process may have 65,530.
+    left = []
+    for name in ("one", "two"):
+        jaxstab.run(settings | {"output": {"dir": str(tmp_path / name)}})
+        gc.collect()
+        left.append(len(jax.devices()[0].client.live_executables()))
+    assert left[0] == left[1]
 
 
 class Interrupted(Display):
