@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxstab import measures
-from jaxstab.measures.everything import OnDevice, pair_distances, set_values
+from jaxstab.measures.compute import OnDevice, pair_distances, set_values
 from jaxstab.measures.representation import layer_distances
 
 EXAMPLES, TRUTH_REPLICATES = 139, 4

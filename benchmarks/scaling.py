@@ -39,8 +39,8 @@ def parse_arguments() -> argparse.Namespace:
 def measure_point(arguments: argparse.Namespace) -> dict[str, Any]:
     """One run in this process: `arguments.point` has its table of seeds."""
     import jaxstab
-    from jaxstab.planning import peak_memory
-    from jaxstab.report.terminal import Display
+    from jaxstab.cli.display import Display
+    from jaxstab.training.planning import peak_memory
 
     class Timer(Display):
         def compiled(self, *details: Any) -> None:
@@ -64,7 +64,7 @@ def measure_point(arguments: argparse.Namespace) -> dict[str, Any]:
         import jax
 
         from jaxstab.config import make_config
-        from jaxstab.preparation import load_inputs
+        from jaxstab.experiment.inputs import load_inputs
 
         load_inputs(make_config(settings))
         before = peak_memory(jax.devices())

@@ -18,7 +18,7 @@ from transformers.utils import logging
 
 from jaxstab.config import Config, make_config
 from jaxstab.data.task import Task, load_task
-from jaxstab.models.checkpoint import resolve_model
+from jaxstab.models.pretrained import resolve_model
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 

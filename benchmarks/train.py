@@ -77,7 +77,7 @@ def time_jaxstab(settings: dict) -> dict:
 def find_floor(settings: dict) -> dict:
     """Seconds per seed that no program can do without: operations on real tokens, bytes of parameters and moments."""
     from jaxstab.config import make_config
-    from jaxstab.preparation import load_inputs
+    from jaxstab.experiment.inputs import load_inputs
 
     config = make_config(settings)
     _, encoded, pretrained = load_inputs(config)

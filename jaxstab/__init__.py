@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from jaxstab.analysis.seed_study import study_seeds as study_seeds
     from jaxstab.analysis.validity import validity as validity
     from jaxstab.config import Config as Config
-    from jaxstab.config import InputError as InputError
     from jaxstab.config import load_config as load_config
-    from jaxstab.experiment import plan as plan
-    from jaxstab.experiment import resume as resume
-    from jaxstab.experiment import run as run
-    from jaxstab.experiment import run_grid as run_grid
-    from jaxstab.exporting import export as export
+    from jaxstab.errors import InputError as InputError
+    from jaxstab.experiment.export import export as export
+    from jaxstab.experiment.run import plan as plan
+    from jaxstab.experiment.run import resume as resume
+    from jaxstab.experiment.run import run as run
+    from jaxstab.experiment.run import run_grid as run_grid
     from jaxstab.report.writing import write_report as write_report
-    from jaxstab.store import Run as Run
+    from jaxstab.runs.directory import Run as Run
 
 _HOMES = {
     "Config": "config",
@@ -28,15 +28,15 @@ _HOMES = {
     "study_seeds": "analysis.seed_study",
     "validity": "analysis.validity",
     "write_report": "report.writing",
-    "InputError": "config",
-    "Run": "store",
-    "export": "exporting",
+    "InputError": "errors",
+    "Run": "runs.directory",
+    "export": "experiment.export",
     "load_config": "config",
     "measure": "analysis.measuring",
-    "plan": "experiment",
-    "resume": "experiment",
-    "run": "experiment",
-    "run_grid": "experiment",
+    "plan": "experiment.run",
+    "resume": "experiment.run",
+    "run": "experiment.run",
+    "run_grid": "experiment.run",
 }
 __all__ = [
     "Config",

@@ -12,11 +12,11 @@ import pytest
 from test_interruption import _same
 
 import jaxstab
-from jaxstab import checkpoints, seeds
+from jaxstab.cli.display import Display
 from jaxstab.config import SeedTriple
-from jaxstab.programs import Job
-from jaxstab.report.terminal import Display
-from jaxstab.store import Run
+from jaxstab.runs.directory import Run
+from jaxstab.training import checkpoints
+from jaxstab.training.programs import Job
 
 pytestmark = pytest.mark.optimiser
 
@@ -41,7 +41,7 @@ def _states(run):
 @pytest.mark.slow
 @pytest.mark.parametrize("vmapped", [False, True])
 def test_an_epoch_goes_on_elsewhere_to_the_same_numbers(vmapped, settings, tmp_path, devices, monkeypatch):
-    monkeypatch.setattr("jaxstab.programs.vmapped", lambda device: vmapped)
+    monkeypatch.setattr("jaxstab.training.programs.vmapped", lambda device: vmapped)
     # bfloat16 moments, a moving average and weights that are kept: all that a state can hold.
     settings |= {"train": settings["train"] | {"moments": "bfloat16"}, "mitigation": {"method": "ema"}}
     settings["seeds"] = {"count": 5, "group_size": 2}
@@ -115,7 +115,7 @@ def test_a_damaged_one_is_named_and_the_seed_can_start_again(harm, settings, tmp
 
 def test_a_full_disk_is_a_note_and_training_goes_on(settings, tmp_path, devices, monkeypatch, capsys):
     settings["output"]["checkpoint_minutes"] = 1e-9
-    monkeypatch.setattr("jaxstab.checkpoints.shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
+    monkeypatch.setattr("jaxstab.training.checkpoints.shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
     jaxstab.run(settings, display=Display())
     assert capsys.readouterr().out.count("note: keeping seed 0 needs 0.00 GB of disk, 0.00 are free") == 1
 
@@ -134,7 +134,7 @@ def test_what_is_not_written_to_the_end_does_not_count(tmp_path):
 
 
 def test_copies_wait_for_each_other_where_memory_is_short(tmp_path, monkeypatch):
-    monkeypatch.setattr("jaxstab.checkpoints.psutil.virtual_memory", lambda: SimpleNamespace(available=100))
+    monkeypatch.setattr("jaxstab.training.checkpoints.psutil.virtual_memory", lambda: SimpleNamespace(available=100))
     (tmp_path / "checkpoints").mkdir()
     with checkpoints.Checkpoints(10, pytest.fail) as store:
         for seed in range(3):

@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from jaxstab.config import Config, InputError, SeedTriple, dump_config, load_config, make_config, parse_overrides
+from jaxstab.config import Config, SeedTriple, dump_config, load_config, make_config, parse_overrides
+from jaxstab.errors import InputError
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("**/*.toml"))
 MINIMAL = {"model": {"source": "m"}, "task": {"source": "t"}}

@@ -6,8 +6,7 @@ import json
 import jax
 import pytest
 
-from jaxstab import doctor
-from jaxstab.cli import main
+from jaxstab.cli import doctor, main
 
 
 def test_it_tells_what_there_is(capsys):

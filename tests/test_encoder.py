@@ -9,9 +9,9 @@ from tiny import GOLDEN_MODELS, SIZES, random_weights, write_checkpoint
 
 from jaxstab.config import ModelConfig
 from jaxstab.data.batches import Examples, make_batch, pack
-from jaxstab.models.checkpoint import load_encoder_config, load_pretrained, resolve_model
 from jaxstab.models.encoder import EncoderConfig, apply
 from jaxstab.models.families import make_classifier
+from jaxstab.models.pretrained import load_encoder_config, load_pretrained, resolve_model
 
 GOLDEN = Path(__file__).parent / "golden"
 # XLA's code for CPUs rounded otherwise before jax 0.10: 1.6e-5 in MiniLM's hidden states with 0.8.0.

@@ -11,12 +11,13 @@ import pytest
 from safetensors.numpy import save_file
 from tiny import FAMILY_SIZES, random_weights, write_checkpoint
 
-from jaxstab.config import InputError, ModelConfig
+from jaxstab.config import ModelConfig
 from jaxstab.data.batches import Batch, Examples, make_batch, pack
-from jaxstab.models.checkpoint import init_head, load_encoder_config, load_pretrained, to_tensors
+from jaxstab.errors import InputError
 from jaxstab.models.encoder import Adapters, apply, relative_buckets
 from jaxstab.models.families import FAMILIES, family_of, make_classifier
 from jaxstab.models.parameters import join_layers, merge_adapters, split_layers
+from jaxstab.models.pretrained import init_head, load_encoder_config, load_pretrained, to_tensors
 
 GOLDEN = Path(__file__).parent / "golden"
 TOLERANCE = 1e-5

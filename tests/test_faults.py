@@ -7,20 +7,30 @@ import numpy as np
 import pytest
 
 import jaxstab
-from jaxstab import store
 from jaxstab.cli import main
+from jaxstab.runs.directory import (
+    CONFIG,
+    DISTANCES,
+    FORMAT,
+    HISTORY,
+    INFO,
+    MEASURES,
+    PREDICTIONS,
+    REPRESENTATIONS,
+    TEXTS,
+)
 
 pytestmark = pytest.mark.optimiser
 
 READERS = {
-    store.PREDICTIONS: lambda run: run.logits,
-    store.HISTORY: lambda run: run.history,
-    store.MEASURES: lambda run: run.scores,
-    store.DISTANCES: lambda run: run.distances,
-    store.TEXTS: lambda run: run.texts,
-    store.REPRESENTATIONS: lambda run: run.representations,
-    store.INFO: lambda run: run.info,
-    store.CONFIG: lambda run: run.config,
+    PREDICTIONS: lambda run: run.logits,
+    HISTORY: lambda run: run.history,
+    MEASURES: lambda run: run.scores,
+    DISTANCES: lambda run: run.distances,
+    TEXTS: lambda run: run.texts,
+    REPRESENTATIONS: lambda run: run.representations,
+    INFO: lambda run: run.info,
+    CONFIG: lambda run: run.config,
 }
 
 
@@ -60,9 +70,9 @@ def _flipped(content):
 @pytest.mark.parametrize("harm", [_truncated, _emptied, _flipped, None])
 def test_a_damaged_file_is_named(name, harm, copy):
     path = copy.path / name
-    if harm is _flipped and name in (store.REPRESENTATIONS, store.CONFIG, store.INFO):
+    if harm is _flipped and name in (REPRESENTATIONS, CONFIG, INFO):
         pytest.skip("has no digest")
-    if harm is None and name == store.REPRESENTATIONS:
+    if harm is None and name == REPRESENTATIONS:
         pytest.skip("may be deleted to save room")
     if harm is None:
         path.unlink()
@@ -76,23 +86,23 @@ def test_a_damaged_file_is_named(name, harm, copy):
 
 @pytest.mark.parametrize("verb", ["measure", "compare", "report", "resume"])
 def test_commands_name_a_damaged_file(verb, copy, capsys, tmp_path):
-    path = copy.path / store.PREDICTIONS
+    path = copy.path / PREDICTIONS
     path.write_bytes(_flipped(path.read_bytes()))
     arguments = {"compare": [str(copy.path)] * 2, "report": [str(copy.path), "-o", str(tmp_path / "page.html")]}
     assert main([verb, *arguments.get(verb, [str(copy.path)])]) == 2
     assert f"{path}: missing or damaged" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("found", [None, store.FORMAT + 1])
+@pytest.mark.parametrize("found", [None, FORMAT + 1])
 def test_another_version_is_named(found, copy, capsys):
-    info = json.loads((copy.path / store.INFO).read_text())
+    info = json.loads((copy.path / INFO).read_text())
     info = {name: value for name, value in info.items() if name != "format"} | ({"format": found} if found else {})
-    (copy.path / store.INFO).write_text(json.dumps(info))
+    (copy.path / INFO).write_text(json.dumps(info))
     for verb in ("measure", "resume"):
         assert main([verb, str(copy.path)]) == 2
         error = capsys.readouterr().err
-        assert f"{copy.path / store.INFO}: format {found or 0} of jaxstab" in error
-        assert f"this version reads format {store.FORMAT}" in error
+        assert f"{copy.path / INFO}: format {found or 0} of jaxstab" in error
+        assert f"this version reads format {FORMAT}" in error
 
 
 def test_a_finished_seed_that_is_damaged_is_named(finished, settings, tmp_path, monkeypatch):
@@ -114,7 +124,7 @@ def test_a_finished_seed_that_is_damaged_is_named(finished, settings, tmp_path, 
 @pytest.mark.parametrize("vmapped", [False, True])
 def test_a_seed_that_diverges_leaves_the_others_as_they_are(vmapped, settings, tmp_path, monkeypatch):
     """One learning rate of a grid is far too large; its seeds share programs and groups with the good ones."""
-    monkeypatch.setattr("jaxstab.programs.vmapped", lambda device: vmapped)
+    monkeypatch.setattr("jaxstab.training.programs.vmapped", lambda device: vmapped)
     settings["train"]["clip_norm"] = 1e30
     settings["seeds"] = {"count": 3, "group_size": 2}
     alone = jaxstab.run({**settings, "output": {"dir": str(tmp_path / "alone")}})

@@ -11,7 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from jaxstab.cli import cli
-from jaxstab.config import InputError, load_config
+from jaxstab.config import load_config
+from jaxstab.errors import InputError
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 

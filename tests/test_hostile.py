@@ -11,9 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis.extra.numpy import arrays
 
 import jaxstab
-from jaxstab.config import InputError, TaskConfig, load_config
+from jaxstab.config import TaskConfig, load_config
 from jaxstab.data.task import load_task
-from jaxstab.saved import load_saved
+from jaxstab.errors import InputError
+from jaxstab.runs.outputs import load_saved
 
 MANY = settings(
     max_examples=200,

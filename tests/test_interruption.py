@@ -177,7 +177,7 @@ def test_seeds_are_added_to_a_finished_run(settings, tmp_path, capsys):
 
 @pytest.mark.optimiser
 def test_added_seeds_train_alone(settings, monkeypatch):
-    from jaxstab.seeds import SeedTrainer
+    from jaxstab.training.waves import SeedTrainer
 
     settings["output"]["keep_representations"] = True
     settings["seeds"] = {"list": [3, 1], "group_size": 1}

@@ -10,14 +10,15 @@ import scipy.stats
 from test_train import EXAMPLES, LENGTHS
 from tiny import SIZES, write_checkpoint
 
-from jaxstab.config import InputError, ModelConfig, hyperparameters, make_config
+from jaxstab.config import ModelConfig, hyperparameters, make_config
 from jaxstab.data.batches import grid_sizes, make_batch, pack, steps_per_epoch
+from jaxstab.errors import InputError
 from jaxstab.mitigation import METHODS, make_methods, mitigated
-from jaxstab.models.checkpoint import load_encoder_config, load_pretrained
 from jaxstab.models.families import FAMILIES
 from jaxstab.models.parameters import join_layers, merge_adapters, split_layers
-from jaxstab.optimizer import learning_rate_at
-from jaxstab.train import (
+from jaxstab.models.pretrained import load_encoder_config, load_pretrained
+from jaxstab.training.optimizer import learning_rate_at
+from jaxstab.training.step import (
     Recipe,
     SeedInputs,
     define,

@@ -9,10 +9,11 @@ import pytest
 from test_run import _config_file
 
 import jaxstab
-from jaxstab import cli, planning, programs, seeds
+from jaxstab import cli
 from jaxstab.config import make_config
-from jaxstab.planning import fitting_size, plan_trainer
-from jaxstab.preparation import load_inputs, make_recipe
+from jaxstab.experiment.inputs import load_inputs, make_recipe
+from jaxstab.training import planning, programs, waves
+from jaxstab.training.planning import fitting_size, plan_trainer
 
 pytestmark = pytest.mark.optimiser
 
@@ -69,7 +70,7 @@ def test_groups_shrink_to_the_memory_and_activations_are_recomputed_last(inputs,
 def test_out_of_memory_halves_the_group_and_is_recorded(settings, tmp_path, monkeypatch, devices):
     devices(2)
     whole = jaxstab.run({**settings, "seeds": {"count": 4, "group_size": 4}})
-    train_wave, tried = seeds.SeedTrainer.train_wave, []
+    train_wave, tried = waves.SeedTrainer.train_wave, []
 
     def too_large(self, wave, *others):
         tried.append(len(wave))
@@ -77,7 +78,7 @@ def test_out_of_memory_halves_the_group_and_is_recorded(settings, tmp_path, monk
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 1 byte.")
         return train_wave(self, wave, *others)
 
-    monkeypatch.setattr(seeds.SeedTrainer, "train_wave", too_large)
+    monkeypatch.setattr(waves.SeedTrainer, "train_wave", too_large)
     again = {**settings, "output": {"dir": str(tmp_path / "again")}}
     run = jaxstab.run(again)
     assert tried == [4, 2, 2]
@@ -90,7 +91,7 @@ def test_other_errors_of_the_device_are_not_caught(settings, monkeypatch):
     def broken(self, *_):
         raise jax.errors.JaxRuntimeError("INTERNAL: broken")
 
-    monkeypatch.setattr(seeds.SeedTrainer, "train_wave", broken)
+    monkeypatch.setattr(waves.SeedTrainer, "train_wave", broken)
     with pytest.raises(jax.errors.JaxRuntimeError, match="broken"):
         jaxstab.run(settings)
 

@@ -13,10 +13,10 @@ import tomli_w
 from test_interruption import _same
 
 import jaxstab
-from jaxstab import processes
 from jaxstab.cli import main
 from jaxstab.config import SeedTriple
-from jaxstab.programs import Job
+from jaxstab.training import processes
+from jaxstab.training.programs import Job
 
 
 @pytest.fixture(scope="module")

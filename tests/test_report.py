@@ -8,11 +8,12 @@ import pytest
 from matplotlib.figure import Figure
 
 import jaxstab
-from jaxstab import store
 from jaxstab.cli import main
 from jaxstab.report import drawing, figures
 from jaxstab.report.page import Page, Picture, Section, render
 from jaxstab.report.tables import Table
+from jaxstab.runs.directory import INFO, TEXTS
+from jaxstab.runs.files import digest, write_frame, write_json
 
 SCRIPT = "<script>document.title = 'broken'</script> & \"quotes\" $x_1$"
 rng = np.random.default_rng(0)
@@ -248,9 +249,9 @@ def test_texts_with_markup_stay_texts(run, tmp_path):
     shutil.copytree(run.path, copy)
     frame = pd.read_parquet(copy / "texts.parquet")
     frame["text"] = SCRIPT
-    store.write_frame(copy / store.TEXTS, frame)
-    changed = {**run.info["sha256"], store.TEXTS: store.digest(copy / store.TEXTS)}
-    store.write_json(copy / store.INFO, {**run.info, "sha256": changed})
+    write_frame(copy / TEXTS, frame)
+    changed = {**run.info["sha256"], TEXTS: digest(copy / TEXTS)}
+    write_json(copy / INFO, {**run.info, "sha256": changed})
     jaxstab.write_report([copy], tmp_path / "p.html")
     html = (tmp_path / "p.html").read_text()
     assert html.count("<script>") == 1

@@ -13,12 +13,13 @@ import pandas as pd
 import pytest
 
 import jaxstab
-from jaxstab import cli, measures, store
+from jaxstab import cli, measures
 from jaxstab.analysis.failures import FLAT, MAJORITY
+from jaxstab.cli.display import Display
 from jaxstab.config import dump_config, load_config, make_config
-from jaxstab.report.terminal import Display
-from jaxstab.seeds import SeedTrainer
-from jaxstab.store import Run
+from jaxstab.runs.directory import Run, weights_file
+from jaxstab.runs.files import load_arrays, load_weights, whole_file, write_json
+from jaxstab.training.waves import SeedTrainer
 
 pytestmark = pytest.mark.optimiser
 
@@ -54,7 +55,7 @@ def test_run_leaves_a_directory_that_can_be_read(settings):
 
 def test_a_finished_run_is_not_computed_again(settings, monkeypatch):
     first = jaxstab.run(settings)
-    monkeypatch.setattr("jaxstab.experiment.load_inputs", lambda *_: pytest.fail("loaded again"))
+    monkeypatch.setattr("jaxstab.experiment.run.load_inputs", lambda *_: pytest.fail("loaded again"))
     assert jaxstab.run(settings).path == first.path
 
 
@@ -108,7 +109,7 @@ def test_representations_of_a_large_test_split_are_those_of_a_sample(settings, t
     settings["output"]["keep_representations"] = True
     whole = jaxstab.run(settings)
     sample = np.array([1, 5, 6, 17, 29])
-    for module in ("jaxstab.programs", "jaxstab.measures"):
+    for module in ("jaxstab.training.programs", "jaxstab.measures"):
         monkeypatch.setattr(f"{module}.represented_examples", lambda examples: sample)
     run = jaxstab.run({**settings, "output": {"dir": str(tmp_path / "sampled"), "keep_representations": True}})
     np.testing.assert_allclose(run.representations, whole.representations[:, :, sample], atol=1e-5)
@@ -227,7 +228,7 @@ def _spoil(path, value):
 def test_bad_input_is_one_line_and_exit_2_before_anything_is_made(
     settings, tmp_path, capsys, monkeypatch, change, message
 ):
-    monkeypatch.setattr("jaxstab.experiment.plan_trainer", lambda *_: pytest.fail("compiled"))
+    monkeypatch.setattr("jaxstab.experiment.run.plan_trainer", lambda *_: pytest.fail("compiled"))
     assert cli.main(["run", _config_file(change(settings), tmp_path)]) == 2
     error = capsys.readouterr().err
     assert message in error
@@ -301,12 +302,12 @@ def test_a_live_display_shows_a_bar(settings):
 
 def test_files_are_written_whole_or_not_at_all(tmp_path):
     path = tmp_path / "x.json"
-    store.write_json(path, {"a": 1})
+    write_json(path, {"a": 1})
     with pytest.raises(ValueError, match="JSON"):
-        store.write_json(path, {"a": float("nan")})
+        write_json(path, {"a": float("nan")})
 
     def fail_half_way():
-        with store.whole_file(path) as temporary:
+        with whole_file(path) as temporary:
             temporary.write_text("half")
             raise RuntimeError
 
@@ -321,7 +322,7 @@ def test_pickled_and_damaged_arrays_are_refused(tmp_path):
     (tmp_path / "cut.npz").write_bytes(b"PK\x03\x04nonsense")
     for name in ("pickled.npz", "cut.npz", "none.npz"):
         with pytest.raises(jaxstab.InputError, match=name):
-            store.load_arrays(tmp_path / name)
+            load_arrays(tmp_path / name)
 
 
 def test_a_damaged_record_is_named(settings, tmp_path, capsys):
@@ -408,7 +409,7 @@ def test_weights_are_kept_where_asked_for(settings, keep, tmp_path):
     files = sorted(file.name for file in (run.path / "weights").iterdir())
     seeds = [1] if keep == [1] else [0, 1, 2, 3]
     assert files == [*(f"seed-{seed}.safetensors" for seed in seeds), "vocabulary.npy"]
-    weights = store.load_weights(store.weights_file(run, 1))
+    weights = load_weights(weights_file(run, 1))
     assert weights["layers"]["attention"]["query"]["kernel"].shape == (2, 32, 32)
     assert jaxstab.run(settings).path == run.path
     other = {**settings, "output": {**settings["output"], "keep_weights": "best" if keep == "final" else "final"}}
@@ -426,7 +427,7 @@ def test_weights_are_kept_where_asked_for(settings, keep, tmp_path):
     ],
 )
 def test_methods_that_the_model_is_too_small_for(settings, mitigation, message, monkeypatch):
-    monkeypatch.setattr("jaxstab.experiment.plan_trainer", lambda *_: pytest.fail("compiled"))
+    monkeypatch.setattr("jaxstab.experiment.run.plan_trainer", lambda *_: pytest.fail("compiled"))
     with pytest.raises(jaxstab.InputError) as caught:
         jaxstab.run({**settings, "mitigation": mitigation})
     assert message in str(caught.value)

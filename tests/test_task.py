@@ -6,9 +6,10 @@ import pandas as pd
 import pytest
 from tiny import make_rows
 
-from jaxstab.config import InputError, TaskConfig
+from jaxstab.config import TaskConfig
 from jaxstab.data.sources import load_splits
 from jaxstab.data.task import load_task, stratified_halves
+from jaxstab.errors import InputError
 
 ROWS = pd.DataFrame(make_rows(40, seed=5))
 

@@ -21,7 +21,7 @@ from jaxstab.analysis.permutation import (
 )
 from jaxstab.analysis.ranking import Agreement, compare_rankings
 from jaxstab.analysis.sample import STANDARD_DEVIATIONS, Sample, finite, finite_interval, load_named
-from jaxstab.config import InputError
+from jaxstab.errors import InputError
 from jaxstab.measures import MEAN, MEASURES
 
 Floats = NDArray[np.float64]

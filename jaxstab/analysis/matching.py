@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from jaxstab.analysis.sample import PAPER, Sample
-from jaxstab.config import InputError
+from jaxstab.errors import InputError
 from jaxstab.measures import MEAN, MEASURES
 
 FEWEST_SEEDS = 3

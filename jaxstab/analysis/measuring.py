@@ -7,10 +7,10 @@ from pathlib import Path
 
 from jaxstab import measures
 from jaxstab.analysis.sample import Sample, find_failures
-from jaxstab.config import InputError
+from jaxstab.errors import InputError
 from jaxstab.measures import MEAN, Inputs, Results
-from jaxstab.saved import load_saved
-from jaxstab.store import Run
+from jaxstab.runs.directory import Run
+from jaxstab.runs.outputs import load_saved
 
 
 def measure(

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from jaxstab.config import InputError
+from jaxstab.errors import InputError
 
 KEYS = ("model", "task", "method")
 PREDICTIONS = ("seeds", "score", "sd_population", "jsd_nats", "pairwise_disagreement", "kappa_as_printed")

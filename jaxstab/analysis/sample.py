@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from jaxstab import measures
 from jaxstab.analysis.failures import failures
 from jaxstab.analysis.permutation import pseudo_values
-from jaxstab.config import InputError, SeedTriple
+from jaxstab.config import SeedTriple
+from jaxstab.errors import InputError
 from jaxstab.measures import MEAN, MEASURES, Inputs
-from jaxstab.saved import Saved, load_saved
-from jaxstab.store import Run
+from jaxstab.runs.directory import Run
+from jaxstab.runs.outputs import Saved, load_saved
 
 Floats = NDArray[np.float64]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from jaxstab.analysis.how_many import Needed, best_of, seeds_needed
 from jaxstab.analysis.sample import PAPER, Sample, load_sample
 from jaxstab.analysis.variance import Shares, noise_floor, of_pairs, variance_shares
-from jaxstab.config import InputError
+from jaxstab.errors import InputError
 from jaxstab.measures import MEAN
 
 Floats = NDArray[np.float64]

@@ -16,9 +16,9 @@ from jaxstab.analysis import findings
 from jaxstab.analysis.permutation import LEVEL, make_exchange, mean_sizes, p_values
 from jaxstab.analysis.ranking import half_samples
 from jaxstab.analysis.sample import PAPER, Sample, finite, load_named
-from jaxstab.config import InputError
+from jaxstab.errors import InputError
 from jaxstab.measures import MEASURES
-from jaxstab.measures.everything import OnDevice, pair_distances
+from jaxstab.measures.compute import OnDevice, pair_distances
 from jaxstab.measures.inputs import FEWEST_EXAMPLES
 
 Floats = NDArray[np.float64]

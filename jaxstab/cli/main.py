@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import click
 
-from jaxstab.cli import conclusions, training
-from jaxstab.cli.training import InterruptedRunError
-from jaxstab.config import InputError
+from jaxstab.cli import analysis_commands, run_commands
+from jaxstab.cli.run_commands import InterruptedRunError
+from jaxstab.errors import InputError
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -28,7 +28,7 @@ def doctor_command(as_json: bool) -> None:
 
     jaxstab doctor
     """
-    from jaxstab.doctor import diagnose
+    from jaxstab.cli.doctor import diagnose
 
     found = diagnose()
     if as_json:
@@ -42,16 +42,16 @@ def doctor_command(as_json: bool) -> None:
 
 
 for command in (
-    training.run_command,
-    training.resume_command,
-    training.plan_command,
-    training.export_command,
-    conclusions.measure_command,
-    conclusions.compare_command,
-    conclusions.validity_command,
-    conclusions.seeds_command,
-    conclusions.report_command,
-    conclusions.measures_command,
+    run_commands.run_command,
+    run_commands.resume_command,
+    run_commands.plan_command,
+    run_commands.export_command,
+    analysis_commands.measure_command,
+    analysis_commands.compare_command,
+    analysis_commands.validity_command,
+    analysis_commands.seeds_command,
+    analysis_commands.report_command,
+    analysis_commands.measures_command,
     doctor_command,
 ):
     cli.add_command(command)

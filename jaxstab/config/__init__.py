@@ -3,7 +3,6 @@
 Nothing in this package imports JAX. Every failure is an `InputError` whose message names the key and the remedy.
 """
 
-from jaxstab.config.checks import InputError as InputError
 from jaxstab.config.grid import GRID_KEYS as GRID_KEYS
 from jaxstab.config.grid import hyperparameters as hyperparameters
 from jaxstab.config.grid import settings_of as settings_of

@@ -2,10 +2,7 @@
 
 from jaxstab.config.mitigation import complaint
 from jaxstab.config.schema import Config, SeedsConfig
-
-
-class InputError(ValueError):
-    """What a user gave cannot be used: one line that names the file, key or row, and the remedy."""
+from jaxstab.errors import InputError
 
 
 def check(config: Config, where: str = "config") -> None:

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from jaxstab.config.checks import InputError
 from jaxstab.config.loading import as_values, make_config, merge, nested
 from jaxstab.config.schema import Config
+from jaxstab.errors import InputError
 
 TRAIN_KEYS = ("learning_rate", "warmup", "weight_decay", "clip_norm")
 METHOD_KEYS = {

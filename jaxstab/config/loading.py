@@ -11,9 +11,10 @@ from typing import Any, get_args
 import tomli_w
 from pydantic import TypeAdapter, ValidationError
 
-from jaxstab.config.checks import InputError, check
+from jaxstab.config.checks import check
 from jaxstab.config.mitigation import resolve
 from jaxstab.config.schema import Config
+from jaxstab.errors import InputError
 
 QUICKSTART = Path(__file__).with_name("quickstart.toml")
 

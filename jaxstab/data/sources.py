@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxstab.config import InputError, Metric
+from jaxstab.config import Metric
+from jaxstab.errors import InputError
 
 if TYPE_CHECKING:
     from datasets import Dataset

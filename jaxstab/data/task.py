@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxstab.config import InputError, Metric, TaskConfig
+from jaxstab.config import Metric, TaskConfig
 from jaxstab.data.sources import KNOWN_TASKS, load_splits
+from jaxstab.errors import InputError
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import platformdirs
 
-from jaxstab.config import InputError
 from jaxstab.data.batches import Examples
 from jaxstab.data.task import Split, Task
+from jaxstab.errors import InputError
 
 ROUND_LENGTH_TO = 8
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model", "spm.model")

@@ -3,8 +3,8 @@
 Axes: S seeds, L layers, N examples, C classes, D features.
 """
 
-from jaxstab.measures.everything import Results, add_layers, measure, plain, represented_examples
-from jaxstab.measures.everything import measure_all as all
+from jaxstab.measures.compute import Results, add_layers, measure, plain, represented_examples
+from jaxstab.measures.compute import measure_all as all
 from jaxstab.measures.inputs import Inputs, check
 from jaxstab.measures.performance import calibration_error, majority_score, score, scores, sd
 from jaxstab.measures.prediction import (

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from jaxstab.measures.everything import OnDevice, set_values
+from jaxstab.measures.compute import OnDevice, set_values
 from jaxstab.measures.inputs import Inputs
 from jaxstab.measures.registry import MEASURES
 

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any, NamedTuple
 
-from jaxstab.config import InputError
+from jaxstab.errors import InputError
 from jaxstab.models.encoder import RELATIVE_BUCKETS, EncoderConfig, Variant
 from jaxstab.models.operations import ACTIVATIONS
-from jaxstab.models.table import Entry, linear, norm
+from jaxstab.models.weight_names import Entry, linear, norm
 
 RATES = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
 

@@ -15,8 +15,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from jaxstab.config import InputError
 from jaxstab.data.batches import Batch
+from jaxstab.errors import InputError
 from jaxstab.models.encoder import (
     Adapters,
     Attention,
@@ -25,10 +25,10 @@ from jaxstab.models.encoder import (
     Outputs,
     make_linear,
 )
-from jaxstab.models.layered import Layered, fold
 from jaxstab.models.operations import ACTIVATIONS, attend, dropout, random_levels
 from jaxstab.models.reading import check_choice, check_heads, read_fields
-from jaxstab.models.table import Entry, linear, norm
+from jaxstab.models.stack import Layered, fold
+from jaxstab.models.weight_names import Entry, linear, norm
 
 PREFIX = "deberta."
 ATTENTION_TYPES = ("c2p", "p2c")

@@ -17,8 +17,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from jaxstab.config import InputError
 from jaxstab.data.batches import Batch
+from jaxstab.errors import InputError
 from jaxstab.models.operations import ACTIVATIONS, activate, attend, dropout, random_levels
 
 RELATIVE_BUCKETS = 32  # of MPNet, whatever its config.json says

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxstab.config import InputError
+from jaxstab.errors import InputError
 from jaxstab.models import deberta, modernbert
 from jaxstab.models.bert_like import BERT_LIKE
 from jaxstab.models.encoder import Adapters, SequenceClassifier
-from jaxstab.models.table import Entry
+from jaxstab.models.weight_names import Entry
 
 
 @dataclass(frozen=True)

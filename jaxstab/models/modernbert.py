@@ -14,13 +14,13 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from jaxstab.config import InputError
 from jaxstab.data.batches import Batch
+from jaxstab.errors import InputError
 from jaxstab.models.encoder import Adapters, Outputs
-from jaxstab.models.layered import Layered, fold
 from jaxstab.models.operations import activate, attend, dropout, random_levels
 from jaxstab.models.reading import check_choice, check_heads, read_fields
-from jaxstab.models.table import Entry, linear, norm
+from jaxstab.models.stack import Layered, fold
+from jaxstab.models.weight_names import Entry, linear, norm
 
 PREFIX = "model."
 HEAD = ("head", "classifier")

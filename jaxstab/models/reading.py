@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from typing import Any
 
-from jaxstab.config import InputError
+from jaxstab.errors import InputError
 from jaxstab.models.operations import ACTIVATIONS
 
 

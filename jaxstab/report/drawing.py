@@ -9,7 +9,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from jaxstab.report.figures import BLUE, FOREGROUND, STYLE, VERMILION
-from jaxstab.store import whole_file
+from jaxstab.runs.files import whole_file
 
 PNG_DPI = 200
 BRIGHTER = {BLUE: "--blue", VERMILION: "--vermilion"}  # the page has others for dark paper

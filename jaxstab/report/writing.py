@@ -6,17 +6,17 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxstab import store
 from jaxstab.analysis.comparison import ALL_TASKS, Comparison, compare_samples
 from jaxstab.analysis.matching import by_task
 from jaxstab.analysis.measuring import measure_sample
 from jaxstab.analysis.reference import Reference, load_reference
 from jaxstab.analysis.sample import Sample, load_named
-from jaxstab.config import InputError
+from jaxstab.errors import InputError
 from jaxstab.measures import MEAN, Results
 from jaxstab.report import drawing, figures, tables
 from jaxstab.report.content import headline, run_section, slug
 from jaxstab.report.page import Page, Picture, Section, render
+from jaxstab.runs.files import write_text
 
 
 def write_report(
@@ -74,7 +74,7 @@ def write_report(
     try:
         if to is not None:
             Path(to).parent.mkdir(parents=True, exist_ok=True)
-            store.write_text(Path(to), render(page))
+            write_text(Path(to), render(page))
         if directory is not None:
             for picture in page.pictures:
                 drawing.save(picture.figure, Path(directory), picture.name)

@@ -7,10 +7,11 @@ import pytest
 from safetensors.numpy import save_file
 from tiny import SIZES, random_weights, write_checkpoint, write_tokenizer
 
-from jaxstab.config import InputError, ModelConfig
+from jaxstab.config import ModelConfig
 from jaxstab.data.tokens import load_tokenizer
-from jaxstab.models.checkpoint import init_head, load_encoder_config, load_pretrained, resolve_model
+from jaxstab.errors import InputError
 from jaxstab.models.families import FAMILIES, make_classifier
+from jaxstab.models.pretrained import init_head, load_encoder_config, load_pretrained, resolve_model
 
 MODEL = ModelConfig(source="")
 

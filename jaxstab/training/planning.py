@@ -11,9 +11,9 @@ import jax
 import psutil
 
 from jaxstab.data.tokens import EncodedTask
-from jaxstab.programs import Job, Programs, on_other_devices
-from jaxstab.seeds import SeedTrainer, make_waves
-from jaxstab.train import Recipe, define
+from jaxstab.training.programs import Job, Programs, on_other_devices
+from jaxstab.training.step import Recipe, define
+from jaxstab.training.waves import SeedTrainer, make_waves
 
 USABLE_SHARE = 0.9  # of free memory; the rest is for what programs do not know of
 LARGEST_CPU_GROUP = 8

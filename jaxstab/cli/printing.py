@@ -1,159 +1,25 @@
-"""What the terminal shows: a live display while training, and the summary of a run."""
+"""What the terminal shows of runs and analyses: summaries and tables."""
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from types import TracebackType
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from jaxstab.config import Config
+from jaxstab.analysis.comparison import Comparison
+from jaxstab.analysis.seed_study import SeedStudy
+from jaxstab.analysis.validity import Validity
+from jaxstab.cli.display import describe_memory, make_console, minutes
 from jaxstab.measures import MEASURES, Results, example_disagreement
-from jaxstab.planning import Estimate, Plan
-from jaxstab.store import Run
+from jaxstab.report import tables
+from jaxstab.runs.directory import Run
+from jaxstab.training.planning import Estimate, Plan
 
 FLIPPING_EXAMPLES = 10
 LONGEST_TEXT = 160
 SUMMARISED = ("sd", "pairwise_disagreement", "fleiss_kappa", "jsd", "cka", "op", "svcca")  # the paper's seven
-
-
-class Display:
-    """Tells how training gets on: a bar on a terminal, plain lines elsewhere, nothing if quiet."""
-
-    def __init__(self, quiet: bool = False, console: Console | None = None):
-        """Creates a display.
-
-        Args:
-            quiet: print nothing at all.
-            console: of rich; standard output by default.
-        """
-        self.quiet = quiet
-        self.console = console or make_console(quiet)
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("steps, to go:"),
-            TimeRemainingColumn(),
-            console=self.console,
-            disable=not self.is_live,
-            transient=True,
-        )
-        self._started = time.perf_counter()
-        self._waves: list[list[str]] = []
-        self._info: dict[str, Any] = {}
-        self._steps = self._done = 0
-        self._before: int | None = None  # steps that were done when training began
-
-    @property
-    def is_live(self) -> bool:
-        """Whether there is a terminal that a bar can move on."""
-        return not self.quiet and self.console.is_terminal
-
-    def __enter__(self) -> "Display":
-        """Starts the bar."""
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Removes the bar."""
-        self._bar.stop()
-
-    def prepared(self, configs: Sequence[Config], epochs: int, info: dict[str, Any]) -> None:
-        """Says what is going to be trained: one run, or several that share a program."""
-        config = configs[0]
-        self._info = info
-        self._steps = info["steps_per_epoch"] * epochs
-        self._epochs = epochs
-        counts = ", ".join(f"{count} {name}" for name, count in info["examples"].items())
-        name = config.name if len(configs) == 1 else f"{config.directory.parent} ({len(configs)} settings)"
-        self._print(f"{name}: {config.model.source} on {config.task.source}")
-        if config.mitigation.names:
-            self._print(f"methods: {', '.join(config.mitigation.names)}")
-        self._print(f"examples: {counts}; {len(info['classes'])} classes; {info['metric']}")
-        for note in info["notes"]:
-            self._print(f"note: {note}")
-        count, device = info["devices"], info["device"]
-        where = f"one {device} device" if count == 1 else f"each of {count} {device} devices"
-        seeds = f"{len(info['seeds'])} seeds" if len(configs) == 1 else f"{len(configs)} x {len(info['seeds'])} seeds"
-        self._print(f"{seeds} on {where}; {self._steps} steps in {epochs} epochs")
-        if info["processes"] > 1:
-            self._print(f"{info['processes']} processes; the lines below are about the seeds of the first")
-
-    def compiling(self) -> None:
-        """Says that the first step will take a moment."""
-        self._print("compiling ...")
-
-    def compiled(self, seconds: float, waves: list[list[str]], plan: Plan) -> None:
-        """Says how long compilation took and what is planned; `waves` are the seeds that are to be trained."""
-        self._waves = waves
-        before, self._started = time.perf_counter() - self._started, time.perf_counter()
-        self._print(
-            f"compiled in {seconds:.1f} s, first step {before:.1f} s after the start; "
-            f"{plan.group_size} seeds at once on each device, {describe_memory(plan)}"
-        )
-        self._task = self._bar.add_task("", total=self._steps * len(waves))
-
-    def stepped(self, wave: int, step: int) -> None:
-        """Moves the bar."""
-        self._done = wave * self._steps + step
-        if self._before is None:
-            self._before = self._done
-        description = f"wave {wave + 1} of {len(self._waves)}"
-        self._bar.update(self._task, completed=self._done, description=description)
-
-    def evaluated(self, wave: int, epoch: int, evaluation: Any) -> None:
-        """Prints a line about an epoch; of later waves about the last one only."""
-        if wave > 0 and epoch < self._epochs:
-            return
-        scores = np.asarray(evaluation.validation_score, np.float64)
-        seeds = self._waves[wave]
-        failed = int(np.sum(scores <= self._info["majority_score"]["validation"]))
-        spread = f" SD {scores.std(ddof=1):.3f}" if len(scores) > 1 else ""
-        total = self._steps * len(self._waves)
-        to_go = (time.perf_counter() - self._started) * (total - self._done) / max(1, self._done - (self._before or 0))
-        self._print(
-            f"wave {wave + 1}/{len(self._waves)} epoch {epoch}/{self._epochs}: "
-            f"train loss {np.mean(evaluation.train_loss):.3f}, validation {self._info['metric']} "
-            f"mean {scores.mean():.3f}{spread}, best {scores.max():.3f} (seed {seeds[scores.argmax()]}), "
-            f"worst {scores.min():.3f} (seed {seeds[scores.argmin()]}), failed {failed} of {len(scores)}; "
-            f"step {self._done}/{total}, {_minutes(to_go)} to go"
-        )
-
-    def warn(self, line: str) -> None:
-        """Says what may matter later; training goes on."""
-        self._print(f"note: {line}")
-
-    def out_of_memory(self, group_size: int) -> None:
-        """Says that the seeds go on in smaller groups."""
-        self._bar.remove_task(self._task)
-        self._print(f"out of memory; going on with {group_size} seeds at once on each device")
-
-    @contextmanager
-    def measuring(self, seeds: int, shape: Sequence[int]) -> Iterator[None]:
-        """Says how long measuring took; `shape` is that of a seed's representations."""
-        layers, examples, features = shape
-        started = time.perf_counter()
-        self._print(f"measuring {seeds} seeds: {layers} layers, {examples} test examples, {features} features ...")
-        yield
-        self._print(f"measured in {time.perf_counter() - started:.1f} s")
-
-    def _print(self, line: str) -> None:
-        self.console.print(line, markup=False, highlight=False, soft_wrap=not self.console.is_terminal)
-
-
-def describe_memory(plan: Plan) -> str:
-    """Returns predicted and usable memory, in words."""
-    needed, limit = (f"{value / 1e9:.1f}" for value in (plan.needed_bytes, plan.limit_bytes))
-    remat = ", activations recomputed" if plan.remat else ""
-    return f"{needed} of {limit} GB of memory{remat}{'' if plan.fits else ' (may not suffice)'}"
 
 
 def print_plan(plan: Plan, estimate: Estimate, console: Console | None = None) -> None:
@@ -167,20 +33,12 @@ def print_plan(plan: Plan, estimate: Estimate, console: Console | None = None) -
         "compilation": f"{estimate.compilation:.1f} s (kept for the next run)",
         "a step of a wave": f"{estimate.step:.3f} s",
         "an evaluation of a wave": f"{estimate.evaluation:.2f} s",
-        "training of all seeds": _minutes(estimate.training),
+        "training of all seeds": minutes(estimate.training),
     }
     table = Table(show_header=False)
     for name, value in rows.items():
         table.add_row(name, value)
     console.print(table)
-
-
-def make_console(quiet: bool = False, width: int = 120) -> Console:
-    """Returns a console on standard output; to a file its lines have at least so many characters."""
-    console = Console(quiet=quiet)
-    if not console.is_terminal:
-        console.width = max(console.width, width)
-    return console
 
 
 def print_summary(run: Run, console: Console | None = None) -> None:
@@ -202,7 +60,7 @@ def print_summary(run: Run, console: Console | None = None) -> None:
         console.print("No seed failed (all end above the majority class).")
     seconds, count = info["wall_seconds"], len(info["seeds"])
     console.print(
-        f"{count} seeds in {_minutes(seconds)} ({60 * count / seconds:.1f} seeds per minute). Run: {run.path}",
+        f"{count} seeds in {minutes(seconds)} ({60 * count / seconds:.1f} seeds per minute). Run: {run.path}",
         markup=False,
     )
     console.print(f"All {len(MEASURES)} measures, by layer: jaxstab measure {run.path}", markup=False, soft_wrap=True)
@@ -263,6 +121,43 @@ def print_registry(console: Console | None = None) -> None:
         low, high = (f"{end:.3g}" for end in (one.low, one.high))
         table.add_row(one.name, f"{one.granularity}s", one.unit, f"{low} to {high}", one.meaning, one.source)
     (console or make_console(width=150)).print(table)
+
+
+def print_comparison(
+    comparison: Comparison, published: Sequence[tables.Table] = (), console: Console | None = None
+) -> None:
+    """Prints methods side by side, and a verdict on each."""
+    console = console or make_console(width=150)
+    for table in [*tables.comparison_tables(comparison), *published]:
+        console.print(tables.to_rich(table))
+    _print_lines(console, "ranking:", [f"{task}: {one.sentence}" for task, one in comparison.rankings.items()])
+    _print_lines(console, "note:", comparison.notes)
+    _print_lines(console, "", comparison.verdicts)
+
+
+def print_validity(found: Validity, console: Console | None = None) -> None:
+    """Prints what can be trusted."""
+    console = console or make_console(width=150)
+    for one in (found.over_seeds, found.over_layers):
+        if one is not None:
+            console.print(tables.to_rich(tables.correlations_table(one, found.name)))
+    shown = [tables.nulls_table(found), tables.failed_table(found)]
+    for table in shown:
+        if table.rows:
+            console.print(tables.to_rich(table))
+    _print_lines(console, "note:", found.notes)
+    _print_lines(console, f"{found.name}:", found.sentences)
+
+
+def print_study(study: SeedStudy, console: Console | None = None) -> None:
+    """Prints how many seeds are needed and which randomness matters."""
+    console = console or make_console()
+    shown = [tables.needed_table(study), tables.shares_table(study), tables.floor_table(study)]
+    for table in shown:
+        if table.rows:
+            console.print(tables.to_rich(table))
+    _print_lines(console, "note:", study.notes)
+    _print_lines(console, f"{study.name}:", study.sentences)
 
 
 def _score_table(run: Run) -> Table:
@@ -360,5 +255,6 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
-def _minutes(seconds: float) -> str:
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d} min"
+def _print_lines(console: Console, start: str, lines: Sequence[str]) -> None:
+    for line in lines:
+        console.print(f"{start} {line}".strip(), markup=False, highlight=False, soft_wrap=True)

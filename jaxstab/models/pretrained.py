@@ -10,9 +10,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxstab.config import InputError, ModelConfig
+from jaxstab.config import ModelConfig
+from jaxstab.errors import InputError
 from jaxstab.models.families import FAMILIES, family_of, make_classifier
-from jaxstab.models.table import Entry
+from jaxstab.models.weight_names import Entry
 
 NEEDED_FILES = [
     "config.json",
@@ -163,7 +164,7 @@ def restore_vocabulary(pretrained: np.ndarray, trained: np.ndarray, vocabulary: 
         pretrained: [V, D] float32, every row of the checkpoint.
         trained: [K, D] float32, the rows that were trained.
         vocabulary: [K] their places.
-        decay: factor that weight decay has left of the others (`jaxstab.train.untouched_decay`).
+        decay: factor that weight decay has left of the others (`jaxstab.training.step.untouched_decay`).
     """
     restored = pretrained * np.float32(decay)
     restored[vocabulary] = trained

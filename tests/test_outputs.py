@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import jaxstab
-from jaxstab import cli, measures, store
+from jaxstab import cli, measures
 
 RNG = np.random.default_rng(0)
 SEEDS, EXAMPLES, CLASSES = 5, 12, 3
@@ -111,7 +111,7 @@ def test_a_run_is_measured_like_its_arrays_whether_or_not_it_kept_them(settings,
     for name, matrices in everything.distances.items():
         np.testing.assert_array_equal(run.distances[name], matrices)
     some = jaxstab.measure(run.path, subset="seeds=0,2,3", only=["jsd", "cka", "op"])
-    (run.path / store.REPRESENTATIONS).unlink()
+    (run.path / directory.REPRESENTATIONS).unlink()
     again = jaxstab.Run.load(run.path)
     assert again.representations is None
     assert jaxstab.measure(run.path).as_json() == run.measures

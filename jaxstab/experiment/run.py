@@ -12,26 +12,40 @@ import jax
 import platformdirs
 from jax.experimental.compilation_cache import compilation_cache
 
-from jaxstab import processes, store
-from jaxstab.checkpoints import Checkpoints, kept_steps
-from jaxstab.config import Config, InputError, hyperparameters, load_config, make_config, settings_of
+from jaxstab.config import Config, hyperparameters, load_config, make_config, settings_of
 from jaxstab.data.task import Task
 from jaxstab.data.tokens import EncodedTask
-from jaxstab.outcome import finish, reopen
-from jaxstab.planning import Estimate, Plan, estimate, peak_memory, plan_trainer
-from jaxstab.preparation import check_reinit, load_inputs, make_recipe
-from jaxstab.programs import Job
-from jaxstab.records import Setting, describe, earlier, note, recorded
-from jaxstab.report.terminal import Display
-from jaxstab.seeds import SeedResult, SeedTrainer, make_waves
-from jaxstab.store import Run
-from jaxstab.train import Recipe
+from jaxstab.errors import InputError
+from jaxstab.experiment.finish import finish, reopen
+from jaxstab.experiment.inputs import check_reinit, load_inputs, make_recipe
+from jaxstab.experiment.progress import Progress
+from jaxstab.experiment.status import Setting, describe, earlier, note, recorded
+from jaxstab.runs.directory import (
+    CONFIG,
+    Run,
+    adds_seeds,
+    begin_run,
+    find_run,
+    locked,
+    remove_checkpoints,
+    representation_file,
+    seed_file,
+    vocabulary_file,
+    weights_file,
+)
+from jaxstab.runs.files import write_array, write_arrays, write_weights
+from jaxstab.training import processes
+from jaxstab.training.checkpoints import Checkpoints, kept_steps
+from jaxstab.training.planning import Estimate, Plan, estimate, peak_memory, plan_trainer
+from jaxstab.training.programs import Job
+from jaxstab.training.step import Recipe
+from jaxstab.training.waves import SeedResult, SeedTrainer, make_waves
 
 OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"  # in the messages of XLA
 LARGEST = "representations"  # of a seed's arrays: in a file of its own, from which layers are read one by one
 
 
-def run(config: Config | Mapping[str, Any] | str | Path, *, display: Display | None = None) -> Run:
+def run(config: Config | Mapping[str, Any] | str | Path, *, display: Progress | None = None) -> Run:
     """Fine-tunes every seed of a config, measures how much they differ, and leaves a run directory.
 
     A run that was interrupted goes on after its last finished wave; one that has finished is only read.
@@ -46,10 +60,10 @@ def run(config: Config | Mapping[str, Any] | str | Path, *, display: Display | N
     config = _as_config(config)
     if config.grid:
         raise InputError(f"{config.name}: has a [grid], which is several runs; use jaxstab.run_grid")
-    return _run_all([config], display or Display(quiet=True))[0]
+    return _run_all([config], display or Progress())[0]
 
 
-def resume(path: str | Path, *, display: Display | None = None) -> Run:
+def resume(path: str | Path, *, display: Progress | None = None) -> Run:
     """Goes on with a run that was interrupted, wherever its directory is now, and returns it.
 
     Args:
@@ -60,13 +74,13 @@ def resume(path: str | Path, *, display: Display | None = None) -> Run:
         InputError: no run there, or something that it needs is gone.
     """
     path = Path(path)
-    if not (path / store.CONFIG).exists():
-        raise InputError(f"{path}: not a run directory (no {store.CONFIG}); start one with: jaxstab run CONFIG")
-    config = load_config(path / store.CONFIG)
+    if not (path / CONFIG).exists():
+        raise InputError(f"{path}: not a run directory (no {CONFIG}); start one with: jaxstab run CONFIG")
+    config = load_config(path / CONFIG)
     return run(replace(config, output=replace(config.output, dir=str(path))), display=display)
 
 
-def run_grid(config: Config | Mapping[str, Any] | str | Path, *, display: Display | None = None) -> list[Run]:
+def run_grid(config: Config | Mapping[str, Any] | str | Path, *, display: Progress | None = None) -> list[Run]:
     """Does what `run` does for every combination of values in `[grid]`, all in one compiled program.
 
     Args:
@@ -79,10 +93,10 @@ def run_grid(config: Config | Mapping[str, Any] | str | Path, *, display: Displa
     Raises:
         InputError: as for `run`.
     """
-    return _run_all(settings_of(_as_config(config)), display or Display(quiet=True))
+    return _run_all(settings_of(_as_config(config)), display or Progress())
 
 
-def _run_all(configs: Sequence[Config], display: Display) -> list[Run]:
+def _run_all(configs: Sequence[Config], display: Progress) -> list[Run]:
     """Trains the seeds of all configs, which differ in numbers only, and measures each."""
     started = time.perf_counter()
     finished = processes.decided(lambda: [_look(config) for config in configs])
@@ -101,24 +115,24 @@ def _run_all(configs: Sequence[Config], display: Display) -> list[Run]:
             processes.decided(lambda: _finish(settings, task, display))
         if processes.is_first():
             for setting in settings:
-                store.remove_checkpoints(setting.run)
+                remove_checkpoints(setting.run)
     load = Run.load if processes.is_first() else Run
     return [load(config.directory) for config in configs]
 
 
 def _look(config: Config) -> bool:
     """Whether a run has finished; one that is to get more seeds has not."""
-    found = store.find_run(config)
+    found = find_run(config)
     if not found.finished:
         return False
-    if store.adds_seeds(found.config, config):
+    if adds_seeds(found.config, config):
         reopen(found)
         return False
     _check_kept(found, config)
     return True
 
 
-def _prepare(configs: Sequence[Config], display: Display) -> tuple[Task, EncodedTask, Recipe]:
+def _prepare(configs: Sequence[Config], display: Progress) -> tuple[Task, EncodedTask, Recipe]:
     task, encoded, pretrained = load_inputs(configs[0], show_progress=display.is_live)
     recipe = make_recipe(configs[0], task, encoded, pretrained)
     check_reinit(configs, recipe)
@@ -128,16 +142,16 @@ def _prepare(configs: Sequence[Config], display: Display) -> tuple[Task, Encoded
 def _begin(settings: Sequence[Setting], encoded: EncodedTask, locks: ExitStack) -> list[dict[str, Any]]:
     """Locks and creates the directories; returns what stays as it was in those that exist."""
     for setting in settings:
-        locks.enter_context(store.locked(setting.run))
+        locks.enter_context(locked(setting.run))
     before = [earlier(setting) for setting in settings]
     for setting in settings:
-        store.begin_run(setting.run, setting.config)
+        begin_run(setting.run, setting.config)
         if setting.config.output.keep_weights:
-            store.write_array(store.vocabulary_file(setting.run), encoded.vocabulary)
+            write_array(vocabulary_file(setting.run), encoded.vocabulary)
     return before
 
 
-def _finish(settings: Sequence[Setting], task: Task, display: Display) -> None:
+def _finish(settings: Sequence[Setting], task: Task, display: Progress) -> None:
     for setting in settings:
         finish(setting.run, setting.config, task, setting.info, display)
 
@@ -180,7 +194,7 @@ def _as_config(config: Config | Mapping[str, Any] | str | Path) -> Config:
 
 
 def _train(
-    settings: Sequence[Setting], make_trainer: Callable[..., tuple[Plan, SeedTrainer]], display: Display
+    settings: Sequence[Setting], make_trainer: Callable[..., tuple[Plan, SeedTrainer]], display: Progress
 ) -> None:
     """Trains the seeds that have no file yet, with smaller groups where memory does not suffice."""
     while jobs := _jobs(settings):
@@ -217,7 +231,7 @@ def _train_waves(
     settings: Sequence[Setting],
     jobs: Sequence[Job],
     make_trainer: Callable[..., tuple[Plan, SeedTrainer]],
-    display: Display,
+    display: Progress,
 ) -> None:
     """Plans, compiles and trains; each wave's seeds are written when it ends."""
     started = time.perf_counter()
@@ -264,9 +278,9 @@ def _write(setting: Setting, seed: int, result: SeedResult) -> None:
     arrays = result._asdict()
     weights, kept = arrays.pop("weights"), setting.config.output.keep_weights
     if weights is not None and (not isinstance(kept, tuple) or seed in kept):
-        store.write_weights(store.weights_file(setting.run, seed), weights)
-    store.write_array(store.representation_file(setting.run, seed), arrays.pop(LARGEST))
-    store.write_arrays(store.seed_file(setting.run, seed), arrays)
+        write_weights(weights_file(setting.run, seed), weights)
+    write_array(representation_file(setting.run, seed), arrays.pop(LARGEST))
+    write_arrays(seed_file(setting.run, seed), arrays)
 
 
 def _label(by_run: Mapping[Path, Setting], job: Job) -> str:
@@ -277,9 +291,7 @@ def _check_kept(found: Run, config: Config) -> None:
     """Refuses to find in a finished run what it has not kept."""
     wanted, kept = config.output.keep_weights, found.config.output.keep_weights
     seeds = wanted if isinstance(wanted, tuple) else [triple.seed for triple in config.seeds.resolve()]
-    has_weights = (wanted == "final") == (kept == "final") and all(
-        store.weights_file(found, seed).exists() for seed in seeds
-    )
+    has_weights = (wanted == "final") == (kept == "final") and all(weights_file(found, seed).exists() for seed in seeds)
     lacking = {
         "representations": config.output.keep_representations and found.representations is None,
         "these weights": wanted is not False and not has_weights,

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxstab.config import InputError
-from jaxstab.store import INFO, Run, load_array, load_arrays
+from jaxstab.errors import InputError
+from jaxstab.runs.directory import INFO, Run
+from jaxstab.runs.files import load_array, load_arrays
 
 ARRAYS = ("logits", "predictions", "labels", "representations")
 SUFFIXES = (".npy", ".csv", ".tsv", ".txt")

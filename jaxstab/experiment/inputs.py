@@ -5,14 +5,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from jaxstab.config import Config, InputError, hyperparameters
+from jaxstab.config import Config, hyperparameters
 from jaxstab.data.batches import grid_sizes, steps_per_epoch
 from jaxstab.data.task import Task, load_task
 from jaxstab.data.tokens import EncodedTask, encode_task, load_tokenizer
+from jaxstab.errors import InputError
 from jaxstab.mitigation import make_methods, mitigated, number_of_layers
-from jaxstab.models.checkpoint import Pretrained, load_encoder_config, load_pretrained, resolve_model
 from jaxstab.models.parameters import split_layers
-from jaxstab.train import Recipe, define, number_frozen
+from jaxstab.models.pretrained import Pretrained, load_encoder_config, load_pretrained, resolve_model
+from jaxstab.training.step import Recipe, define, number_frozen
 
 
 def load_inputs(config: Config, show_progress: bool = False) -> tuple[Task, EncodedTask, Pretrained]:

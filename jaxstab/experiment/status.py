@@ -13,12 +13,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxstab import measures, processes, store
-from jaxstab.config import Config, InputError, SeedTriple, hyperparameters
+from jaxstab import measures
+from jaxstab.config import Config, SeedTriple, hyperparameters
 from jaxstab.data.task import Task
 from jaxstab.data.tokens import EncodedTask
-from jaxstab.store import Run
-from jaxstab.train import Recipe
+from jaxstab.errors import InputError
+from jaxstab.runs.directory import FORMAT, INFO, Run, seed_file
+from jaxstab.runs.files import write_json
+from jaxstab.training import processes
+from jaxstab.training.step import Recipe
 
 PACKAGES = ("jaxstab", "jax", "jaxlib", "flax", "optax", "transformers", "datasets", "numpy")
 FIXED = ("group_size", "remat", "out_of_memory", "wall_seconds")  # stay what they were in a run that goes on
@@ -42,7 +45,7 @@ class Setting:
     def unfinished(self) -> list[SeedTriple]:
         """Seeds that have no file yet."""
         seeds = self.config.seeds.resolve()
-        return [triple for triple in seeds if not store.seed_file(self.run, triple.seed).exists()]
+        return [triple for triple in seeds if not seed_file(self.run, triple.seed).exists()]
 
     @property
     def hyper(self) -> dict[str, float]:
@@ -56,7 +59,7 @@ def describe(config: Config, task: Task, encoded: EncodedTask, recipe: Recipe) -
     for array in (*encoded.train, *encoded.validation, *encoded.test, encoded.vocabulary):
         examples.update(np.ascontiguousarray(array).tobytes())
     return {
-        "format": store.FORMAT,
+        "format": FORMAT,
         "status": "running",
         "wall_seconds": 0.0,
         "metric": task.metric,
@@ -84,7 +87,7 @@ def earlier(setting: Setting) -> dict[str, Any]:
     Raises:
         InputError: the run began with other examples.
     """
-    if not (setting.run.path / store.INFO).exists():
+    if not (setting.run.path / INFO).exists():
         return {}
     before = setting.run.info
     if before["examples_sha256"] != setting.info["examples_sha256"]:
@@ -117,7 +120,7 @@ def note(settings: Sequence[Setting], **values: Any) -> None:
     for setting in settings:
         setting.info.update(values)
         if processes.is_first():
-            store.write_json(setting.run.path / store.INFO, setting.info)
+            write_json(setting.run.path / INFO, setting.info)
 
 
 def _majority(task: Task, split: str) -> float:

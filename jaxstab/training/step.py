@@ -16,11 +16,11 @@ from jaxstab.config import TrainConfig
 from jaxstab.data.batches import Batch, Examples, Steps, make_batch
 from jaxstab.measures import score
 from jaxstab.mitigation import Context, Method, ValueAndGrad
-from jaxstab.models.checkpoint import Pretrained, init_head
 from jaxstab.models.encoder import Outputs, apply
 from jaxstab.models.families import family_of, make_classifier
 from jaxstab.models.parameters import merged, nudged
-from jaxstab.optimizer import Hyper, learning_rate_at, make_optimizer, narrowed, widened
+from jaxstab.models.pretrained import Pretrained, init_head
+from jaxstab.training.optimizer import Hyper, learning_rate_at, make_optimizer, narrowed, widened
 
 ROUNDING, MITIGATION, REPEAT = (2**31 - n for n in (1, 2, 3))  # purposes of a key; the encoder's own are small
 

@@ -8,22 +8,45 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxstab import measures, store
+from jaxstab import measures
 from jaxstab.analysis.failures import failures
 from jaxstab.analysis.measuring import add_without_failed
-from jaxstab.config import Config, InputError, SeedTriple
+from jaxstab.config import Config, SeedTriple
 from jaxstab.data.task import Task
-from jaxstab.report.terminal import Display
-from jaxstab.store import Run
+from jaxstab.errors import InputError
+from jaxstab.experiment.progress import Progress
+from jaxstab.runs.directory import (
+    CHECKPOINTS,
+    DISTANCES,
+    HISTORY,
+    INFO,
+    MEASURES,
+    PREDICTIONS,
+    REPRESENTATIONS,
+    TEXTS,
+    Run,
+    representation_file,
+    seed_file,
+)
+from jaxstab.runs.files import (
+    digest,
+    load_array,
+    load_arrays,
+    write_array,
+    write_arrays,
+    write_frame,
+    write_json,
+    write_stacked,
+)
 
 
-def finish(experiment: Run, config: Config, task: Task, info: dict[str, Any], display: Display) -> None:
+def finish(experiment: Run, config: Config, task: Task, info: dict[str, Any], display: Progress) -> None:
     """Writes the run's files; adds failed seeds and the seconds that measuring took to `info`."""
     triples = config.seeds.resolve()
     numbers = [triple.seed for triple in triples]
-    by_seed = [store.load_arrays(store.seed_file(experiment, seed)) for seed in numbers]
+    by_seed = [load_arrays(seed_file(experiment, seed)) for seed in numbers]
     results = {name: np.stack([one[name] for one in by_seed]) for name in by_seed[0]}
-    representations = [store.load_array(store.representation_file(experiment, seed)) for seed in numbers]
+    representations = [load_array(representation_file(experiment, seed)) for seed in numbers]
     path, test = experiment.path, task.test
     predictions = {
         "logits": results["logits"],
@@ -32,13 +55,13 @@ def finish(experiment: Run, config: Config, task: Task, info: dict[str, Any], di
         "seeds": np.asarray(numbers),
         "example_ids": test.example_ids,
     }
-    store.write_arrays(path / store.PREDICTIONS, predictions)
-    store.write_frame(path / store.HISTORY, _history(triples, results, info))
+    write_arrays(path / PREDICTIONS, predictions)
+    write_frame(path / HISTORY, _history(triples, results, info))
     texts = {name: list(column) for name, column in zip(_text_names(task), test.texts, strict=True)}
     labels = [task.classes[label] for label in test.labels]
-    store.write_frame(path / store.TEXTS, pd.DataFrame({"example_id": test.example_ids, **texts, "label": labels}))
+    write_frame(path / TEXTS, pd.DataFrame({"example_id": test.example_ids, **texts, "label": labels}))
     if config.output.keep_representations:
-        store.write_stacked(path / store.REPRESENTATIONS, representations)
+        write_stacked(path / REPRESENTATIONS, representations)
     reasons = failures(results["final_logits"], test.labels, task.metric, results["train_loss"])
     failed = {seed: reason for seed, reason in zip(numbers, reasons, strict=True) if reason}
     info["failed_seeds"], info["failures"] = list(failed), {str(seed): reason for seed, reason in failed.items()}
@@ -47,12 +70,10 @@ def finish(experiment: Run, config: Config, task: Task, info: dict[str, Any], di
         converged, found = _measure(task, numbers, results["logits"], representations, failed)
     info["measure_seconds"] = round(time.perf_counter() - started, 2)
     represented = measures.represented_examples(len(test.labels))
-    store.write_arrays(
-        path / store.DISTANCES, found.distances | {"seeds": np.asarray(converged), "represented": represented}
-    )
-    store.write_json(path / store.MEASURES, found.as_json())
-    written = [store.PREDICTIONS, store.HISTORY, store.TEXTS, store.DISTANCES, store.MEASURES]
-    info["sha256"] = {name: store.digest(path / name) for name in written}
+    write_arrays(path / DISTANCES, found.distances | {"seeds": np.asarray(converged), "represented": represented})
+    write_json(path / MEASURES, found.as_json())
+    written = [PREDICTIONS, HISTORY, TEXTS, DISTANCES, MEASURES]
+    info["sha256"] = {name: digest(path / name) for name in written}
 
 
 def reopen(run: Run) -> None:
@@ -66,14 +87,14 @@ def reopen(run: Run) -> None:
             f"{run.path}: seeds can be added to a finished run only if it has kept its representations "
             "(--output.keep_representations true); give --output.dir another directory"
         )
-    (run.path / store.CHECKPOINTS).mkdir(exist_ok=True)
+    (run.path / CHECKPOINTS).mkdir(exist_ok=True)
     for place, seed in enumerate(run.seeds.tolist()):
         rows = run.history[run.history["seed"] == seed].sort_values("epoch")
         curves = {name: rows[name].to_numpy() for name in ("train_loss", "validation_loss", "validation_score")}
-        store.write_array(store.representation_file(run, seed), run.representations[place])
+        write_array(representation_file(run, seed), run.representations[place])
         logits = {"logits": run.logits[place], "final_logits": run.final_logits[place]}
-        store.write_arrays(store.seed_file(run, seed), logits | curves)
-    store.write_json(run.path / store.INFO, run.info | {"status": "interrupted"})
+        write_arrays(seed_file(run, seed), logits | curves)
+    write_json(run.path / INFO, run.info | {"status": "interrupted"})
 
 
 def _measure(

@@ -60,7 +60,7 @@ def _processes(command: Callable) -> Callable:
 
 def _join(distributed: bool, coordinator: str | None, processes: int | None, process: int | None) -> bool:
     """Connects with other processes if there are any; returns whether this one is to talk."""
-    from jaxstab.processes import is_first, join
+    from jaxstab.training.processes import is_first, join
 
     if distributed or (coordinator, processes, process) != (None, None, None):
         join(coordinator, processes, process)
@@ -89,8 +89,9 @@ def run_command(config: str, overrides: Sequence[str], quiet: bool, **others: An
     """
     settings = load_config(config, overrides)
     settings_of(settings, config)  # complains about an impossible grid
-    from jaxstab.experiment import run, run_grid  # imports JAX, which a mistake in the config need not wait for
-    from jaxstab.report.terminal import Display, print_summary, print_table
+    from jaxstab.cli.display import Display
+    from jaxstab.cli.printing import print_summary, print_table
+    from jaxstab.experiment.run import run, run_grid  # imports JAX, which a mistake in the config need not wait for
 
     quiet = not _join(**others) or quiet
     if settings.grid:
@@ -116,8 +117,9 @@ def resume_command(run: str, quiet: bool, **others: Any) -> None:
 
     jaxstab resume runs/quickstart
     """
-    from jaxstab.experiment import resume
-    from jaxstab.report.terminal import Display, print_summary
+    from jaxstab.cli.display import Display
+    from jaxstab.cli.printing import print_summary
+    from jaxstab.experiment.run import resume
 
     quiet = not _join(**others) or quiet
     with _interruptible(f"go on with: jaxstab resume {run}"):
@@ -138,13 +140,13 @@ def plan_command(config: str, overrides: Sequence[str], as_json: bool) -> None:
     jaxstab plan bundled:quickstart --seeds.count 20
     """
     settings = load_config(config, overrides)
-    from jaxstab.experiment import plan
+    from jaxstab.experiment.run import plan
 
     chosen, seconds = plan(settings)
     if as_json:
         print(json.dumps({**asdict(chosen), "needed_bytes": chosen.needed_bytes, "seconds": asdict(seconds)}, indent=2))
     else:
-        from jaxstab.report.terminal import print_plan
+        from jaxstab.cli.printing import print_plan
 
         print_plan(chosen, seconds)
 
@@ -162,6 +164,6 @@ def export_command(run: str, seed: int, to: str) -> None:
 
     jaxstab export runs/quickstart --seed 3 --to models/quickstart-3
     """
-    from jaxstab.exporting import export
+    from jaxstab.experiment.export import export
 
     print(export(run, seed, to))

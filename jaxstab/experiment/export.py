@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from jaxstab import store
-from jaxstab.config import Config, InputError, hyperparameters
+from jaxstab.config import Config, hyperparameters
 from jaxstab.data.tokens import load_tokenizer
+from jaxstab.errors import InputError
 from jaxstab.mitigation import make_methods, mitigated
-from jaxstab.models.checkpoint import (
+from jaxstab.models.parameters import join_layers, merge_adapters, merged, split_layers
+from jaxstab.models.pretrained import (
     Pretrained,
     load_encoder_config,
     load_pretrained,
@@ -19,9 +20,9 @@ from jaxstab.models.checkpoint import (
     restore_vocabulary,
     to_tensors,
 )
-from jaxstab.models.parameters import join_layers, merge_adapters, merged, split_layers
-from jaxstab.store import Run
-from jaxstab.train import Recipe, define, number_frozen, untouched_decay
+from jaxstab.runs.directory import Run, vocabulary_file, weights_file
+from jaxstab.runs.files import load_array, load_weights, write_json
+from jaxstab.training.step import Recipe, define, number_frozen, untouched_decay
 
 
 def export(run: Run | str | Path, seed: int, to: str | Path) -> Path:
@@ -41,7 +42,7 @@ def export(run: Run | str | Path, seed: int, to: str | Path) -> Path:
     run, target = run if isinstance(run, Run) else Run.load(run), Path(to)
     if seed not in run.seeds:
         raise InputError(f"{run.path}: has no seed {seed}; its seeds are {', '.join(map(str, run.seeds))}")
-    if not store.weights_file(run, seed).exists():
+    if not weights_file(run, seed).exists():
         raise InputError(
             f"{run.path}: has not kept the weights of seed {seed}; run again in another directory with "
             "--output.keep_weights best"
@@ -73,7 +74,7 @@ def whole_parameters(run: Run, seed: int, pretrained: Pretrained) -> dict[str, A
         seed: its number.
         pretrained: with every row of the word embedding.
     """
-    config, trained = run.config, store.load_weights(store.weights_file(run, seed))
+    config, trained = run.config, load_weights(weights_file(run, seed))
     methods = make_methods(config.mitigation)
     params = merged(split_layers(pretrained.params, number_frozen(methods)), trained)
     if "word" in trained.get("embeddings", {}):
@@ -81,7 +82,7 @@ def whole_parameters(run: Run, seed: int, pretrained: Pretrained) -> dict[str, A
         params["embeddings"]["word"]["embedding"] = restore_vocabulary(
             pretrained.params["embeddings"]["word"]["embedding"],
             trained["embeddings"]["word"]["embedding"],
-            store.load_array(store.vocabulary_file(run)),
+            load_array(vocabulary_file(run)),
             decay,
         )
     lora = config.mitigation.lora
@@ -129,6 +130,6 @@ def _write(target: Path, source: Path, run: Run, tensors: dict[str, np.ndarray])
         "label2id": {label: number for number, label in labels.items()},
         "problem_type": "single_label_classification",
     }
-    store.write_json(target / "config.json", values)
+    write_json(target / "config.json", values)
     save_file(tensors, target / "model.safetensors", metadata={"format": "pt"})
     load_tokenizer(source).save_pretrained(target)

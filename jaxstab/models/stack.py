@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jaxstab.config import InputError
 from jaxstab.data.batches import Batch
+from jaxstab.errors import InputError
 from jaxstab.models.encoder import Adapters
 
 

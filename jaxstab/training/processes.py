@@ -16,9 +16,9 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from jaxstab.config import InputError
-from jaxstab.programs import Job
-from jaxstab.seeds import SeedResult
+from jaxstab.errors import InputError
+from jaxstab.training.programs import Job
+from jaxstab.training.waves import SeedResult
 
 Value = TypeVar("Value")
 Groups = Sequence[Sequence[Job]]

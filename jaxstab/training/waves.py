@@ -20,8 +20,8 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 import jax
 import numpy as np
 
-from jaxstab.programs import Job, Programs
-from jaxstab.train import Evaluation
+from jaxstab.training.programs import Job, Programs
+from jaxstab.training.step import Evaluation
 
 Item = TypeVar("Item")
 REPORTS_PER_EPOCH = 10
@@ -31,7 +31,7 @@ CURVES = tuple(f"curves.{name}" for name in Evaluation._fields)  # names of what
 
 
 class Progress(Protocol):
-    """What wants to know how training gets on; `jaxstab.report.terminal` shows it."""
+    """What wants to know how training gets on; `jaxstab.cli.display` shows it."""
 
     def stepped(self, wave: int, step: int) -> None:
         """So many steps of a wave are done."""
@@ -41,7 +41,7 @@ class Progress(Protocol):
 
 
 class Keeper(Protocol):
-    """Keeps seeds that are not finished; `jaxstab.checkpoints` does it on disk."""
+    """Keeps seeds that are not finished; `jaxstab.training.checkpoints` does it on disk."""
 
     def due(self) -> bool:
         """Whether they are to be kept again."""

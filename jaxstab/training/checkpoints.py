@@ -18,17 +18,17 @@ import jax
 import numpy as np
 import psutil
 
-from jaxstab import store
-from jaxstab.config import InputError
-from jaxstab.programs import Job
+from jaxstab.errors import InputError
+from jaxstab.runs.directory import CHECKPOINTS, Run
+from jaxstab.training.programs import Job
 
 MEMORY_SHARE = 0.5  # of free memory, for copies that wait to be written
 
 
-def kept_steps(run: store.Run) -> dict[int, int]:
+def kept_steps(run: Run) -> dict[int, int]:
     """Returns for each seed that has been kept how many steps it had taken."""
     steps: dict[int, int] = {}
-    for path in (run.path / store.CHECKPOINTS).glob("seed-*-step-*"):
+    for path in (run.path / CHECKPOINTS).glob("seed-*-step-*"):
         found = re.fullmatch(r"seed-(-?\d+)-step-(\d+)", path.name)
         if found:  # others have not been written to the end
             seed, step = map(int, found.groups())
@@ -164,12 +164,12 @@ def _bytes(arrays: Mapping[str, np.ndarray]) -> int:
 
 
 def _directory(job: Job, step: int) -> Path:
-    return job.run.absolute() / store.CHECKPOINTS / f"seed-{job.triple.seed}-step-{step}"
+    return job.run.absolute() / CHECKPOINTS / f"seed-{job.triple.seed}-step-{step}"
 
 
 def _kept(job: Job) -> list[Path]:
     """All that there is of a seed, also what a process that was killed has not written to the end."""
-    return list((job.run.absolute() / store.CHECKPOINTS).glob(f"seed-{job.triple.seed}-step-*"))
+    return list((job.run.absolute() / CHECKPOINTS).glob(f"seed-{job.triple.seed}-step-*"))
 
 
 def _delete(paths: list[Path]) -> None:

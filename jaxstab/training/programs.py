@@ -16,7 +16,7 @@ from jaxstab.config import SeedTriple
 from jaxstab.data.batches import Examples, Steps, example_orders, fixed_batches
 from jaxstab.data.tokens import EncodedTask
 from jaxstab.measures import represented_examples
-from jaxstab.train import (
+from jaxstab.training.step import (
     Evaluation,
     Recipe,
     SeedInputs,

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from jaxstab.config import InputError
+from jaxstab.errors import InputError
 
 
 @click.command("measure")
@@ -41,7 +41,7 @@ def measure_command(
     if as_json:
         print(json.dumps(results.as_json(), indent=2, allow_nan=False))
     else:
-        from jaxstab.report.terminal import print_results
+        from jaxstab.cli.printing import print_results
 
         print_results(results, title=path)
 
@@ -80,7 +80,7 @@ def compare_command(
     elif table:
         print(to_text([*comparison_tables(comparison), *published], table), end="")  # type: ignore[arg-type]
     else:
-        from jaxstab.report.conclusions import print_comparison
+        from jaxstab.cli.printing import print_comparison
 
         print_comparison(comparison, published)
 
@@ -109,7 +109,7 @@ def validity_command(
     if as_json:
         print(json.dumps([one.as_json() for one in found], indent=2, allow_nan=False))
     else:
-        from jaxstab.report.conclusions import print_validity
+        from jaxstab.cli.printing import print_validity
 
         for one in found:
             print_validity(one)
@@ -139,7 +139,7 @@ def seeds_command(run: str, as_json: bool, **how: Any) -> None:
     if as_json:
         print(json.dumps(study.as_json(), indent=2, allow_nan=False))
     else:
-        from jaxstab.report.conclusions import print_study
+        from jaxstab.cli.printing import print_study
 
         print_study(study)
 
@@ -193,7 +193,7 @@ def measures_command(as_json: bool) -> None:
     if as_json:
         print(json.dumps([measure.as_json() for measure in MEASURES.values()], indent=2))
     else:
-        from jaxstab.report.terminal import print_registry
+        from jaxstab.cli.printing import print_registry
 
         print_registry()
 

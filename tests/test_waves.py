@@ -6,9 +6,9 @@ import pytest
 from tiny import write_task
 
 from jaxstab.config import SeedTriple, make_config
-from jaxstab.preparation import load_inputs, make_recipe
-from jaxstab.programs import Job, Programs, on_other_devices
-from jaxstab.seeds import SeedTrainer, make_waves
+from jaxstab.experiment.inputs import load_inputs, make_recipe
+from jaxstab.training.programs import Job, Programs, on_other_devices
+from jaxstab.training.waves import SeedTrainer, make_waves
 
 pytestmark = pytest.mark.optimiser
 
@@ -94,7 +94,7 @@ def test_a_seed_is_the_same_alone_among_others_elsewhere_on_devices_and_in_waves
 def test_the_program_of_an_accelerator_trains_the_same_seeds(tiny_inputs, monkeypatch):
     """All seeds of a device in one program (vmap): same bits in any place, and those of the CPU's up to rounding."""
     on_cpu = _train(_trainer(tiny_inputs, group_size=2, devices=1), 0, 1, 2)
-    monkeypatch.setattr("jaxstab.programs.vmapped", lambda device: True)
+    monkeypatch.setattr("jaxstab.training.programs.vmapped", lambda device: True)
     trainer = _trainer(tiny_inputs, group_size=2, devices=2)
     vmapped = _train(trainer, 0, 1, 2)
     _assert_equal(_train(trainer, 2, 1)[1], vmapped[1])

@@ -1,0 +1,163 @@
+"""The live display while a run is trained: a bar on a terminal, plain lines elsewhere."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import rich.progress
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+
+from jaxstab.config import Config
+from jaxstab.experiment.progress import Progress
+from jaxstab.training.planning import Plan
+
+
+class Display(Progress):
+    """Tells how training gets on: a bar on a terminal, plain lines elsewhere, nothing if quiet."""
+
+    def __init__(self, quiet: bool = False, console: Console | None = None):
+        """Creates a display.
+
+        Args:
+            quiet: print nothing at all.
+            console: of rich; standard output by default.
+        """
+        self.quiet = quiet
+        self.console = console or make_console(quiet)
+        self._bar = rich.progress.Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("steps, to go:"),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not self.is_live,
+            transient=True,
+        )
+        self._started = time.perf_counter()
+        self._waves: list[list[str]] = []
+        self._info: dict[str, Any] = {}
+        self._steps = self._done = 0
+        self._before: int | None = None  # steps that were done when training began
+
+    @property
+    def is_live(self) -> bool:
+        """Whether there is a terminal that a bar can move on."""
+        return not self.quiet and self.console.is_terminal
+
+    def __enter__(self) -> "Display":
+        """Starts the bar."""
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Removes the bar."""
+        self._bar.stop()
+
+    def prepared(self, configs: Sequence[Config], epochs: int, info: dict[str, Any]) -> None:
+        """Says what is going to be trained: one run, or several that share a program."""
+        config = configs[0]
+        self._info = info
+        self._steps = info["steps_per_epoch"] * epochs
+        self._epochs = epochs
+        counts = ", ".join(f"{count} {name}" for name, count in info["examples"].items())
+        name = config.name if len(configs) == 1 else f"{config.directory.parent} ({len(configs)} settings)"
+        self._print(f"{name}: {config.model.source} on {config.task.source}")
+        if config.mitigation.names:
+            self._print(f"methods: {', '.join(config.mitigation.names)}")
+        self._print(f"examples: {counts}; {len(info['classes'])} classes; {info['metric']}")
+        for note in info["notes"]:
+            self._print(f"note: {note}")
+        count, device = info["devices"], info["device"]
+        where = f"one {device} device" if count == 1 else f"each of {count} {device} devices"
+        seeds = f"{len(info['seeds'])} seeds" if len(configs) == 1 else f"{len(configs)} x {len(info['seeds'])} seeds"
+        self._print(f"{seeds} on {where}; {self._steps} steps in {epochs} epochs")
+        if info["processes"] > 1:
+            self._print(f"{info['processes']} processes; the lines below are about the seeds of the first")
+
+    def compiling(self) -> None:
+        """Says that the first step will take a moment."""
+        self._print("compiling ...")
+
+    def compiled(self, seconds: float, waves: list[list[str]], plan: Plan) -> None:
+        """Says how long compilation took and what is planned; `waves` are the seeds that are to be trained."""
+        self._waves = waves
+        before, self._started = time.perf_counter() - self._started, time.perf_counter()
+        self._print(
+            f"compiled in {seconds:.1f} s, first step {before:.1f} s after the start; "
+            f"{plan.group_size} seeds at once on each device, {describe_memory(plan)}"
+        )
+        self._task = self._bar.add_task("", total=self._steps * len(waves))
+
+    def stepped(self, wave: int, step: int) -> None:
+        """Moves the bar."""
+        self._done = wave * self._steps + step
+        if self._before is None:
+            self._before = self._done
+        description = f"wave {wave + 1} of {len(self._waves)}"
+        self._bar.update(self._task, completed=self._done, description=description)
+
+    def evaluated(self, wave: int, epoch: int, evaluation: Any) -> None:
+        """Prints a line about an epoch; of later waves about the last one only."""
+        if wave > 0 and epoch < self._epochs:
+            return
+        scores = np.asarray(evaluation.validation_score, np.float64)
+        seeds = self._waves[wave]
+        failed = int(np.sum(scores <= self._info["majority_score"]["validation"]))
+        spread = f" SD {scores.std(ddof=1):.3f}" if len(scores) > 1 else ""
+        total = self._steps * len(self._waves)
+        to_go = (time.perf_counter() - self._started) * (total - self._done) / max(1, self._done - (self._before or 0))
+        self._print(
+            f"wave {wave + 1}/{len(self._waves)} epoch {epoch}/{self._epochs}: "
+            f"train loss {np.mean(evaluation.train_loss):.3f}, validation {self._info['metric']} "
+            f"mean {scores.mean():.3f}{spread}, best {scores.max():.3f} (seed {seeds[scores.argmax()]}), "
+            f"worst {scores.min():.3f} (seed {seeds[scores.argmin()]}), failed {failed} of {len(scores)}; "
+            f"step {self._done}/{total}, {minutes(to_go)} to go"
+        )
+
+    def warn(self, line: str) -> None:
+        """Says what may matter later; training goes on."""
+        self._print(f"note: {line}")
+
+    def out_of_memory(self, group_size: int) -> None:
+        """Says that the seeds go on in smaller groups."""
+        self._bar.remove_task(self._task)
+        self._print(f"out of memory; going on with {group_size} seeds at once on each device")
+
+    @contextmanager
+    def measuring(self, seeds: int, shape: Sequence[int]) -> Iterator[None]:
+        """Says how long measuring took; `shape` is that of a seed's representations."""
+        layers, examples, features = shape
+        started = time.perf_counter()
+        self._print(f"measuring {seeds} seeds: {layers} layers, {examples} test examples, {features} features ...")
+        yield
+        self._print(f"measured in {time.perf_counter() - started:.1f} s")
+
+    def _print(self, line: str) -> None:
+        self.console.print(line, markup=False, highlight=False, soft_wrap=not self.console.is_terminal)
+
+
+def describe_memory(plan: Plan) -> str:
+    """Returns predicted and usable memory, in words."""
+    needed, limit = (f"{value / 1e9:.1f}" for value in (plan.needed_bytes, plan.limit_bytes))
+    remat = ", activations recomputed" if plan.remat else ""
+    return f"{needed} of {limit} GB of memory{remat}{'' if plan.fits else ' (may not suffice)'}"
+
+
+def make_console(quiet: bool = False, width: int = 120) -> Console:
+    """Returns a console on standard output; to a file its lines have at least so many characters."""
+    console = Console(quiet=quiet)
+    if not console.is_terminal:
+        console.width = max(console.width, width)
+    return console
+
+
+def minutes(seconds: float) -> str:
+    """Returns minutes and seconds, as 1:05 min."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d} min"

@@ -1,0 +1,54 @@
+"""What wants to know how a run gets on; silent, unless a subclass shows it (`jaxstab.cli.display`)."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Self
+
+from jaxstab.config import Config
+from jaxstab.training.planning import Plan
+from jaxstab.training.step import Evaluation
+
+
+class Progress:
+    """Is told what happens, in this order; every method may be overridden."""
+
+    @property
+    def is_live(self) -> bool:
+        """Whether there is a terminal that a bar can move on."""
+        return False
+
+    def __enter__(self) -> Self:
+        """Training begins."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Training has ended, however it did."""
+
+    def prepared(self, configs: Sequence[Config], epochs: int, info: dict[str, Any]) -> None:
+        """Everything is loaded and checked."""
+
+    def compiling(self) -> None:
+        """Compilation begins."""
+
+    def compiled(self, seconds: float, waves: list[list[str]], plan: Plan) -> None:
+        """Everything is compiled; `waves` are the seeds that are to be trained."""
+
+    def stepped(self, wave: int, step: int) -> None:
+        """So many steps of a wave are done."""
+
+    def evaluated(self, wave: int, epoch: int, evaluation: Evaluation) -> None:
+        """An epoch of a wave is done; arrays are [seeds in the wave]."""
+
+    def warn(self, line: str) -> None:
+        """Something may matter later; training continues."""
+
+    def out_of_memory(self, group_size: int) -> None:
+        """Training continues with smaller groups."""
+
+    @contextmanager
+    def measuring(self, seeds: int, shape: Sequence[int]) -> Iterator[None]:
+        """Measures are computed; `shape` is that of a seed's representations."""
+        yield
