@@ -15,7 +15,7 @@ import jaxstab
 from jaxstab.cli.display import Display
 from jaxstab.config import SeedTriple
 from jaxstab.runs.directory import Run
-from jaxstab.training import checkpoints
+from jaxstab.training import checkpoints, waves
 from jaxstab.training.programs import Job
 
 pytestmark = pytest.mark.optimiser
@@ -183,7 +183,7 @@ def test_a_step_under_way_does_not_mix_with_what_is_kept(monkeypatch):
         train=lambda state, inputs, start, stop: SimpleNamespace(loss_sum=0, step=stop),
         keep=lambda state, place: {"step": state.step},
     )
-    group = seeds._Group(fake)
+    group = waves._Group(fake)
     group.start([Job(SeedTriple(0, 0, 0, 0), {})], None)
     for _ in range(3):
         taking.clear()

@@ -6,6 +6,7 @@ import pytest
 
 import jaxstab
 from jaxstab import cli, measures
+from jaxstab.runs import directory
 
 RNG = np.random.default_rng(0)
 SEEDS, EXAMPLES, CLASSES = 5, 12, 3
