@@ -40,7 +40,7 @@ def measure_point(arguments: argparse.Namespace) -> dict[str, Any]:
     """One run in this process: `arguments.point` has its table of seeds."""
     import jaxstab
     from jaxstab.cli.display import Display
-    from jaxstab.training.planning import peak_memory
+    from jaxstab.training.devices import peak_memory
 
     class Timer(Display):
         def compiled(self, *details: Any) -> None:

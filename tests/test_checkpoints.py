@@ -1,4 +1,4 @@
-"""Seeds kept in the middle of their training: taken up anywhere, to the same numbers."""
+"""Checkpoints of seeds in training: resumed on any devices, in any group, to the same numbers."""
 
 import itertools
 import shutil
@@ -41,8 +41,8 @@ def _states(run):
 @pytest.mark.slow
 @pytest.mark.parametrize("vmapped", [False, True])
 def test_an_epoch_goes_on_elsewhere_to_the_same_numbers(vmapped, settings, tmp_path, devices, monkeypatch):
-    monkeypatch.setattr("jaxstab.training.programs.vmapped", lambda device: vmapped)
-    # bfloat16 moments, a moving average and weights that are kept: all that a state can hold.
+    monkeypatch.setattr("jaxstab.training.programs.vmaps_seeds", lambda device: vmapped)
+    # bfloat16 moments, a moving average and saved weights: all that a state can hold.
     settings |= {"train": settings["train"] | {"moments": "bfloat16"}, "mitigation": {"method": "ema"}}
     settings["seeds"] = {"count": 5, "group_size": 2}
     settings["output"] |= {"keep_weights": "best"}
@@ -64,14 +64,14 @@ def test_an_epoch_goes_on_elsewhere_to_the_same_numbers(vmapped, settings, tmp_p
     assert not (run.path / "checkpoints").exists()
 
 
-def test_seeds_are_kept_whenever_it_is_time_and_older_ones_go(settings, tmp_path):
+def test_checkpoints_are_written_when_due_and_replace_older_ones(settings, tmp_path):
     settings["output"]["checkpoint_minutes"] = 1e-9
     with pytest.raises(KeyboardInterrupt):
         jaxstab.run(settings, display=Interrupted(12))
     (first, second) = _states(tmp_path / "run")
     assert first.startswith("seed-0-step-")
     assert second.startswith("seed-1-step-")
-    steps = checkpoints.kept_steps(Run(tmp_path / "run"))
+    steps = checkpoints.checkpointed_steps(Run(tmp_path / "run"))
     assert all(step > 0 for step in steps.values())
 
     class Listening(Display):
@@ -117,7 +117,7 @@ def test_a_full_disk_is_a_note_and_training_goes_on(settings, tmp_path, devices,
     settings["output"]["checkpoint_minutes"] = 1e-9
     monkeypatch.setattr("jaxstab.training.checkpoints.shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
     jaxstab.run(settings, display=Display())
-    assert capsys.readouterr().out.count("note: keeping seed 0 needs 0.00 GB of disk, 0.00 are free") == 1
+    assert capsys.readouterr().out.count("note: a checkpoint of seed 0 needs 0.00 GB of disk, 0.00 are free") == 1
 
 
 def test_what_is_not_written_to_the_end_does_not_count(tmp_path):
@@ -130,7 +130,7 @@ def test_what_is_not_written_to_the_end_does_not_count(tmp_path):
         "seed--1-step-7",
     ):
         (directory / name).mkdir(parents=True)
-    assert checkpoints.kept_steps(Run(tmp_path)) == {3: 120, -1: 7}
+    assert checkpoints.checkpointed_steps(Run(tmp_path)) == {3: 120, -1: 7}
 
 
 def test_copies_wait_for_each_other_where_memory_is_short(tmp_path, monkeypatch):
@@ -140,7 +140,7 @@ def test_copies_wait_for_each_other_where_memory_is_short(tmp_path, monkeypatch)
         for seed in range(3):
             store.save(Job(SeedTriple(seed, 0, 0, 0), {}, run=tmp_path), 5, {"x": np.zeros(1000, np.float32)})
             assert store._waiting() <= 4000  # one at a time
-    assert checkpoints.kept_steps(Run(tmp_path)) == {0: 5, 1: 5, 2: 5}
+    assert checkpoints.checkpointed_steps(Run(tmp_path)) == {0: 5, 1: 5, 2: 5}
 
 
 def test_what_waits_gives_way_to_what_is_newer_and_to_the_end_of_the_seed(tmp_path, monkeypatch):
@@ -167,7 +167,7 @@ def test_what_waits_gives_way_to_what_is_newer_and_to_the_end_of_the_seed(tmp_pa
     assert _states(tmp_path) == ["seed-0-step-8"]
 
 
-def test_a_step_under_way_does_not_mix_with_what_is_kept(monkeypatch):
+def test_a_seed_is_saved_between_steps_only(monkeypatch):
     """An interruption may leave a thread at work that nobody waits for."""
     taking = threading.Event()
 
@@ -181,7 +181,7 @@ def test_a_step_under_way_does_not_mix_with_what_is_kept(monkeypatch):
         inputs=lambda jobs: None,
         init=lambda inputs: SimpleNamespace(step=0),
         train=lambda state, inputs, start, stop: SimpleNamespace(loss_sum=0, step=stop),
-        keep=lambda state, place: {"step": state.step},
+        to_host=lambda state, place: {"step": state.step},
     )
     group = waves._Group(fake)
     group.start([Job(SeedTriple(0, 0, 0, 0), {})], None)
@@ -192,6 +192,6 @@ def test_a_step_under_way_does_not_mix_with_what_is_kept(monkeypatch):
         thread.start()
         assert taking.wait(60)
         group.stopped = True
-        ((_, step, arrays),) = group.kept()
+        ((_, step, arrays),) = group.states()
         thread.join()
         assert arrays["step"] == step > 0

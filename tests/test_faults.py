@@ -124,7 +124,7 @@ def test_a_finished_seed_that_is_damaged_is_named(finished, settings, tmp_path, 
 @pytest.mark.parametrize("vmapped", [False, True])
 def test_a_seed_that_diverges_leaves_the_others_as_they_are(vmapped, settings, tmp_path, monkeypatch):
     """One learning rate of a grid is far too large; its seeds share programs and groups with the good ones."""
-    monkeypatch.setattr("jaxstab.training.programs.vmapped", lambda device: vmapped)
+    monkeypatch.setattr("jaxstab.training.programs.vmaps_seeds", lambda device: vmapped)
     settings["train"]["clip_norm"] = 1e30
     settings["seeds"] = {"count": 3, "group_size": 2}
     alone = jaxstab.run({**settings, "output": {"dir": str(tmp_path / "alone")}})

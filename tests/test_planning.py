@@ -41,7 +41,7 @@ def test_as_many_seeds_as_fit_in_even_waves(wanted, share, limit, size):
 
 
 def test_a_line_through_two_programs_predicts_the_memory_of_others(inputs, monkeypatch):
-    monkeypatch.setattr(programs, "vmapped", lambda device: True)
+    monkeypatch.setattr(programs, "vmaps_seeds", lambda device: True)
     device = jax.devices()[0]
     compiled = {size: programs.Programs(*inputs, size, device) for size in (1, 3, 6)}
     # On one seed a smaller grid may be chosen for each step; memory is that of the largest.
@@ -51,7 +51,7 @@ def test_a_line_through_two_programs_predicts_the_memory_of_others(inputs, monke
 
 
 def test_groups_shrink_to_the_memory_and_activations_are_recomputed_last(inputs, monkeypatch):
-    monkeypatch.setattr(programs, "vmapped", lambda device: True)
+    monkeypatch.setattr(programs, "vmaps_seeds", lambda device: True)
     monkeypatch.setattr(planning, "wanted_group_size", lambda share, devices: share)
     devices = jax.devices()[:1]
     monkeypatch.setattr(planning, "memory_limit", lambda devices: 10**9)
@@ -111,7 +111,7 @@ def test_plan_says_what_run_does_and_leaves_nothing(settings, tmp_path, capsys):
     assert cli.main(["plan", path, "--train.epoch", "3"]) == 2
 
 
-def test_compiled_programs_are_kept_in_the_cache_of_the_user(settings, tmp_path, monkeypatch):
+def test_compiled_programs_are_cached_in_the_cache_directory_of_the_user(settings, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     before = jax.config.jax_compilation_cache_dir
     try:

@@ -94,7 +94,7 @@ def test_a_seed_is_the_same_alone_among_others_elsewhere_on_devices_and_in_waves
 def test_the_program_of_an_accelerator_trains_the_same_seeds(tiny_inputs, monkeypatch):
     """All seeds of a device in one program (vmap): same bits in any place, and those of the CPU's up to rounding."""
     on_cpu = _train(_trainer(tiny_inputs, group_size=2, devices=1), 0, 1, 2)
-    monkeypatch.setattr("jaxstab.training.programs.vmapped", lambda device: True)
+    monkeypatch.setattr("jaxstab.training.programs.vmaps_seeds", lambda device: True)
     trainer = _trainer(tiny_inputs, group_size=2, devices=2)
     vmapped = _train(trainer, 0, 1, 2)
     _assert_equal(_train(trainer, 2, 1)[1], vmapped[1])
@@ -146,7 +146,7 @@ def test_waves():
     assert seeds == [[[0, 1], [2, 3]], [[4, 5], [6]]]
 
 
-def test_seeds_that_were_kept_come_first_and_share_a_group_only_at_the_same_step():
+def test_resumed_seeds_come_first_and_share_a_group_only_at_the_same_step():
     jobs = [job._replace(step=step) for job, step in zip(_jobs(0, 1, 2, 3, 4, 5), [0, 8, 0, 5, 5, 5], strict=True)]
     seeds = [[[job.triple.seed for job in group] for group in wave] for wave in make_waves(jobs, 2, 2)]
     assert seeds == [[[1], [3, 4]], [[5], [0, 2]]]

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jax
-import platformdirs
-from jax.experimental.compilation_cache import compilation_cache
 
 from jaxstab.config import Config, hyperparameters, load_config, make_config, settings_of
 from jaxstab.data.task import Task
@@ -35,8 +33,9 @@ from jaxstab.runs.directory import (
 )
 from jaxstab.runs.files import write_array, write_arrays, write_weights
 from jaxstab.training import processes
-from jaxstab.training.checkpoints import Checkpoints, kept_steps
-from jaxstab.training.planning import Estimate, Plan, estimate, peak_memory, plan_trainer
+from jaxstab.training.checkpoints import Checkpoints, checkpointed_steps
+from jaxstab.training.devices import cache_compiled_programs, local_devices, peak_memory
+from jaxstab.training.planning import Estimate, Plan, estimate, plan_trainer
 from jaxstab.training.programs import Job
 from jaxstab.training.step import Recipe
 from jaxstab.training.waves import SeedResult, SeedTrainer, make_waves
@@ -102,7 +101,7 @@ def _run_all(configs: Sequence[Config], display: Progress) -> list[Run]:
     finished = processes.decided(lambda: [_look(config) for config in configs])
     pending = [config for config, done in zip(configs, finished, strict=True) if not done]
     if pending:
-        _keep_compiled_programs()
+        cache_compiled_programs()
         task, encoded, recipe = processes.together(lambda: _prepare(pending, display))
         settings = [Setting(Run(one.directory), one, describe(one, task, encoded, recipe)) for one in pending]
         with ExitStack() as records:
@@ -169,22 +168,15 @@ def plan(config: Config | Mapping[str, Any] | str | Path) -> tuple[Plan, Estimat
     """
     settings = settings_of(_as_config(config))
     first = settings[0]
-    _keep_compiled_programs()
+    cache_compiled_programs()
     task, encoded, pretrained = load_inputs(first)
     recipe = make_recipe(first, task, encoded, pretrained)
     check_reinit(settings, recipe)
     jobs = [Job(triple, hyperparameters(one)) for one in settings for triple in one.seeds.resolve()]
     started = time.perf_counter()
     given = first.seeds.group_size, first.train.remat
-    chosen, trainer = plan_trainer(recipe, encoded, len(jobs), jax.local_devices(), None, *given)
+    chosen, trainer = plan_trainer(recipe, encoded, len(jobs), local_devices(), None, *given)
     return chosen, estimate(trainer, chosen, jobs, compilation=time.perf_counter() - started)
-
-
-def _keep_compiled_programs() -> None:
-    """Turns JAX's persistent cache of compiled programs on, in the user's cache directory, unless there is one."""
-    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
-        jax.config.update("jax_compilation_cache_dir", str(Path(platformdirs.user_cache_dir("jaxstab")) / "compiled"))
-        compilation_cache.reset_cache()  # it may have been found off already
 
 
 def _as_config(config: Config | Mapping[str, Any] | str | Path) -> Config:
@@ -214,7 +206,7 @@ def _jobs(settings: Sequence[Setting]) -> list[Job]:
     """What is to be trained, from the first step or from where it was kept."""
 
     def look() -> list[list[tuple[int, int]]]:
-        kept = [kept_steps(setting.run) for setting in settings]
+        kept = [checkpointed_steps(setting.run) for setting in settings]
         return [
             [(triple.seed, steps.get(triple.seed, 0)) for triple in setting.unfinished]
             for setting, steps in zip(settings, kept, strict=True)
@@ -235,7 +227,7 @@ def _train_waves(
 ) -> None:
     """Plans, compiles and trains; each wave's seeds are written when it ends."""
     started = time.perf_counter()
-    first, devices = settings[0], jax.local_devices()
+    first, devices = settings[0], local_devices()
     output = first.config.output
     which: Literal["best", "final"] | None = "final" if output.keep_weights == "final" else "best"
     which = which if output.keep_weights else None

@@ -21,6 +21,7 @@ from jaxstab.errors import InputError
 from jaxstab.runs.directory import FORMAT, INFO, Run, seed_file
 from jaxstab.runs.files import write_json
 from jaxstab.training import processes
+from jaxstab.training.devices import local_devices
 from jaxstab.training.step import Recipe
 
 PACKAGES = ("jaxstab", "jax", "jaxlib", "flax", "optax", "transformers", "datasets", "numpy")
@@ -76,7 +77,7 @@ def describe(config: Config, task: Task, encoded: EncodedTask, recipe: Recipe) -
         "out_of_memory": [],
         "processes": jax.process_count(),
         "devices": jax.device_count(),
-        "device": jax.local_devices()[0].device_kind,
+        "device": local_devices()[0].device_kind,
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
     }
 

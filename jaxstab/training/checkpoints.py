@@ -1,7 +1,7 @@
-"""Seeds that are not finished, kept on disk by Orbax while training goes on.
+"""Checkpoints of seeds in training, written by Orbax while training continues.
 
-Each seed has a directory of its own, so it can be taken up on any number of devices, in any group. A newer one takes
-the place of an older one only when it is whole.
+Each seed has a directory of its own, so it can be resumed on any number of devices, in any group. A new checkpoint
+replaces the old one only when it is complete.
 """
 
 import re
@@ -20,36 +20,37 @@ import psutil
 
 from jaxstab.errors import InputError
 from jaxstab.runs.directory import CHECKPOINTS, Run
+from jaxstab.training.devices import host_devices
 from jaxstab.training.programs import Job
 
 MEMORY_SHARE = 0.5  # of free memory, for copies that wait to be written
 
 
-def kept_steps(run: Run) -> dict[int, int]:
-    """Returns for each seed that has been kept how many steps it had taken."""
+def checkpointed_steps(run: Run) -> dict[int, int]:
+    """Returns the number of steps in the newest checkpoint of every seed that has one."""
     steps: dict[int, int] = {}
     for path in (run.path / CHECKPOINTS).glob("seed-*-step-*"):
         found = re.fullmatch(r"seed-(-?\d+)-step-(\d+)", path.name)
-        if found:  # others have not been written to the end
+        if found:  # other names belong to incomplete checkpoints
             seed, step = map(int, found.groups())
             steps[seed] = max(step, steps.get(seed, 0))
     return steps
 
 
 class Checkpoints:
-    """Keeps seeds, in a thread of its own; a context manager that waits until all are written."""
+    """Writes checkpoints in a thread; as a context manager, waits at the end until all are written."""
 
     def __init__(self, minutes: float, warn: Callable[[str], None]):
         """Starts the clock.
 
         Args:
-            minutes: between two times that seeds are kept.
-            warn: told once if that cannot be done, which does not stop training.
+            minutes: between two checkpoints of a seed.
+            warn: told once if a checkpoint cannot be written; training continues.
         """
         self._seconds, self._warn = 60 * minutes, warn
         self._last = time.monotonic()
-        self._given: dict[tuple[Path, int], int] = {}  # steps, by directory and seed
-        self._latest: dict[tuple[Path, int], tuple[int, Mapping[str, np.ndarray]]] = {}  # that are not being written
+        self._given: dict[tuple[Path, int], int] = {}  # newest step, by directory and seed
+        self._latest: dict[tuple[Path, int], tuple[int, Mapping[str, np.ndarray]]] = {}  # waiting to be written
         self._writing = 0  # bytes
         self._pending: deque[Future] = deque()
         self._thread = ThreadPoolExecutor(1)
@@ -66,13 +67,13 @@ class Checkpoints:
         self._thread.shutdown()
 
     def due(self) -> bool:
-        """Whether seeds are to be kept again."""
+        """Whether it is time for the next checkpoint."""
         return time.monotonic() - self._last >= self._seconds
 
     def save(self, job: Job, step: int, arrays: Mapping[str, np.ndarray]) -> None:
-        """Keeps a seed as it is after so many steps, instead of what waits to be written of it.
+        """Saves a seed as it is after so many steps, in place of its older state that still waits to be written.
 
-        Returns at once, unless memory is full of what waits to be written.
+        Returns at once, unless the states that wait take too much memory.
         """
         key = _key(job)
         if step in (job.step, self._given.get(key)):
@@ -85,7 +86,7 @@ class Checkpoints:
         free = shutil.disk_usage(job.run).free - self._waiting()
         if free < 2 * size:
             self._complain(
-                f"keeping seed {job.triple.seed} needs {size / 1e9:.2f} GB of disk, {free / 1e9:.2f} are free"
+                f"a checkpoint of seed {job.triple.seed} needs {size / 1e9:.2f} GB of disk, {free / 1e9:.2f} are free"
             )
             return
         self._latest[key] = step, arrays
@@ -97,7 +98,7 @@ class Checkpoints:
         self._last = time.monotonic()
 
     def load(self, job: Job, shapes: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, np.ndarray]:
-        """Returns what was kept of a seed after `job.step` steps.
+        """Returns the checkpoint of a seed after `job.step` steps.
 
         Args:
             job: the seed.
@@ -106,7 +107,7 @@ class Checkpoints:
         Raises:
             InputError: damaged, or of another version.
         """
-        path, remedy = _directory(job, job.step), "delete it, and the seed starts again"
+        path, remedy = _directory(job, job.step), "delete it, and the seed starts from the beginning"
         try:
             found = {name: one.shape for name, one in self._reader.metadata(path).item_metadata.tree.items()}
             arrays = self._reader.restore(path, args=_as_numpy(found))
@@ -118,23 +119,23 @@ class Checkpoints:
         return {name: arrays[name].astype(shape.dtype) for name, shape in shapes.items()}
 
     def forget(self, job: Job) -> None:
-        """Deletes what was kept of a seed, which is finished."""
+        """Deletes the checkpoints of a finished seed."""
         self._latest.pop(_key(job), None)
-        self._thread.submit(lambda: _delete(_kept(job)))
+        self._thread.submit(lambda: _delete(_all_of(job)))
 
     def _write(self, job: Job) -> None:
-        """Writes what is the latest of a seed by now, unless that has been done."""
+        """Writes the newest state of a seed, unless that has been done."""
         latest = self._latest.pop(_key(job), None)
         if latest is None:
             return
         step, arrays = latest
         self._writing = _bytes(arrays)
         path = _directory(job, step)
-        older = [one for one in _kept(job) if one != path]
+        older = [one for one in _all_of(job) if one != path]
         try:
             self._save(path, arrays)
         except (OSError, ValueError, RuntimeError) as error:
-            self._complain(f"seed {job.triple.seed} cannot be kept ({str(error).splitlines()[0][:200]})")
+            self._complain(f"seed {job.triple.seed} cannot be saved ({str(error).splitlines()[0][:200]})")
         else:
             _delete(older)
         finally:
@@ -151,7 +152,7 @@ class Checkpoints:
         return self._writing + sum(_bytes(arrays) for _, arrays in list(self._latest.values()))
 
     def _complain(self, reason: str) -> None:
-        self._warn(f"{reason}; if interrupted, it starts from what was kept before")
+        self._warn(f"{reason}; if interrupted, it resumes from its last checkpoint")
         self._warn = lambda _: None
 
 
@@ -167,8 +168,8 @@ def _directory(job: Job, step: int) -> Path:
     return job.run.absolute() / CHECKPOINTS / f"seed-{job.triple.seed}-step-{step}"
 
 
-def _kept(job: Job) -> list[Path]:
-    """All that there is of a seed, also what a process that was killed has not written to the end."""
+def _all_of(job: Job) -> list[Path]:
+    """All checkpoints of a seed, also incomplete ones of a process that was killed."""
     return list((job.run.absolute() / CHECKPOINTS).glob(f"seed-{job.triple.seed}-step-*"))
 
 
@@ -178,7 +179,7 @@ def _delete(paths: list[Path]) -> None:
 
 
 def _make_orbax() -> tuple[Any, Any]:
-    """Checkpointers to write and to read with, which wait for no other process: each keeps seeds of its own."""
+    """Checkpointers for writing and for reading, which wait for no other process: each saves its own seeds."""
     import orbax.checkpoint as ocp
 
     me, handlers = jax.process_index(), ocp.type_handlers
@@ -208,7 +209,7 @@ def _as_orbax_wants(array: np.ndarray) -> Any:
     """Of several processes, only the first writes numpy arrays; each writes its replica of a global array."""
     if jax.process_count() == 1:
         return array
-    everywhere = [jax.local_devices(process_index=i, backend="cpu")[0] for i in range(jax.process_count())]
+    everywhere = host_devices()
     replicated = jax.sharding.NamedSharding(
         jax.sharding.Mesh(np.array(everywhere), "process"), jax.sharding.PartitionSpec()
     )

@@ -1,22 +1,17 @@
 """How many seeds at once, from the memory that compiled programs say they need; and how long a run will take."""
 
 import math
-import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import jax
-import psutil
 
 from jaxstab.data.tokens import EncodedTask
+from jaxstab.training.devices import memory_limit, wanted_group_size
 from jaxstab.training.programs import Job, Programs, on_other_devices
 from jaxstab.training.step import Recipe, define
 from jaxstab.training.waves import SeedTrainer, make_waves
-
-USABLE_SHARE = 0.9  # of free memory; the rest is for what programs do not know of
-LARGEST_CPU_GROUP = 8
 
 
 @dataclass(frozen=True)
@@ -74,7 +69,7 @@ def plan_trainer(
     task: EncodedTask,
     seeds: int,
     devices: Sequence[jax.Device],
-    keep: Literal["best", "final"] | None = None,
+    weights: Literal["best", "final"] | None = None,
     group_size: int | None = None,
     remat: bool | None = None,
 ) -> tuple[Plan, SeedTrainer]:
@@ -88,7 +83,7 @@ def plan_trainer(
         task: token arrays.
         seeds: of the run.
         devices: that share them.
-        keep: which weights the trainer is to return.
+        weights: which of each seed's the trainer is to return.
         group_size: G, if it is not to be chosen.
         remat: whether to recompute activations, if that is not to be chosen.
     """
@@ -112,31 +107,13 @@ def plan_trainer(
         plan = Plan(size, math.ceil(share / size), recomputed, fixed, each, limit)
         if plan.fits:
             break
-    return plan, SeedTrainer([programs, *on_other_devices(programs, task, devices[1:])], keep)
+    return plan, SeedTrainer([programs, *on_other_devices(programs, task, devices[1:])], weights)
 
 
 def fitting_size(wanted: int, share: int, fixed: int, each: int, limit: int) -> int:
     """Returns the largest group that fits, made smaller where that leaves the number of waves the same."""
     size = max(1, min(wanted, (limit - fixed) // each))
     return math.ceil(share / math.ceil(share / size))
-
-
-def memory_limit(devices: Sequence[jax.Device]) -> int:
-    """Returns how many bytes may be used on each device; CPU devices share what is free."""
-    if devices[0].platform == "cpu":
-        return int(USABLE_SHARE * psutil.virtual_memory().available) // len(devices)
-    stats = devices[0].memory_stats()
-    return int(USABLE_SHARE * (stats["bytes_limit"] - stats["bytes_in_use"]))
-
-
-def peak_memory(devices: Sequence[jax.Device]) -> int:
-    """Returns the most bytes in use on a device so far; of the process if devices are CPUs."""
-    if devices[0].platform == "cpu":
-        import resource  # of Unix
-
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else 1024 * peak
-    return max(device.memory_stats()["peak_bytes_in_use"] for device in devices)
 
 
 def estimate(trainer: SeedTrainer, plan: Plan, jobs: Sequence[Job], compilation: float) -> Estimate:
@@ -152,19 +129,6 @@ def estimate(trainer: SeedTrainer, plan: Plan, jobs: Sequence[Job], compilation:
     epochs, steps = trainer.recipe.config.epochs, trainer.recipe.steps_per_epoch
     wave = epochs * (steps * seconds.step + seconds.evaluation) + seconds.prediction
     return Estimate(compilation, *seconds, training=plan.waves * wave)
-
-
-def wanted_group_size(share: int, devices: Sequence[jax.Device]) -> int:
-    """Returns how many seeds are worth having at once: all on an accelerator, on CPUs as many as cores, up to a few.
-
-    Args:
-        share: seeds of a device.
-        devices: of the run.
-    """
-    if devices[0].platform != "cpu":
-        return share
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(share, LARGEST_CPU_GROUP, max(1, cores // len(devices)))
 
 
 def memory_line(larger: Programs, smaller: Programs | None = None) -> tuple[int, int]:

@@ -1,7 +1,7 @@
-"""Several processes as one: what the first decides reaches all, what all have computed reaches the first, which writes.
+"""Several processes as one run: the first decides and writes; the others get its decisions and send it their results.
 
-JAX's own runtime connects them. Each has its own devices and trains its own seeds there; nothing is exchanged between
-the start and the end of a wave.
+JAX's own runtime connects them. Each trains its own seeds on its own devices; between the start and the end of a wave
+they exchange nothing.
 """
 
 import inspect
@@ -22,11 +22,11 @@ from jaxstab.training.waves import SeedResult
 
 Value = TypeVar("Value")
 Groups = Sequence[Sequence[Job]]
-A_DAY = 86400  # the others wait for the first one, which measures
+A_DAY = 86400  # seconds that the others wait while the first one measures
 
 
 def join(coordinator: str | None = None, processes: int | None = None, process: int | None = None) -> None:
-    """Connects this process with the others; to be called before anything else of JAX.
+    """Connects this process with the others. Call it before anything else of JAX.
 
     Args:
         coordinator: host:port of the first process; as all three, JAX finds it under SLURM, GKE and on TPU pods.
@@ -60,7 +60,7 @@ def is_first() -> bool:
 
 
 def decided(decide: Callable[[], Value]) -> Value:
-    """Returns on all processes what a function returns on the first, plain values; bad input there stops all.
+    """Returns on all processes what a function returns on the first: plain values. Bad input there stops all.
 
     Raises:
         InputError: the function does, on the first.
@@ -99,7 +99,7 @@ def together(call: Callable[[], Value]) -> Value:
     if error is not None:
         raise error
     if failed.any():
-        raise InputError(f"process {int(np.argmax(failed))} cannot go on; it says why")
+        raise InputError(f"process {int(np.argmax(failed))} stopped because of bad input; it says why")
     return value
 
 
@@ -115,18 +115,18 @@ def shares(wave: Groups, groups: int) -> list[Groups]:
 
     Args:
         wave: of all processes.
-        groups: that a process trains at once.
+        groups: trained at once by a process.
     """
     return [wave[i * groups : (i + 1) * groups] for i in range(jax.process_count())]
 
 
 def gathered(wave: Groups, groups: int, mine: Sequence[SeedResult]) -> Iterator[tuple[Job, SeedResult]]:
-    """Yields every seed of a wave with its result, seed after seed, so that little is in memory at once.
+    """Yields every seed of a wave with its result, one at a time to save memory.
 
     Args:
         wave: of all processes.
         groups: that a process trains at once.
-        mine: results of this process's share, or of a dummy.
+        mine: results of this process's share, or of padding.
     """
     jobs = [[job for group in share for job in group] for share in shares(wave, groups)]
     for place in range(max(map(len, jobs))):
@@ -143,17 +143,17 @@ def _everyones(result: SeedResult) -> list[SeedResult]:
 
 
 def _gather(tree: Any) -> Any:
-    """What every process gives, along a leading axis."""
-    return _hearing_signals(lambda: multihost_utils.process_allgather(tree))
+    """The values of all processes, along a leading axis."""
+    return _interruptible(lambda: multihost_utils.process_allgather(tree))
 
 
 def _broadcast(value: Any) -> Any:
-    """What the first process gives."""
-    return _hearing_signals(lambda: multihost_utils.broadcast_one_to_all(value))
+    """The value of the first process."""
+    return _interruptible(lambda: multihost_utils.broadcast_one_to_all(value))
 
 
-def _hearing_signals(call: Callable[[], Any]) -> Any:
-    """Waits for other processes in a thread, because a process that waits in XLA does not hear that it is to stop."""
+def _interruptible(call: Callable[[], Any]) -> Any:
+    """Waits for other processes in a thread: a process blocked in XLA cannot handle signals."""
     outcome: dict[str, Any] = {}
 
     def target() -> None:

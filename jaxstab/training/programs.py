@@ -1,4 +1,4 @@
-"""What is compiled for one device: the programs that train G seeds at once, or one; they know the seed axis."""
+"""What is compiled for one device: programs for G seeds at once, or for one. Here the seed axis is added."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +16,7 @@ from jaxstab.config import SeedTriple
 from jaxstab.data.batches import Examples, Steps, example_orders, fixed_batches
 from jaxstab.data.tokens import EncodedTask
 from jaxstab.measures import represented_examples
+from jaxstab.training.devices import MATMUL_PRECISION, vmaps_seeds
 from jaxstab.training.step import (
     Evaluation,
     Recipe,
@@ -32,8 +33,6 @@ from jaxstab.training.step import (
 
 PREDICTION_BATCH = 32
 INIT, DROPOUT = 0, 1  # purposes that a key is folded for
-# Of JAX's matrix products in float32; on a GPU its own default is TF32.
-MATMUL_PRECISION = {"float32": "highest", "tensorfloat32": "tensorfloat32", "bfloat16": "default"}
 
 
 class Job(NamedTuple):
@@ -42,7 +41,7 @@ class Job(NamedTuple):
     Attributes:
         triple: its randomness.
         hyper: its numbers (`jaxstab.config.hyperparameters`).
-        step: how many steps have been taken and are kept, to go on from there.
+        step: of the checkpoint that training resumes from; 0 without one.
         run: the directory that it belongs to.
     """
 
@@ -52,13 +51,8 @@ class Job(NamedTuple):
     run: Path = Path()
 
 
-def vmapped(device: jax.Device) -> bool:
-    """Whether one program holds all the seeds of a device."""
-    return device.platform != "cpu"
-
-
 class Programs:
-    """What is compiled for one device, and the data there that all seeds share."""
+    """The compiled programs of one device, and the data there that all seeds share."""
 
     def __init__(self, recipe: Recipe, task: EncodedTask, group_size: int, device: jax.Device):
         """Puts the data on the device and compiles.
@@ -71,8 +65,8 @@ class Programs:
         """
         started = time.perf_counter()
         self.recipe, self.group_size, self.device = recipe, group_size, device
-        self.width = group_size if vmapped(device) else 1
-        if self.width > 1:  # under vmap every branch of a choice is computed
+        self.width = group_size if vmaps_seeds(device) else 1
+        if self.width > 1:  # under vmap every branch of a switch is computed
             self.recipe = recipe = replace(recipe, rows=recipe.rows[-1:])
         self._lengths = np.asarray(task.train.lengths)
         self._params, self._examples = jax.device_put((recipe.pretrained.params, task.train), device)
@@ -99,10 +93,10 @@ class Programs:
             best, last = (predict(recipe, one, *test, test_rows) for one in weights)
             if len(represented) == len(task.test.labels):
                 return best.logits, last.logits, best.first_tokens
-            # A pass of its own, because hidden states of a large test split would not fit.
+            # A separate pass: the hidden states of a large test split would not fit into memory.
             return best.logits, last.logits, predict(recipe, weights[0], *sample, sample_rows).first_tokens
 
-        # Compiled ahead of time, so that the time it takes is known and no step pays for it.
+        # Compiled ahead of time: its duration is known, and no step pays for it.
         hyper = dict.fromkeys(recipe.hyper, 0.0)
         inputs, bounds = self.inputs([Job(SeedTriple(0, 0, 0, 0), hyper)]), self.bounds(0, 0)
         init = self._over_seeds(partial(init_state, recipe), (None, 0))
@@ -125,12 +119,12 @@ class Programs:
         self._train, self._evaluate, self._predict, self._init = compiled
         self.compile_seconds = time.perf_counter() - started
         self.shared_bytes = _bytes((self._params, self._examples, self._validation, self._test, self._sample))
-        # Of the arguments only those that belong to seeds; XLA's own sum would lack what a program does not use.
+        # Only arguments that belong to seeds; XLA's own sum leaves out arguments that a program does not use.
         held = [_bytes((state, inputs))] * 3 + [_bytes(inputs)]
         self.group_bytes = max(own + _result_bytes(one) for own, one in zip(held, compiled, strict=True))
 
     def inputs(self, jobs: Sequence[Job]) -> SeedInputs:
-        """What W seeds take, on the device, with a leading axis; filled up with the first seed."""
+        """The inputs of W seeds on the device, with a leading axis, padded with copies of the first seed."""
         filled = [*jobs, *[jobs[0]] * (self.width - len(jobs))]
         triples = [job.triple for job in filled]
         config, largest = self.recipe.config, self.recipe.rows[-1]
@@ -145,40 +139,40 @@ class Programs:
         return jax.device_put(SeedInputs(*keys, steps, hyper, repeats), self.device)
 
     def bounds(self, start: int, stop: int) -> tuple[jax.Array, jax.Array]:
-        """A stretch of steps, on the device."""
+        """The bounds of a stretch of steps, on the device."""
         return jax.device_put((np.int32(start), np.int32(stop)), self.device)
 
     def init(self, inputs: SeedInputs) -> TrainState:
-        """Starts W seeds."""
+        """Initialises W seeds."""
         return self._init(self._params, inputs)
 
     @property
-    def kept(self) -> dict[str, jax.ShapeDtypeStruct]:
-        """Names, shapes and dtypes of the arrays that `keep` returns."""
+    def state_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Names, shapes and dtypes of the arrays that `to_host` returns."""
         leaves = jax.tree_util.tree_leaves_with_path(self._state)
         return {_name(path): jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype) for path, leaf in leaves}
 
-    def keep(self, state: TrainState, place: int) -> dict[str, np.ndarray]:
+    def to_host(self, state: TrainState, place: int) -> dict[str, np.ndarray]:
         """Copies the state of one of W seeds to the host, as arrays by name."""
         leaves = jax.tree_util.tree_leaves_with_path(state)
         if self.width == 1:  # nothing to compile
             return {_name(path): np.array(leaf)[0] for path, leaf in leaves}
         return {_name(path): np.array(leaf[place]) for path, leaf in leaves}
 
-    def restore(self, kept: Sequence[Mapping[str, np.ndarray]]) -> TrainState:
-        """Puts what `keep` returned of up to W seeds back on the device; filled up with the first."""
-        filled = [*kept, *[kept[0]] * (self.width - len(kept))]
+    def to_device(self, seeds: Sequence[Mapping[str, np.ndarray]]) -> TrainState:
+        """Puts what `to_host` returned of up to W seeds back on the device, padded with copies of the first."""
+        filled = [*seeds, *[seeds[0]] * (self.width - len(seeds))]
         paths, tree = jax.tree_util.tree_flatten_with_path(self._state)
         leaves = [np.stack([arrays[_name(path)] for arrays in filled]) for path, _ in paths]
-        # The state is given up to the next step, which must not write into numpy's memory.
+        # The next step is donated this memory, so it must not be numpy's.
         return jax.device_put(jax.tree.unflatten(tree, leaves), self.device, may_alias=False)
 
     def train(self, state: TrainState, inputs: SeedInputs, start: int, stop: int) -> TrainState:
-        """Takes the steps from `start` up to `stop`; the state given is used up."""
+        """Takes the steps from `start` up to `stop`; the given state is donated."""
         return self._train(state, inputs, self._reference, self._examples, *self.bounds(start, stop))
 
     def evaluate(self, state: TrainState, inputs: SeedInputs) -> tuple[TrainState, Evaluation]:
-        """Scores on the validation split; the state given is used up."""
+        """Scores on the validation split; the given state is donated."""
         return self._evaluate(state, inputs, self._frozen, self._validation)
 
     def predict(self, state: TrainState, inputs: SeedInputs) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -193,7 +187,7 @@ class Programs:
     def _over_seeds(self, one_seed: Callable, axes: tuple[int | None, ...], donated: bool = False) -> Any:
         """Gives a function of one seed a leading seed axis; arguments whose axis is None are common to all seeds."""
 
-        def one(*arguments: Any) -> Any:  # without vmap, under which every branch of a choice is computed
+        def one(*arguments: Any) -> Any:  # without vmap, so that a switch computes one branch
             taken = [
                 a if axis is None else jax.tree.map(lambda x: x[0], a) for a, axis in zip(arguments, axes, strict=True)
             ]
@@ -225,12 +219,12 @@ def _bytes(tree: Any) -> int:
 
 
 def _result_bytes(program: Any) -> int:
-    """What one call holds beside its arguments: results that do not take their place, and temporaries."""
+    """Bytes that one call needs beside its arguments: results that are not written into them, and temporaries."""
     memory = program.memory_analysis()
     return memory.output_size_in_bytes - memory.alias_size_in_bytes + memory.temp_size_in_bytes
 
 
 def _keys(seeds: Sequence[int], purpose: int) -> jax.Array:
-    """One threefry key per seed: threefry, because `rbg` would share random words over a vmapped group."""
+    """One key per seed. Threefry, because `rbg` would share random words over a vmapped group."""
     keys = [jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), purpose) for seed in seeds]
     return jnp.stack(keys)

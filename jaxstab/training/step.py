@@ -94,7 +94,7 @@ class TrainState(NamedTuple):
 
     Attributes:
         params: current parameters, float32; only those that are trained.
-        average: of the parameters over steps, if a method keeps one, and then evaluated in their place.
+        average: of the parameters over steps, evaluated in their place; None unless a method has one.
         opt_state: of the optimiser.
         best_params: parameters at the best validation score so far.
         best_score: that score; -inf before the first evaluation.
@@ -364,7 +364,7 @@ def predict(recipe: Recipe, params: Any, examples: Examples, batches: Steps, row
 def evaluate(
     recipe: Recipe, state: TrainState, context: Context, examples: Examples, batches: Steps, rows: int
 ) -> tuple[TrainState, Evaluation]:
-    """Scores the current parameters, or their average, on the validation split and keeps the best so far.
+    """Scores the current parameters, or their average, on the validation split, and records the best so far.
 
     Arguments as for `predict`. The first of equal scores stays the best.
     """

@@ -1,12 +1,12 @@
 """Many seeds at once: waves of groups on all devices.
 
 G seeds are trained at once on every device, by copies of one program. On an accelerator the program holds all G of them
-(`vmap`); on a CPU it holds one, and G threads call it, because there a larger program gains nothing but memory. XLA's
-reductions may change in the last bits with the shape of a batch, so G is fixed for a run: a group with fewer seeds is
-filled up with dummies, and a seed's numbers do not depend on its neighbours, its place, how many waves or devices.
+(`vmap`); on a CPU it holds one, and G threads call it, because there a larger program is no faster. The last bits of
+XLA's sums may change with the shape of a batch, so G is fixed for a run, and a group with fewer seeds is padded. So a
+seed's numbers do not depend on its neighbours, its place, or the number of waves or devices.
 
-Seeds exchange nothing, so there is no mesh: XLA compiles a program for one partition otherwise than the same one for
-several (`shard_map` over one and over two CPU devices differed by 4e-8 after 12 steps), and only independent copies of
+Seeds exchange nothing, so there is no mesh. XLA compiles a program for one partition differently from the same program
+for several (`shard_map` over one and over two CPU devices differed by 4e-8 after 12 steps); only independent copies of
 one program give the same bits on any number of devices.
 """
 
@@ -25,13 +25,13 @@ from jaxstab.training.step import Evaluation
 
 Item = TypeVar("Item")
 REPORTS_PER_EPOCH = 10
-LONGEST_STRETCH = 20  # steps in which nobody is asked whether to stop
+LONGEST_STRETCH = 20  # steps between stop checks
 TIMED_STEPS = 8
-CURVES = tuple(f"curves.{name}" for name in Evaluation._fields)  # names of what is kept beside a state
+CURVES = tuple(f"curves.{name}" for name in Evaluation._fields)  # learning curves, in a checkpoint beside the state
 
 
 class Progress(Protocol):
-    """What wants to know how training gets on; `jaxstab.cli.display` shows it."""
+    """Is told how training proceeds (`jaxstab.experiment.progress`)."""
 
     def stepped(self, wave: int, step: int) -> None:
         """So many steps of a wave are done."""
@@ -40,20 +40,20 @@ class Progress(Protocol):
         """An epoch of a wave is done; arrays are [seeds in the wave]."""
 
 
-class Keeper(Protocol):
-    """Keeps seeds that are not finished; `jaxstab.training.checkpoints` does it on disk."""
+class Checkpointer(Protocol):
+    """Saves seeds in training (`jaxstab.training.checkpoints`)."""
 
     def due(self) -> bool:
-        """Whether they are to be kept again."""
+        """Whether it is time to save them again."""
 
     def save(self, job: Job, step: int, arrays: Mapping[str, np.ndarray]) -> None:
-        """Keeps a seed as it is after so many steps."""
+        """Saves a seed as it is after so many steps."""
 
     def saved(self) -> None:
         """All seeds of a wave have been given to `save`."""
 
     def load(self, job: Job, shapes: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, np.ndarray]:
-        """Returns what was kept of a seed after `job.step` steps, of these shapes and dtypes."""
+        """Returns the checkpoint of a seed after `job.step` steps, of these shapes and dtypes."""
 
 
 class SeedResult(NamedTuple):
@@ -67,7 +67,7 @@ class SeedResult(NamedTuple):
         train_loss: [E] float32, mean over each epoch, nats.
         validation_loss: [E] float32, nats.
         validation_score: [E] float32.
-        weights: nested dict of what was trained, of the best validation score or the last; None unless kept.
+        weights: nested dict of what was trained, of the best validation score or the last; None unless asked for.
     """
 
     logits: np.ndarray
@@ -88,7 +88,7 @@ class Seconds(NamedTuple):
 
 
 def make_groups(jobs: Sequence[Job], width: int) -> list[Sequence[Job]]:
-    """Divides seeds into groups of at most `width`, each of seeds that go on from the same step."""
+    """Divides seeds into groups of at most `width`, each of seeds that resume from the same step."""
     groups: list[Sequence[Job]] = []
     for _, same in itertools.groupby(jobs, lambda job: job.step):
         groups += _chunks(list(same), width)
@@ -96,12 +96,12 @@ def make_groups(jobs: Sequence[Job], width: int) -> list[Sequence[Job]]:
 
 
 def make_waves(jobs: Sequence[Job], width: int, groups: int) -> list[list[Sequence[Job]]]:
-    """Divides seeds into waves of so many groups, the last of which may be smaller; those that are furthest come first.
+    """Divides seeds into waves of so many groups, the furthest seeds first; the last wave may be smaller.
 
     Args:
         jobs: the seeds.
         width: W, of a group.
-        groups: that are trained at once.
+        groups: trained at once.
     """
     ordered = sorted(jobs, key=lambda job: -job.step)
     return [list(wave) for wave in _chunks(make_groups(ordered, width), groups)]
@@ -110,21 +110,21 @@ def make_waves(jobs: Sequence[Job], width: int, groups: int) -> list[list[Sequen
 class SeedTrainer:
     """Trains waves of seeds with compiled programs; `train_wave` may be called any number of times."""
 
-    def __init__(self, programs: Sequence[Programs], keep: Literal["best", "final"] | None = None):
-        """Shares out the seeds of a wave.
+    def __init__(self, programs: Sequence[Programs], weights: Literal["best", "final"] | None = None):
+        """Creates the groups that share the seeds of a wave.
 
         Args:
             programs: one for each device.
-            keep: which weights to return.
+            weights: which of each seed's to return.
         """
-        self._keep = keep
+        self._weights = weights
         self.recipe = programs[0].recipe
         self.width = programs[0].width
         self._groups = [_Group(one) for one in programs for _ in range(one.group_size // one.width)]
         self.groups = len(self._groups)
 
     def train_wave(
-        self, wave: Sequence[Sequence[Job]], number: int, progress: Progress, keeper: Keeper | None = None
+        self, wave: Sequence[Sequence[Job]], number: int, progress: Progress, checkpoints: Checkpointer | None = None
     ) -> list[SeedResult]:
         """Fine-tunes up to `groups` groups of up to `width` seeds to the end.
 
@@ -132,37 +132,37 @@ class SeedTrainer:
             wave: the groups (`make_waves`).
             number: of the wave, for `progress`.
             progress: told after every stretch of steps and every evaluation.
-            keeper: given the seeds whenever it is due, and when the user or the system interrupts.
+            checkpoints: saves the seeds whenever it is due, and on an interrupt.
         """
-        groups, count = self._start(wave, keeper), sum(map(len, wave))
+        groups, count = self._start(wave, checkpoints), sum(map(len, wave))
         history: list[Evaluation] = []
 
         def report() -> None:
             progress.stepped(number, min(one.done for one in groups))
 
         def one_round(group: _Group) -> None:
-            group.train_epoch(len(history), report, keeper.due if keeper else None)
+            group.train_epoch(len(history), report, checkpoints.due if checkpoints else None)
 
         try:
             report()
             while len(history) < self.recipe.config.epochs:
                 _each(groups, one_round)
-                if keeper and keeper.due():
-                    _save(groups, keeper)
+                if checkpoints and checkpoints.due():
+                    _save(groups, checkpoints)
                 if all(len(group.history) > len(history) for group in groups):
                     epoch = [group.history[len(history)] for group in groups]
                     history.append(Evaluation(*_gather(epoch, wave)))
                     progress.evaluated(number, len(history), history[-1])
             by_seed = _gather(_each(groups, _Group.predict), wave)
         except KeyboardInterrupt:
-            if keeper:
-                _save(groups, keeper)
+            if checkpoints:
+                _save(groups, checkpoints)
             raise
         by_seed += [np.stack(values, axis=1) for values in zip(*history, strict=True)]
         results = [SeedResult(*(values[i] for values in by_seed)) for i in range(count)]
-        if self._keep:
-            kept = [group.weights(self._keep, place) for group in groups for place in range(len(group.jobs))]
-            results = [one._replace(weights=weights) for one, weights in zip(results, kept, strict=True)]
+        if self._weights:
+            trained = [group.weights(self._weights, place) for group in groups for place in range(len(group.jobs))]
+            results = [one._replace(weights=weights) for one, weights in zip(results, trained, strict=True)]
         _each(groups, _Group.stop)
         return results
 
@@ -181,11 +181,11 @@ class SeedTrainer:
         _each(groups, _Group.stop)
         return parts
 
-    def _start(self, wave: Sequence[Sequence[Job]], keeper: Keeper | None = None) -> list["_Group"]:
-        """Initialises seeds, or takes them up again."""
+    def _start(self, wave: Sequence[Sequence[Job]], checkpoints: Checkpointer | None = None) -> list["_Group"]:
+        """Initialises seeds, or loads their checkpoints."""
         groups = self._groups[: len(wave)]
         for group, jobs in zip(groups, wave, strict=True):
-            group.start(jobs, keeper)
+            group.start(jobs, checkpoints)
         return groups
 
 
@@ -194,19 +194,19 @@ class _Group:
 
     def __init__(self, programs: Programs):
         self._programs = programs
-        # A thread that an interruption meets as it starts is not waited for: its step must not mix with what is kept.
+        # After an interrupt a thread may still be taking a step: a seed is saved between steps only.
         self._lock = threading.Lock()
 
-    def start(self, jobs: Sequence[Job], keeper: Keeper | None) -> None:
-        """Initialises up to W seeds, or takes them up where they were kept."""
+    def start(self, jobs: Sequence[Job], checkpoints: Checkpointer | None) -> None:
+        """Initialises up to W seeds, or loads their checkpoints."""
         self.jobs, self._inputs = jobs, self._programs.inputs(jobs)
         self.done, self.stopped = jobs[0].step, False
         self.history: list[Evaluation] = []
-        if self.done and keeper:
-            shapes = self._programs.kept | self._curve_shapes
-            kept = [keeper.load(job, shapes) for job in jobs]
-            self._state = self._programs.restore(kept)
-            curves = [np.stack([*(one[name] for one in kept)]) for name in CURVES]
+        if self.done and checkpoints:
+            shapes = self._programs.state_shapes | self._curve_shapes
+            loaded = [checkpoints.load(job, shapes) for job in jobs]
+            self._state = self._programs.to_device(loaded)
+            curves = [np.stack([one[name] for one in loaded]) for name in CURVES]
             for epoch in range(self.done // self._programs.recipe.steps_per_epoch):
                 self.history.append(Evaluation(*(self._filled(curve[:, epoch]) for curve in curves)))
         else:
@@ -223,19 +223,19 @@ class _Group:
         self.done = stop
 
     def train_epoch(self, epoch: int, report: Callable[[], None], is_due: Callable[[], bool] | None) -> None:
-        """Trains to the end of an epoch and evaluates, unless something is due before, or the group is stopped.
+        """Trains to the end of an epoch and evaluates, unless checkpoints are due before, or the group is stopped.
 
         Args:
             epoch: from 0; nothing is done if it is over.
             report: called after every stretch of steps.
-            is_due: asked after every stretch of steps.
+            is_due: asked after every stretch of steps; training pauses if it is true.
         """
         steps = self._programs.recipe.steps_per_epoch
         end, longest = (epoch + 1) * steps, min(LONGEST_STRETCH, -(-steps // REPORTS_PER_EPOCH))
         while self.done < end and not self.stopped:
             with self._lock:
                 self.train(self.done, min(self.done + longest, end))
-                if self.done == end:  # at once, so that steps tell what has been evaluated
+                if self.done == end:  # at once, so that the number of steps says what has been evaluated
                     self.history.append(self.evaluate())
             report()
             if is_due and is_due():
@@ -246,11 +246,11 @@ class _Group:
         self._state, evaluation = self._programs.evaluate(self._state, self._inputs)
         return jax.device_get(evaluation)
 
-    def kept(self) -> Iterator[tuple[Job, int, dict[str, np.ndarray]]]:
-        """Every seed with its steps, and its state and learning curves as arrays by name."""
+    def states(self) -> Iterator[tuple[Job, int, dict[str, np.ndarray]]]:
+        """Every seed with its number of steps, and its state and learning curves as arrays by name."""
         with self._lock:
             for place, job in enumerate(self.jobs):
-                yield job, self.done, self._programs.keep(self._state, place) | self._curves(place)
+                yield job, self.done, self._programs.to_host(self._state, place) | self._curves(place)
 
     def _curves(self, place: int) -> dict[str, np.ndarray]:
         curves = {name: np.zeros(shape.shape, shape.dtype) for name, shape in self._curve_shapes.items()}
@@ -265,8 +265,8 @@ class _Group:
 
     def weights(self, which: Literal["best", "final"], place: int) -> Any:
         """What was trained with the seed at a place."""
-        kept = self._state.best_params if which == "best" else self._state.evaluated
-        return jax.device_get(jax.tree.map(lambda leaf: leaf[place], kept))
+        params = self._state.best_params if which == "best" else self._state.evaluated
+        return jax.device_get(jax.tree.map(lambda leaf: leaf[place], params))
 
     @property
     def _curve_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
@@ -274,19 +274,19 @@ class _Group:
         return dict.fromkeys(CURVES, curve)
 
     def _filled(self, values: np.ndarray) -> np.ndarray:
-        """Values of the seeds, and of dummies."""
+        """Values of the seeds, padded as the state is."""
         return np.concatenate([values, np.repeat(values[:1], self._programs.width - len(values))])
 
 
-def _save(groups: Sequence[_Group], keeper: Keeper) -> None:
+def _save(groups: Sequence[_Group], checkpoints: Checkpointer) -> None:
     for group in groups:
-        for job, step, arrays in group.kept():
-            keeper.save(job, step, arrays)
-    keeper.saved()
+        for job, step, arrays in group.states():
+            checkpoints.save(job, step, arrays)
+    checkpoints.saved()
 
 
 def _each(groups: Sequence[_Group], call: Callable[[_Group], Any]) -> list[Any]:
-    """Calls a function of every group at the same time; where one fails, or the user interrupts, the others stop."""
+    """Calls a function of every group at the same time; after an error or an interrupt the other groups stop."""
     with ThreadPoolExecutor(len(groups)) as threads:
         try:
             return list(threads.map(call, groups))
@@ -297,7 +297,7 @@ def _each(groups: Sequence[_Group], call: Callable[[_Group], Any]) -> list[Any]:
 
 
 def _gather(by_group: Sequence[Any], wave: Sequence[Sequence[Job]]) -> list[np.ndarray]:
-    """Puts each of the groups' arrays [W, ...] together, without dummies."""
+    """Joins the groups' arrays [W, ...], without padding."""
     cut = [[array[: len(jobs)] for array in arrays] for arrays, jobs in zip(by_group, wave, strict=True)]
     return [np.concatenate(arrays) for arrays in zip(*cut, strict=True)]
 

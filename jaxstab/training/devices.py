@@ -1,0 +1,77 @@
+"""What depends on the kind of device, and nowhere else: layout of seeds, memory, precision, caches."""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import platformdirs
+import psutil
+from jax.experimental.compilation_cache import compilation_cache
+
+USABLE_SHARE = 0.9  # of free memory; the rest is for what compiled programs do not report
+LARGEST_CPU_GROUP = 8
+# JAX's names of the precision of float32 matrix products; on a GPU its own default is TF32.
+MATMUL_PRECISION = {"float32": "highest", "tensorfloat32": "tensorfloat32", "bfloat16": "default"}
+
+
+def local_devices() -> list[jax.Device]:
+    """Returns the devices of this process that seeds are trained on."""
+    return jax.local_devices()
+
+
+def host_devices() -> list[jax.Device]:
+    """Returns one CPU device of every process, in the order of the processes."""
+    return [jax.local_devices(process_index=i, backend="cpu")[0] for i in range(jax.process_count())]
+
+
+def is_cpu(device: jax.Device) -> bool:
+    """Whether a device is a CPU, whose memory and cores all devices of the machine share."""
+    return device.platform == "cpu"
+
+
+def vmaps_seeds(device: jax.Device) -> bool:
+    """Whether one program holds all the seeds of a device.
+
+    On a CPU it holds one seed, and threads call it at the same time: there a larger program is no faster for a seed.
+    """
+    return not is_cpu(device)
+
+
+def wanted_group_size(share: int, devices: Sequence[jax.Device]) -> int:
+    """Returns how many seeds are worth training at once: all on an accelerator, on a CPU one for each core, at most 8.
+
+    Args:
+        share: seeds of a device.
+        devices: of the run.
+    """
+    if not is_cpu(devices[0]):
+        return share
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(share, LARGEST_CPU_GROUP, max(1, cores // len(devices)))
+
+
+def memory_limit(devices: Sequence[jax.Device]) -> int:
+    """Returns how many bytes may be used on each device; CPU devices share what is free."""
+    if is_cpu(devices[0]):
+        return int(USABLE_SHARE * psutil.virtual_memory().available) // len(devices)
+    stats = devices[0].memory_stats()
+    return int(USABLE_SHARE * (stats["bytes_limit"] - stats["bytes_in_use"]))
+
+
+def peak_memory(devices: Sequence[jax.Device]) -> int:
+    """Returns the most bytes in use on a device so far; of the process if devices are CPUs."""
+    if is_cpu(devices[0]):
+        import resource  # of Unix
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else 1024 * peak
+    return max(device.memory_stats()["peak_bytes_in_use"] for device in devices)
+
+
+def cache_compiled_programs() -> None:
+    """Turns JAX's persistent compilation cache on, in the user's cache directory, unless one is set."""
+    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
+        jax.config.update("jax_compilation_cache_dir", str(Path(platformdirs.user_cache_dir("jaxstab")) / "compiled"))
+        compilation_cache.reset_cache()  # JAX may have looked for a cache already and found none
