@@ -1,4 +1,4 @@
-"""Strict settings for all tests: four simulated devices, no silent promotion, no network."""
+"""Strict settings for all tests: four simulated devices, no silent promotion, checked shapes, no network."""
 
 import os
 
@@ -7,7 +7,17 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import jax
 import pytest
-from tiny import write_checkpoint, write_task
+from jaxtyping import install_import_hook
+
+# Shapes and dtypes in annotations are checked at every call; this must come before the first import of jaxstab.
+CHECKED = ("data", "mitigation", "training")
+install_import_hook([f"jaxstab.{room}" for room in CHECKED], "checking.typecheck")
+
+from tiny import write_checkpoint, write_task  # noqa: E402
+
+from jaxstab.data import batches  # noqa: E402
+
+GRID_SIZES = batches.GRID_SIZES
 
 
 @pytest.fixture(autouse=True)
@@ -34,11 +44,27 @@ def devices(monkeypatch):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _own_caches(tmp_path_factory):
-    """Tokens and compiled programs are cached in a directory of this session."""
+def _one_grid():
+    """Training is compiled for one size of grid, in half the time, unless a test asks for `all_grids`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batches, "GRID_SIZES", 1)
+        yield
+
+
+@pytest.fixture
+def all_grids(monkeypatch):
+    """Compiles for as many sizes of grid as users get."""
+    monkeypatch.setattr(batches, "GRID_SIZES", GRID_SIZES)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_caches(tmp_path_factory, worker_id):
+    """Tokens and compiled programs are cached in a directory of this session; its processes share the programs."""
+    session = tmp_path_factory.getbasetemp() if worker_id == "master" else tmp_path_factory.getbasetemp().parent
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
+        jax.config.update("jax_compilation_cache_dir", str(session / "compiled"))
+        jax.config.update("jax_compilation_cache_max_size", 2**34)  # with a limit, JAX locks the directory
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
         yield
 

@@ -25,6 +25,9 @@ def _examples(width=12):
 INDICES = np.array([7, 3, -1, 11])
 
 
+pytestmark = pytest.mark.usefixtures("all_grids")
+
+
 def _batch(rows=4):
     batch = make_batch(_examples(), INDICES, pack(INDICES[None], LENGTHS, 12).starts[0], rows)
     return jax.tree.map(np.asarray, batch)

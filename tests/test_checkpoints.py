@@ -108,7 +108,7 @@ def test_a_damaged_one_is_named_and_the_seed_can_start_again(harm, settings, tmp
     with pytest.raises(jaxstab.InputError, match="seed-1-step-") as caught:
         jaxstab.run(settings)
     assert str(state) in str(caught.value)
-    assert "delete it, and the seed starts again" in str(caught.value)
+    assert "delete it, and the seed starts from the beginning" in str(caught.value)
     shutil.rmtree(state)
     assert jaxstab.run(settings).seeds.tolist() == [0, 1, 2, 3]
 

@@ -40,6 +40,7 @@ def test_as_many_seeds_as_fit_in_even_waves(wanted, share, limit, size):
     assert fitting_size(wanted, share, fixed=100, each=10, limit=limit) == size
 
 
+@pytest.mark.slow
 def test_a_line_through_two_programs_predicts_the_memory_of_others(inputs, monkeypatch):
     monkeypatch.setattr(programs, "vmaps_seeds", lambda device: True)
     device = jax.devices()[0]
@@ -50,6 +51,7 @@ def test_a_line_through_two_programs_predicts_the_memory_of_others(inputs, monke
         assert fixed + size * each == pytest.approx(one.shared_bytes + one.group_bytes, rel=0.15)
 
 
+@pytest.mark.slow
 def test_groups_shrink_to_the_memory_and_activations_are_recomputed_last(inputs, monkeypatch):
     monkeypatch.setattr(programs, "vmaps_seeds", lambda device: True)
     monkeypatch.setattr(planning, "wanted_group_size", lambda share, devices: share)

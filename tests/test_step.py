@@ -1,4 +1,5 @@
 from dataclasses import replace
+from functools import partial
 
 import chex
 import jax
@@ -69,7 +70,17 @@ def _context(recipe):
 
 def _train(recipe, state, steps, key, examples, start, stop):
     inputs = SeedInputs(jax.random.key(0), key, steps, _hyper(recipe.config))
-    return train_steps(recipe, state, inputs, {}, examples, start, stop)
+    return train_steps(recipe, state, inputs, {}, examples, jnp.asarray(start), jnp.asarray(stop))
+
+
+@partial(jax.jit, static_argnums=0)
+def _logits(recipe, params, batch):
+    return apply(recipe.definition, params, batch).logits
+
+
+@partial(jax.jit, static_argnums=0)
+def _loss_and_gradient(recipe, params, batch):
+    return jax.value_and_grad(loss_fn)(params, recipe, batch, None, _context(recipe))
 
 
 def _padded(indices):
@@ -102,11 +113,11 @@ def test_packed_and_padded_batches_give_the_same_loss_gradient_and_predictions(c
     recipe, state = _setup(checkpoint)
     packed, padded = _packed(np.arange(8), recipe.rows[-1]), _padded(np.arange(8))
     assert packed.input_ids.size < padded.input_ids.size
-    value, gradient = jax.value_and_grad(loss_fn)(state.params, recipe, packed, None, _context(recipe))
-    expected, expected_gradient = jax.value_and_grad(loss_fn)(state.params, recipe, padded, None, _context(recipe))
+    value, gradient = _loss_and_gradient(recipe, state.params, packed)
+    expected, expected_gradient = _loss_and_gradient(recipe, state.params, padded)
     np.testing.assert_allclose(value, expected, atol=1e-6)
     chex.assert_trees_all_close(gradient, expected_gradient, atol=1e-6)
-    logits = [apply(recipe.definition, state.params, batch).logits for batch in (packed, padded)]
+    logits = [_logits(recipe, state.params, batch) for batch in (packed, padded)]
     np.testing.assert_allclose(logits[0], logits[1], atol=1e-6)
 
 
@@ -236,6 +247,7 @@ def test_training_with_moments_in_bfloat16_stays_close(checkpoint):
     assert 0 < norm(ends["bfloat16"].params, ends["float32"].params) < 0.1 * moved
 
 
+@pytest.mark.usefixtures("all_grids")
 def test_stretches_of_steps_are_the_same_program_and_the_same_numbers(checkpoint):
     recipe, state = _setup(checkpoint, dropout=0.1)
     steps = example_orders(0, LENGTHS, 16, 8, 1, recipe.rows[-1])
@@ -254,7 +266,7 @@ def test_predictions_come_in_the_order_of_the_split(checkpoint):
     recipe, state = _setup(checkpoint)
     batches, rows = fixed_batches(LENGTHS, 16, 16)
     outputs = predict(recipe, state.params, EXAMPLES, batches, rows)
-    one_by_one = np.concatenate([apply(recipe.definition, state.params, _padded([i])).logits for i in range(40)])
+    one_by_one = np.concatenate([_logits(recipe, state.params, _padded([i])) for i in range(40)])
     np.testing.assert_allclose(outputs.logits, one_by_one, atol=1e-6)
     assert outputs.first_tokens.shape == (2, 40, 32)
 
@@ -281,6 +293,6 @@ def test_evaluation_keeps_the_first_of_the_best(checkpoint):
 
 def test_a_partly_filled_batch_averages_over_its_own_examples(checkpoint):
     recipe, state = _setup(checkpoint)
-    part = loss_fn(state.params, recipe, _padded([0, 1, 2, -1, -1, -1, -1, -1]), None, _context(recipe))
-    alone = loss_fn(state.params, recipe, _padded([0, 1, 2]), None, _context(recipe))
+    part, _ = _loss_and_gradient(recipe, state.params, _padded([0, 1, 2, -1, -1, -1, -1, -1]))
+    alone, _ = _loss_and_gradient(recipe, state.params, _padded([0, 1, 2]))
     np.testing.assert_allclose(part, alone, atol=1e-6)

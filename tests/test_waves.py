@@ -77,6 +77,7 @@ def _assert_equal(one, other):
         np.testing.assert_array_equal(value, getattr(other, name), err_msg=name)
 
 
+@pytest.mark.usefixtures("all_grids")
 @pytest.mark.parametrize("size", ["tiny", pytest.param("minilm", marks=pytest.mark.slow)])
 def test_a_seed_is_the_same_alone_among_others_elsewhere_on_devices_and_in_waves(size, request):
     inputs = request.getfixturevalue(f"{size}_inputs")
@@ -91,6 +92,7 @@ def test_a_seed_is_the_same_alone_among_others_elsewhere_on_devices_and_in_waves
     assert not np.array_equal(in_waves[5].logits, in_waves[4].logits)
 
 
+@pytest.mark.usefixtures("all_grids")
 def test_the_program_of_an_accelerator_trains_the_same_seeds(tiny_inputs, monkeypatch):
     """All seeds of a device in one program (vmap): same bits in any place, and those of the CPU's up to rounding."""
     on_cpu = _train(_trainer(tiny_inputs, group_size=2, devices=1), 0, 1, 2)

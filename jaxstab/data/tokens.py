@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,7 @@ def _encode(split: Split, name: str, tokenizer: Any, max_length: int, show_progr
     cache = Path(platformdirs.user_cache_dir("jaxstab")) / "tokens"
     cache.mkdir(parents=True, exist_ok=True)
 
-    def tokenise(batch: dict[str, list[str]]) -> dict[str, list[list[int]]]:
+    def tokenise(batch: Mapping[str, list[str]]) -> dict[str, list[list[int]]]:
         output = tokenizer(*batch.values(), truncation=True, max_length=max_length)
         token_types = output.get("token_type_ids", [[0] * len(ids) for ids in output["input_ids"]])
         return {"input_ids": output["input_ids"], "token_type_ids": token_types}

@@ -13,13 +13,14 @@ one program give the same bits on any number of devices.
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal, NamedTuple, Protocol, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
 import numpy as np
 
+from jaxstab.training.checkpoints import Checkpoints
 from jaxstab.training.programs import Job, Programs
 from jaxstab.training.step import Evaluation
 
@@ -30,6 +31,7 @@ TIMED_STEPS = 8
 CURVES = tuple(f"curves.{name}" for name in Evaluation._fields)  # learning curves, in a checkpoint beside the state
 
 
+@runtime_checkable
 class Progress(Protocol):
     """Is told how training proceeds (`jaxstab.experiment.progress`)."""
 
@@ -38,22 +40,6 @@ class Progress(Protocol):
 
     def evaluated(self, wave: int, epoch: int, evaluation: Evaluation) -> None:
         """An epoch of a wave is done; arrays are [seeds in the wave]."""
-
-
-class Checkpointer(Protocol):
-    """Saves seeds in training (`jaxstab.training.checkpoints`)."""
-
-    def due(self) -> bool:
-        """Whether it is time to save them again."""
-
-    def save(self, job: Job, step: int, arrays: Mapping[str, np.ndarray]) -> None:
-        """Saves a seed as it is after so many steps."""
-
-    def saved(self) -> None:
-        """All seeds of a wave have been given to `save`."""
-
-    def load(self, job: Job, shapes: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, np.ndarray]:
-        """Returns the checkpoint of a seed after `job.step` steps, of these shapes and dtypes."""
 
 
 class SeedResult(NamedTuple):
@@ -124,7 +110,7 @@ class SeedTrainer:
         self.groups = len(self._groups)
 
     def train_wave(
-        self, wave: Sequence[Sequence[Job]], number: int, progress: Progress, checkpoints: Checkpointer | None = None
+        self, wave: Sequence[Sequence[Job]], number: int, progress: Progress, checkpoints: Checkpoints | None = None
     ) -> list[SeedResult]:
         """Fine-tunes up to `groups` groups of up to `width` seeds to the end.
 
@@ -181,7 +167,7 @@ class SeedTrainer:
         _each(groups, _Group.stop)
         return parts
 
-    def _start(self, wave: Sequence[Sequence[Job]], checkpoints: Checkpointer | None = None) -> list["_Group"]:
+    def _start(self, wave: Sequence[Sequence[Job]], checkpoints: Checkpoints | None = None) -> list["_Group"]:
         """Initialises seeds, or loads their checkpoints."""
         groups = self._groups[: len(wave)]
         for group, jobs in zip(groups, wave, strict=True):
@@ -197,7 +183,7 @@ class _Group:
         # After an interrupt a thread may still be taking a step: a seed is saved between steps only.
         self._lock = threading.Lock()
 
-    def start(self, jobs: Sequence[Job], checkpoints: Checkpointer | None) -> None:
+    def start(self, jobs: Sequence[Job], checkpoints: Checkpoints | None) -> None:
         """Initialises up to W seeds, or loads their checkpoints."""
         self.jobs, self._inputs = jobs, self._programs.inputs(jobs)
         self.done, self.stopped = jobs[0].step, False
@@ -278,7 +264,7 @@ class _Group:
         return np.concatenate([values, np.repeat(values[:1], self._programs.width - len(values))])
 
 
-def _save(groups: Sequence[_Group], checkpoints: Checkpointer) -> None:
+def _save(groups: Sequence[_Group], checkpoints: Checkpoints) -> None:
     for group in groups:
         for job, step, arrays in group.states():
             checkpoints.save(job, step, arrays)
