@@ -7,8 +7,9 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jaxstab.analysis.comparison import compare as compare
+    from jaxstab.analysis.compare import compare as compare
     from jaxstab.analysis.measuring import measure as measure
+    from jaxstab.analysis.sample import Sample as Sample
     from jaxstab.analysis.seed_study import study_seeds as study_seeds
     from jaxstab.analysis.validity import validity as validity
     from jaxstab.config import Config as Config
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Config": "config",
-    "compare": "analysis.comparison",
+    "Sample": "analysis.sample",
+    "compare": "analysis.compare",
     "study_seeds": "analysis.seed_study",
     "validity": "analysis.validity",
     "write_report": "report.writing",
@@ -42,6 +44,7 @@ __all__ = [
     "Config",
     "InputError",
     "Run",
+    "Sample",
     "compare",
     "export",
     "load_config",

@@ -174,9 +174,9 @@ def test_rankings_agree_with_scipy(save):
 
 
 def test_half_samples_have_half_of_the_seeds():
-    keeps = half_samples(9, 500)
-    assert (keeps.sum(axis=1) == 4).all()
-    assert abs(keeps.mean(axis=0) - 4 / 9).max() < 0.1
+    masks = half_samples(9, 500)
+    assert (masks.sum(axis=1) == 4).all()
+    assert abs(masks.mean(axis=0) - 4 / 9).max() < 0.1
 
 
 @pytest.mark.parametrize(

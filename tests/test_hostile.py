@@ -14,7 +14,7 @@ import jaxstab
 from jaxstab.config import TaskConfig, load_config
 from jaxstab.data.task import load_task
 from jaxstab.errors import InputError
-from jaxstab.runs.outputs import load_saved
+from jaxstab.runs.outputs import load_outputs
 
 MANY = settings(
     max_examples=200,
@@ -153,7 +153,7 @@ def test_array_files_of_any_bytes(tmp_path, content, suffix):
     path = tmp_path / f"a.{suffix}"
     path.write_bytes(content)
     with pytest.raises(InputError) as caught:
-        load_saved(path)
+        load_outputs(path)
     _one_line(caught.value)
 
 
@@ -200,7 +200,7 @@ def test_pickles_are_not_opened(tmp_path):
     np.save(tmp_path / "c.npy", np.array([_Bomb()], dtype=object), allow_pickle=True)
     for name in ("a.npz", "b.npz", "c.npy"):
         with pytest.raises(InputError, match=name):
-            load_saved(tmp_path / name)
+            load_outputs(tmp_path / name)
 
 
 def test_nothing_in_the_package_runs_what_it_reads():

@@ -205,7 +205,7 @@ def test_rotations_scales_and_shifts_of_a_seed_do_not_matter(shape):
 
 
 def test_invertible_maps_do_not_matter_to_svcca_where_all_directions_are_kept(monkeypatch):
-    monkeypatch.setattr(representation, "KEPT", 1.0)
+    monkeypatch.setattr(representation, "LEADING_SHARE", 1.0)
     jax.clear_caches()
     X, rng = _draw(60, 8), np.random.default_rng(1)
     mapped = np.stack([x @ rng.normal(size=(8, 8)) for x in X])
@@ -260,7 +260,7 @@ def test_products_of_gram_matrices_both_ways(n, d):
     X = np.float32(_draw(n, d))
     K = [x.astype(np.float64) @ x.T.astype(np.float64) for x in X]
     expected = np.array([[(a * b).sum() for b in K] for a in K])
-    np.testing.assert_allclose(representation._gram_products(X), expected, rtol=2e-6)
+    np.testing.assert_allclose(representation._gram_products(jnp.asarray(X)), expected, rtol=2e-6)
 
 
 @pytest.mark.parametrize("kind", ["full", "deficient", "zero", "steep", "orthogonal"])
@@ -275,7 +275,7 @@ def test_nuclear_norm_by_products_alone(kind):
         "orthogonal": np.ones(n),
     }[kind]
     spectrum = spectrum / max(np.linalg.norm(spectrum), 1)
-    value = float(polar_nuclear_norm(np.float32(U * spectrum @ V)))
+    value = float(polar_nuclear_norm(jnp.asarray(U * spectrum @ V, jnp.float32)))
     assert value == pytest.approx(spectrum.sum(), abs=1e-4)
     assert float(representation.nuclear_norm(np.float32(U * spectrum @ V))) == pytest.approx(spectrum.sum(), abs=1e-5)
 

@@ -242,7 +242,7 @@ def test_what_does_not_matter():
 def test_leaving_seeds_out_equals_never_having_had_them():
     logits = jnp.asarray(RNG.normal(size=(6, 40, 3)), jnp.float32)
     predictions, labels = logits.argmax(-1), jnp.asarray(RNG.integers(0, 3, 40))
-    keep, rows = jnp.asarray([0.0, 1, 1, 0, 1, 1]), np.array([1, 2, 4, 5])
+    mask, rows = jnp.asarray([0.0, 1, 1, 0, 1, 1]), np.array([1, 2, 4, 5])
     calls = {
         measures.fleiss_kappa: (predictions, 3),
         measures.krippendorff_alpha: (predictions, 3),
@@ -255,4 +255,4 @@ def test_leaving_seeds_out_equals_never_having_had_them():
     }
     for function, (first, *others) in calls.items():
         kept = function(first[rows], *others)
-        assert float(function(first, *others, keep=keep)) == pytest.approx(float(kept), abs=1e-6), function.__name__
+        assert float(function(first, *others, mask=mask)) == pytest.approx(float(kept), abs=1e-6), function.__name__

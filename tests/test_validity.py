@@ -7,8 +7,8 @@ import pytest
 
 import jaxstab
 from jaxstab.analysis.ranking import half_samples
-from jaxstab.analysis.sample import Sample, load_sample
-from jaxstab.analysis.validity import _over_seeds, check_validity
+from jaxstab.analysis.sample import Sample, as_sample
+from jaxstab.analysis.validity import _over_seeds, validity
 from jaxstab.cli import main
 from jaxstab.measures import check
 
@@ -37,14 +37,14 @@ def _write(path, draw=0, failed=0, seeds=SEEDS):
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     path = _write(tmp_path_factory.mktemp("v") / "a.npz")
-    return jaxstab.validity(path), load_sample(path)
+    return jaxstab.validity(path), as_sample(path)
 
 
 def test_measures_that_see_the_same_noise_correlate(found):
     validity, sample = found
     over = validity.over_seeds
-    keeps = half_samples(sample.seeds)
-    values = sample.subsets(["jsd", "cka"], keeps)
+    masks = half_samples(sample.seeds)
+    values = sample.subsets(["jsd", "cka"], masks)
     expected = np.corrcoef(values["jsd"][-1], values["cka"][-1])[0, 1]
     i, j = over.names.index("jsd"), over.names.index("cka")
     assert over.matrix[i, j] == pytest.approx(expected)
@@ -153,4 +153,4 @@ def test_the_command_prints_what_was_found(tmp_path, capsys):
     assert "a: Deeper layers are less stable by every measure" in out
     assert main(["validity", path, "--json", "--examples", "25"]) == 0
     assert list(json.loads(capsys.readouterr().out)[0]["examples"]) == ["25%"]
-    assert check_validity(load_sample(path), ["jsd"]).over_seeds.names == ["jsd"]
+    assert validity(as_sample(path), only=["jsd"]).over_seeds.names == ["jsd"]

@@ -24,10 +24,10 @@ def common_measures(samples: Sequence[Sample], only: Sequence[str] | None, notes
     missing = [name for name in wanted if name not in there]
     if missing:
         lacking = next(one for one in samples if set(missing) - set(one.names))
-        notes.append(f"left out, because {lacking.path} has none: {', '.join(missing)}")
+        notes.append(f"left out, because {lacking.source} has none: {', '.join(missing)}")
     found = [name for name in wanted if name in there]
     if not found:
-        raise InputError(f"{samples[0].path}: no measure that all have; give labels, predictions or logits")
+        raise InputError(f"{samples[0].source}: no measure that all have; give labels, predictions or logits")
     return found
 
 
@@ -44,7 +44,7 @@ def by_task(samples: Sequence[Sample]) -> dict[str, dict[str, Sample]]:
         for one in group:
             if one.name in tasks[task]:
                 raise InputError(
-                    f"{one.path}: a second run called {one.name} on the same examples; name it: NAME={one.path}"
+                    f"{one.source}: a second run called {one.name} on the same examples; name it: NAME={one.source}"
                 )
             tasks[task][one.name] = one
     return tasks

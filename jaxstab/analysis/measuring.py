@@ -1,4 +1,4 @@
-"""Measures of saved outputs, with and without the seeds that failed."""
+"""Measures of saved outputs and samples, with and without the seeds that failed."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -6,15 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from jaxstab import measures
-from jaxstab.analysis.sample import Sample, find_failures
+from jaxstab.analysis.sample import Sample, Source, check_options, why_failed
+from jaxstab.analysis.values import take_pairs, values_with_intervals
 from jaxstab.errors import InputError
 from jaxstab.measures import MEAN, Inputs, Results
 from jaxstab.runs.directory import Run
-from jaxstab.runs.outputs import load_saved
+from jaxstab.runs.outputs import load_outputs
 
 
 def measure(
-    path: str | Path,
+    source: Source,
     *,
     only: Iterable[str] | None = None,
     subset: str | None = None,
@@ -22,41 +23,64 @@ def measure(
     labels: str | Path | None = None,
     compat: str | None = None,
 ) -> Results:
-    """Measures saved outputs, of a run or of any other framework.
+    """Measures how much seeds differ: those of a run, of outputs of any other framework, or of a sample.
+
+    Arrays in memory are measured by `jaxstab.measures.all`.
 
     Args:
-        path: a run directory; an npz or npy file; or a directory with a file for each seed.
+        source: a run or its directory; an npz or npy file; a directory with a file for each seed; or a `Sample`.
         only: names of measures; all by default.
         subset: which seeds, as `seeds=0-9` or `seeds=0,3,5-7`.
-        metric: the score; that of the run, otherwise accuracy.
+        metric: the score, of what is read from a path; that of the run, otherwise accuracy.
         labels: a file with the true labels, where they are not beside the predictions.
         compat: `paper` adds the number of the released code of Du & Nguyen (2023) where it differs.
 
+    Returns:
+        A mapping from names to values with intervals, and what is not measured, and why.
+
     Raises:
         InputError: something cannot be read or measured; names the file.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> labels = rng.integers(2, size=100)
+        >>> votes = np.where(rng.random((8, 100)) < 0.8, labels, 1 - labels)
+        >>> np.savez("outputs.npz", predictions=votes, labels=labels)
+        >>> found = measure("outputs.npz", only=["pairwise_disagreement"])
+        >>> print(found["pairwise_disagreement"]["interval"])
+        0.2876 to 0.3885
     """
-    saved = load_saved(path, labels)
+    if isinstance(source, Sample):
+        check_options(source, metric, labels)
+        return _measure_sample(source, only, subset, compat)
+    outputs = load_outputs(source, labels)
+    metric = metric or outputs.metric
     try:
         chosen = measures.select(only)
-        inputs = measures.check(**saved.arrays, seeds=saved.seeds)
-        inputs = inputs.take(_rows(subset, inputs.names))
+        inputs = measures.check(**outputs.arrays, seeds=outputs.seeds)
+        inputs = inputs.take(_places(subset, inputs.names))
         if inputs.seeds < 2:
             raise ValueError("one seed only; instability needs at least two")
-        results = measures.measure(inputs, metric or saved.metric, chosen, compat)
+        results = measures.measure_inputs(inputs, metric, chosen, compat)
     except ValueError as error:
-        raise InputError(f"{saved.path}: {error}") from None
-    if saved.run is not None and "representations" not in saved.arrays:
-        _add_recorded(results, saved.run, [one.name for one in chosen], inputs.names)
-    return add_without_failed(results, inputs, find_failures(saved, inputs, metric or saved.metric))
+        raise InputError(f"{outputs.path}: {error}") from None
+    if outputs.run is not None and "representations" not in outputs.arrays:
+        _add_recorded(results, outputs.run, [one.name for one in chosen], inputs.names)
+    return add_without_failed(results, inputs, why_failed(outputs, inputs, metric))
 
 
-def measure_sample(sample: Sample) -> Results:
-    """Measures a sample; of representations what was recorded when they were compared."""
-    results = measures.measure(replace(sample.inputs, representations=None), sample.metric)
-    for name, nulls in sample.nulls.items():
-        if name in sample.distances:
-            kept = {key: nulls[key] for key in ("null", "null_shuffled")}
-            measures.add_layers(results, name, sample.distances[name], kept)
+def _measure_sample(sample: Sample, only: Iterable[str] | None, subset: str | None, compat: str | None) -> Results:
+    """Of representations, what was recorded when they were compared."""
+    try:
+        chosen = measures.select(only)
+        sample = sample.take(_places(subset, sample.inputs.names))
+        results = measures.measure_inputs(replace(sample.inputs, representations=None), sample.metric, chosen, compat)
+    except ValueError as error:
+        raise InputError(f"{sample.source}: {error}") from None
+    for one in chosen:
+        if one.name in sample.nulls and one.name in sample.distances:
+            nulls = {key: sample.nulls[one.name][key] for key in ("null", "null_shuffled")}
+            measures.add_layers(results, one.name, sample.distances[one.name], nulls)
     if sample.run is not None:
         results.warnings.extend(sample.run.measures["warnings"])
     return add_without_failed(results, sample.inputs, sample.reasons)
@@ -73,18 +97,17 @@ def add_without_failed(results: Results, inputs: Inputs, reasons: Sequence[str |
     Returns:
         The same results, with `without_failed` if some seeds failed and at least two did not.
     """
-    kept = [place for place, reason in enumerate(reasons) if reason is None]
-    if results.scores is None or not 2 <= len(kept) < len(reasons):
+    places = [place for place, reason in enumerate(reasons) if reason is None]
+    if results.scores is None or not 2 <= len(places) < len(reasons):
         return results
-    metric = results.scores["metric"]
-    sample = Sample("", Path(), "", metric, inputs, results.distances, None, tuple(reasons)).take(kept)
-    rows = sample.rows([name for name in sample.names if name == MEAN or name in results.measures])
+    distances = take_pairs(results.distances, places)
+    rows = values_with_intervals([MEAN, *results], inputs.take(places), distances, results.scores["metric"])
     mean = rows.pop(MEAN)
     scores = {"mean": mean["value"], "interval": mean["interval"]}
-    return replace(results, without_failed={"seeds": len(kept), "scores": scores, "measures": rows})
+    return replace(results, without_failed={"seeds": len(places), "scores": scores, "measures": rows})
 
 
-def _rows(subset: str | None, seeds: Sequence[int]) -> list[int]:
+def _places(subset: str | None, seeds: Sequence[int]) -> list[int]:
     """Places of the seeds that `seeds=0-9` or `seeds=0,3,5-7` names."""
     if subset is None:
         return list(range(len(seeds)))
@@ -102,7 +125,7 @@ def _rows(subset: str | None, seeds: Sequence[int]) -> list[int]:
 
 
 def _add_recorded(results: Results, run: Run, names: Sequence[str], seeds: Sequence[int]) -> None:
-    """Representation measures of a run that did not keep representations, from the distances it recorded."""
+    """Measures of representations from the distances that a run recorded, where it has not saved representations."""
     recorded = {name: run.measures["measures"][name] for name in names if name in run.measures["measures"]}
     layered = {name: row for name, row in recorded.items() if row["value"] is not None and "layers" in row}
     if not layered:

@@ -2,15 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import kendalltau, rankdata
 
 from jaxstab.analysis.permutation import LEVEL
-from jaxstab.analysis.sample import Sample, finite
-from jaxstab.measures import MEAN, MEASURES
+from jaxstab.analysis.sample import Sample
+from jaxstab.measures import MEAN, MEASURES, Tabular, as_plain
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Floats = NDArray[np.float64]
 
@@ -18,8 +21,8 @@ RESAMPLES = 1_000
 FEWEST_SEEDS = 4
 
 
-@dataclass(frozen=True)
-class Agreement:
+@dataclass(frozen=True, repr=False)
+class Agreement(Tabular):
     """Rankings of the methods by each measure, and Kendall's tau between every two measures.
 
     Attributes:
@@ -59,15 +62,27 @@ class Agreement:
         possible = f"smallest p that {methods} methods can give: {self.smallest_p:.2g}"
         return f"{found}; {significant} differ from 0 at 5 %, unadjusted ({possible})."
 
+    def __repr__(self) -> str:
+        """The sentence."""
+        return self.sentence
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Returns a tidy data frame: a row for every two measures.
+
+        Columns: `measure`, `other`, Kendall's `tau` between their rankings, `low` and `high` of its 95 % interval, `p`.
+        """
+        import pandas as pd
+
+        rows = [
+            (self.measures[i], self.measures[j], self.tau[i, j], *self.intervals[i, j], self.p[i, j])
+            for i, j in zip(*np.triu_indices(len(self.measures), 1), strict=True)
+        ]
+        return pd.DataFrame(rows, columns=["measure", "other", "tau", "low", "high", "p"])
+
     def as_json(self) -> dict[str, Any]:
-        """Plain values; NaN is None."""
-        arrays = ("ranks", "tau", "intervals", "p", "best")
-        return {
-            "measures": self.measures,
-            "methods": self.methods,
-            "smallest_p": self.smallest_p,
-            **{name: _plain(getattr(self, name)) for name in arrays},
-        }
+        """Returns plain values; NaN is None."""
+        parts = ("measures", "methods", "smallest_p", "ranks", "tau", "intervals", "p", "best")
+        return {name: as_plain(getattr(self, name)) for name in parts}
 
 
 def half_samples(seeds: int, resamples: int = RESAMPLES) -> NDArray[np.bool_]:
@@ -111,20 +126,20 @@ def compare_rankings(group: Mapping[str, Sample], names: Sequence[str], paired: 
     return Agreement(list(names), methods, rankdata(values, axis=1), tau, intervals, p, float(smallest), best)
 
 
-def _values(one: Sample, names: Sequence[str], keeps: NDArray[np.bool_]) -> Floats:
+def _values(one: Sample, names: Sequence[str], masks: NDArray[np.bool_]) -> Floats:
     """[M, R], of the last layer."""
-    found = one.subsets(names, keeps)
+    found = one.subsets(names, masks)
     return np.stack([found[name][-1] for name in names])
 
 
 def _resampled(group: Mapping[str, Sample], names: Sequence[str], seeds: int, paired: bool) -> Floats:
     """[M, K, R]."""
-    keeps = half_samples(seeds)
+    masks = half_samples(seeds)
     rng = np.random.default_rng(1)
     by_method = []
     for one in group.values():
-        by_method.append(_values(one, names, keeps))
-        keeps = keeps if paired else rng.permuted(keeps, axis=1)
+        by_method.append(_values(one, names, masks))
+        masks = masks if paired else rng.permuted(masks, axis=1)
     return np.stack(by_method, axis=1)
 
 
@@ -136,9 +151,3 @@ def _taus(values: Floats) -> Floats:
     ties = np.sqrt(np.einsum("ipr,ipr->ir", signs, signs))
     with np.errstate(invalid="ignore"):
         return np.clip(products / (ties[:, None] * ties[None]), -1, 1)
-
-
-def _plain(array: Floats) -> Any:
-    if array.ndim:
-        return [_plain(row) for row in array]
-    return finite(array)

@@ -1,4 +1,4 @@
-"""The seeds of one method on one task, as analyses see them: wherever they were trained."""
+"""The seeds of one method on one task, as analyses see them, wherever they were trained."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,32 +7,30 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
 from jaxstab import measures
 from jaxstab.analysis.failures import failures
-from jaxstab.analysis.permutation import pseudo_values
+from jaxstab.analysis.values import contributions, seed_scores, take_pairs, values_with_intervals
 from jaxstab.config import SeedTriple
 from jaxstab.errors import InputError
 from jaxstab.measures import MEAN, MEASURES, Inputs
 from jaxstab.runs.directory import Run
-from jaxstab.runs.outputs import Saved, load_saved
+from jaxstab.runs.outputs import Outputs, load_outputs
 
 Floats = NDArray[np.float64]
 
 PAPER = ("sd", "pairwise_disagreement", "fleiss_kappa", "jsd", "cka", "op", "svcca")  # the paper's seven
-STANDARD_DEVIATIONS = ("sd", "calibration_spread")  # their squares behave like averages over pairs
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Sample:
-    """Seeds whose outputs are finite.
+    """Seeds whose outputs are finite. Made by `from_arrays`, or from a path or run by every analysis.
 
     Attributes:
         name: of the method, in tables.
-        path: where they come from.
+        source: what messages call it: the path, or the name.
         task: in words.
         metric: the score.
         inputs: predictions and what else there is.
@@ -45,7 +43,7 @@ class Sample:
     """
 
     name: str
-    path: Path
+    source: str
     task: str
     metric: str
     inputs: Inputs
@@ -55,6 +53,59 @@ class Sample:
     diverged: tuple[int, ...] = ()
     nulls: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     run: Run | None = None
+
+    @classmethod
+    def from_arrays(
+        cls,
+        name: str,
+        *,
+        logits: Any = None,
+        predictions: Any = None,
+        labels: Any = None,
+        representations: Any = None,
+        seeds: Sequence[int] | None = None,
+        metric: str = "accuracy",
+        task: str | None = None,
+        only: Iterable[str] | None = None,
+    ) -> "Sample":
+        """Makes a sample of arrays in memory: numpy, JAX or PyTorch.
+
+        Args:
+            name: of the method.
+            logits: [S, N, C].
+            predictions: [S, N] class indices, where there are no logits.
+            labels: [N] class indices; without them there are no scores.
+            representations: [S, L, N, D], or S arrays [L, N, D].
+            seeds: [S] numbers; seeds of the same number in other samples are compared in pairs.
+            metric: the score: accuracy, f1, matthews or macro_f1.
+            task: in words; samples with the same labels are on the same task.
+            only: measures that are needed; all by default.
+
+        Returns:
+            The sample, for `jaxstab.compare`, `validity`, `study_seeds` and `write_report`.
+
+        Raises:
+            InputError: in one line, which array is wrong and where.
+
+        Example:
+            >>> rng = np.random.default_rng(0)
+            >>> labels = rng.integers(2, size=50)
+            >>> votes = np.where(rng.random((8, 50)) < 0.8, labels, 1 - labels)
+            >>> Sample.from_arrays("mine", predictions=votes, labels=labels, task="toy")
+            Sample('mine' on toy: 8 seeds, 50 examples, mean accuracy 0.7475)
+        """
+        try:
+            inputs = measures.check(logits, predictions, labels, representations, seeds)
+            identities = None if seeds is None else tuple((int(seed),) * 3 for seed in seeds)
+            return _measured(name, name, task, metric, inputs, identities, _of_pairs(only))
+        except ValueError as error:
+            raise InputError(f"{name}: {error}") from None
+
+    def __repr__(self) -> str:
+        """One line."""
+        scores = self.scores
+        mean = "" if scores is None else f", mean {self.metric} {scores.mean():.4f}"
+        return f"Sample({self.name!r} on {self.task}: {self.seeds} seeds, {self.inputs.examples} examples{mean})"
 
     @property
     def seeds(self) -> int:
@@ -69,10 +120,7 @@ class Sample:
     @cached_property
     def scores(self) -> Floats | None:
         """[S]; None without labels."""
-        if self.inputs.labels is None or self.inputs.predictions is None:
-            return None
-        predictions, labels = jnp.asarray(self.inputs.predictions), jnp.asarray(self.inputs.labels)
-        return np.asarray(measures.scores(self.metric, predictions, labels, self.inputs.classes), np.float64)
+        return seed_scores(self.inputs, self.metric)
 
     @cached_property
     def examples_key(self) -> str:
@@ -88,65 +136,52 @@ class Sample:
         sets = [one.name for one in MEASURES.values() if one.shape == "set" and one.needs <= self.inputs.available]
         return scored + [name for name in MEASURES if name in self.distances or name in sets]
 
-    def take(self, rows: Sequence[int]) -> "Sample":
-        """Some of the seeds, by their places."""
-        rows = [int(row) for row in rows]
+    def take(self, places: Sequence[int]) -> "Sample":
+        """Returns some of the seeds, by their places."""
+        places = [int(place) for place in places]
         return replace(
             self,
-            inputs=self.inputs.take(rows),
-            distances={name: one[:, rows][:, :, rows] for name, one in self.distances.items()},
-            identities=None if self.identities is None else tuple(self.identities[i] for i in rows),
-            reasons=tuple(self.reasons[i] for i in rows),
+            inputs=self.inputs.take(places),
+            distances=take_pairs(self.distances, places),
+            identities=None if self.identities is None else tuple(self.identities[i] for i in places),
+            reasons=tuple(self.reasons[i] for i in places),
         )
 
     def without_failed(self) -> "Sample":
-        """The seeds that did not fail."""
+        """Returns the seeds that did not fail."""
         return self.take(np.flatnonzero(~self.failed).tolist())
 
-    def subsets(self, names: Sequence[str], keeps: NDArray[np.bool_]) -> dict[str, Floats]:
-        """Measures of subsets of seeds [R, S]: [L, R] each, see `measures.subset_values`."""
+    def subsets(self, names: Sequence[str], masks: NDArray[np.bool_]) -> dict[str, Floats]:
+        """Returns measures of subsets of seeds, masks [R, S]: [L, R] each, see `measures.subset_values`."""
         return measures.subset_values(
-            names, keeps, scores=self.scores, distances=self.distances, inputs=self.inputs, metric=self.metric
+            names, masks, scores=self.scores, distances=self.distances, inputs=self.inputs, metric=self.metric
         )
 
-    def values_and_left_out(self, names: Sequence[str]) -> dict[str, tuple[Floats, Floats]]:
-        """Of each measure [L] with all seeds, and [L, S] without each of them."""
-        keeps = np.concatenate([np.ones((1, self.seeds), bool), ~np.eye(self.seeds, dtype=bool)])
-        return {name: (values[:, 0], values[:, 1:]) for name, values in self.subsets(names, keeps).items()}
-
     def rows(self, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """Value and 95 % interval of each measure; of representations those of the last layer."""
-        rows = {}
-        for name, (values, left_out) in self.values_and_left_out(names).items():
-            low, high = bounds(name, self.metric)
-            value = np.clip(values[-1], low, high)
-            interval = measures.jackknife_interval(value, left_out[-1], low if name != MEAN else -np.inf, high)
-            ends = np.maximum(interval, low) if self.seeds > 2 or name == MEAN else np.full(2, np.nan)
-            rows[name] = {"value": finite(value), "interval": finite_interval(ends)}
-        return rows
+        """Returns value and interval of each measure, see `values_with_intervals`."""
+        return values_with_intervals(names, self.inputs, self.distances, self.metric)
 
     def contributions(self, names: Sequence[str]) -> dict[str, Floats]:
-        """Pseudo-values [S] of each measure (last layer); of a standard deviation those of its square."""
-        found = {}
-        for name, (values, left_out) in self.values_and_left_out(names).items():
-            power = 2 if name in STANDARD_DEVIATIONS else 1
-            found[name] = pseudo_values(values[-1] ** power, left_out[-1] ** power)
-        return found
+        """Returns pseudo-values [S] of each measure, see `jaxstab.analysis.values.contributions`."""
+        return contributions(names, self.inputs, self.distances, self.metric)
 
 
-def load_sample(
-    path: str | Path,
+Source = str | Path | Run | Sample
+
+
+def as_sample(
+    source: Source,
     name: str | None = None,
     *,
     metric: str | None = None,
     labels: str | Path | None = None,
     only: Iterable[str] | None = None,
 ) -> Sample:
-    """Reads a run, or outputs of any other framework, and computes what their seeds are compared by.
+    """Returns what seeds are compared by, of a run, of outputs of any other framework, or of arrays.
 
     Args:
-        path: as for `jaxstab.measure`.
-        name: in tables; by default that of the directory or file.
+        source: a sample, a run, or a path as for `jaxstab.measure`, perhaps as `NAME=PATH`.
+        name: in tables; by default that of the sample, directory or file.
         metric: the score; that of the run, otherwise accuracy.
         labels: a file with the true labels, where they are not beside the predictions.
         only: measures that are needed; all by default.
@@ -154,49 +189,81 @@ def load_sample(
     Raises:
         InputError: something cannot be read or measured; names the file.
     """
-    saved = load_saved(path, labels)
-    name = name or saved.path.resolve().name.removesuffix(saved.path.suffix if saved.run is None else "")
+    if isinstance(source, Sample):
+        check_options(source, metric, labels)
+        return source if name is None else replace(source, name=name)
+    if not isinstance(source, Run) and not Path(source).exists() and "=" in str(source):
+        given, _, source = str(source).partition("=")
+        name = name or given
+    outputs = load_outputs(source, labels)
+    name = name or outputs.path.resolve().name.removesuffix(outputs.path.suffix if outputs.run is None else "")
     try:
-        chosen = [one for one in measures.select(only) if one.shape == "pairs"]
-        inputs = measures.check(**saved.arrays, seeds=saved.seeds)
-        if saved.run is None:
-            return _of_arrays(saved, name, metric or "accuracy", inputs, chosen)
-        return _of_run(saved, name, metric or saved.metric, inputs, chosen)
+        chosen = _of_pairs(only)
+        inputs = measures.check(**outputs.arrays, seeds=outputs.seeds)
+        if outputs.run is not None:
+            return _of_run(outputs, outputs.run, name, metric or outputs.metric, inputs, chosen)
+        identities = None if outputs.seeds is None else tuple((seed,) * 3 for seed in outputs.seeds)
+        return _measured(name, str(outputs.path), None, metric or outputs.metric, inputs, identities, chosen)
     except ValueError as error:
-        raise InputError(f"{saved.path}: {error}") from None
+        raise InputError(f"{outputs.path}: {error}") from None
 
 
-def load_named(path: str | Path, **how: Any) -> Sample:
-    """Does what `load_sample` does for a path that may be given as `NAME=PATH`."""
-    if not Path(path).exists() and "=" in str(path):
-        name, _, path = str(path).partition("=")
-        return load_sample(path, name, **how)
-    return load_sample(path, **how)
+def check_options(sample: Sample, metric: str | None, labels: str | Path | None) -> None:
+    """Raises InputError for options that only a path can have."""
+    if metric not in (None, sample.metric) or labels is not None:
+        raise InputError(f"{sample.source}: a sample has its metric and labels; give them to Sample.from_arrays")
 
 
-def _of_arrays(saved: Saved, name: str, metric: str, inputs: Inputs, chosen: Sequence[measures.Measure]) -> Sample:
-    results = measures.measure(inputs, metric, chosen)
-    identities = None if saved.seeds is None else tuple((seed,) * 3 for seed in saved.seeds)
-    task = f"{inputs.examples} examples"
-    nulls = {key: row for key, row in results.measures.items() if "null" in row}
-    reasons = find_failures(saved, inputs, metric)
-    return Sample(name, saved.path, task, metric, inputs, results.distances, identities, reasons, nulls=nulls)
+def why_failed(outputs: Outputs, inputs: Inputs, metric: str) -> tuple[str | None, ...]:
+    """Says of each seed in `inputs` why it failed, if it did: of a run by its last parameters and its training loss."""
+    run = outputs.run
+    if run is None:
+        return _why_failed(inputs, metric)
+    losses = run.history.pivot(index="seed", columns="epoch", values="train_loss").loc[run.seeds].to_numpy()
+    of_run = dict(zip(run.seeds.tolist(), failures(run.final_logits, run.labels, metric, losses), strict=True))
+    return tuple(of_run[int(seed)] for seed in inputs.names)
 
 
-def _of_run(saved: Saved, name: str, metric: str, inputs: Inputs, chosen: Sequence[measures.Measure]) -> Sample:
-    run = saved.run
-    assert run is not None
-    distances = {one.name: run.distances[one.name] for one in chosen if one.name in run.distances}
+def _why_failed(inputs: Inputs, metric: str) -> tuple[str | None, ...]:
+    if inputs.predictions is None or inputs.labels is None:
+        return (None,) * inputs.seeds
+    votes = np.eye(inputs.classes, dtype=np.float32)[inputs.predictions]
+    return tuple(failures(votes, inputs.labels, metric))
+
+
+def _of_pairs(only: Iterable[str] | None) -> list[measures.Measure]:
+    return [one for one in measures.select(only) if one.shape == "pairs"]
+
+
+def _measured(
+    name: str,
+    source: str,
+    task: str | None,
+    metric: str,
+    inputs: Inputs,
+    identities: tuple[Any, ...] | None,
+    chosen: Sequence[measures.Measure],
+) -> Sample:
+    results = measures.measure_inputs(inputs, metric, chosen)
+    nulls = {key: row for key, row in results.items() if "null" in row}
+    task = task or f"{inputs.examples} examples"
+    reasons = _why_failed(inputs, metric)
+    return Sample(name, source, task, metric, inputs, results.distances, identities, reasons, nulls=nulls)
+
+
+def _of_run(
+    outputs: Outputs, run: Run, name: str, metric: str, inputs: Inputs, chosen: Sequence[measures.Measure]
+) -> Sample:
     triples = {triple.seed: triple for triple in run.config.seeds.resolve()}
     return Sample(
         name,
-        saved.path,
+        str(outputs.path),
         task=Path(run.config.task.source.rpartition(":")[2]).name,
         metric=metric,
         inputs=inputs,
-        distances=distances,
+        distances={one.name: run.distances[one.name] for one in chosen if one.name in run.distances},
         identities=tuple(_identity(triples[int(seed)]) for seed in inputs.names),
-        reasons=find_failures(saved, inputs, metric),
+        reasons=why_failed(outputs, inputs, metric),
         diverged=tuple(int(seed) for seed in run.seeds if int(seed) not in set(inputs.names)),
         nulls={key: row for key, row in run.measures["measures"].items() if "null" in row},
         run=run,
@@ -207,33 +274,3 @@ def _identity(triple: SeedTriple) -> tuple[int, ...]:
     """What makes a seed the same in another run."""
     three = (triple.init, triple.order, triple.dropout)
     return (*three, triple.repeat) if triple.repeat else three
-
-
-def find_failures(saved: Saved, inputs: Inputs, metric: str) -> tuple[str | None, ...]:
-    """Says of each seed in `inputs` why it failed, if it did: of a run by its last parameters and its training loss."""
-    run = saved.run
-    if run is not None:
-        losses = run.history.pivot(index="seed", columns="epoch", values="train_loss").loc[run.seeds].to_numpy()
-        of_run = dict(zip(run.seeds.tolist(), failures(run.final_logits, run.labels, metric, losses), strict=True))
-        return tuple(of_run[int(seed)] for seed in inputs.names)
-    if inputs.predictions is None or inputs.labels is None:
-        return (None,) * inputs.seeds
-    votes = np.eye(inputs.classes, dtype=np.float32)[inputs.predictions]
-    return tuple(failures(votes, inputs.labels, metric))
-
-
-def bounds(name: str, metric: str) -> tuple[float, float]:
-    """Smallest and largest possible value of a measure, or of the mean score."""
-    if name == MEAN:
-        return (-1 if metric == "matthews" else 0), 1
-    return MEASURES[name].low, MEASURES[name].high
-
-
-def finite(value: Any) -> float | None:
-    """A plain float32, None if it is not finite."""
-    return measures.plain(value) if np.isfinite(value) else None
-
-
-def finite_interval(ends: Sequence[float] | Floats) -> list[float] | None:
-    """Both ends as plain numbers; None if one is not finite."""
-    return [measures.plain(end) for end in ends] if np.isfinite(ends).all() else None

@@ -3,22 +3,25 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from jaxstab.analysis.how_many import Needed, best_of, seeds_needed
-from jaxstab.analysis.sample import PAPER, Sample, load_sample
+from jaxstab.analysis.sample import PAPER, Sample, Source, as_sample
 from jaxstab.analysis.variance import Shares, noise_floor, of_pairs, variance_shares
 from jaxstab.errors import InputError
-from jaxstab.measures import MEAN
+from jaxstab.measures import MEAN, Tabular, as_plain
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class SeedStudy:
+@dataclass(frozen=True, repr=False)
+class SeedStudy(Tabular):
     """What was found of one run.
 
     Attributes:
@@ -43,19 +46,44 @@ class SeedStudy:
     sentences: list[str]
     notes: list[str]
 
+    def __repr__(self) -> str:
+        """How many seeds each question takes, and the sentences."""
+        needed = [f"{one.formula or 'more than 10,000'} seeds {one.question}" for one in self.needed]
+        return "\n".join([*needed, *self.sentences])
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Returns a tidy data frame: a row for each number.
+
+        Columns: `part` (`needed`, `best of n`, `best of n by validation`, `share of NAME`, `floor`), `item` (the
+        question, n, the source of randomness, the measure), `value`, and `low` and `high` of its 95 % interval, NaN
+        where there is none. The value of `needed` is a number of seeds by formula, NaN if more than 10,000.
+        """
+        import pandas as pd
+
+        rows: list[tuple[str, Any, Any, Any, Any]] = []
+        rows += [("needed", one.question, one.formula, *(one.range or (None, None))) for one in self.needed]
+        for part, best in (("best of n", self.best), ("best of n by validation", self.best_by_validation)):
+            rows += [(part, n, value, None, None) for n, value in enumerate([] if best is None else best, start=1)]
+        for one in self.shares or []:
+            for source, share in one.shares.items():
+                rows.append((f"share of {one.quantity}", source, share, *(one.intervals[source] or (None, None))))
+        rows += [("floor", name, row["floor"], None, None) for name, row in (self.floor or {}).items()]
+        frame = pd.DataFrame(rows, columns=["part", "item", "value", "low", "high"])
+        return frame.astype(dict.fromkeys(["value", "low", "high"], "float64"))
+
     def as_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Returns plain values."""
         by_validation = self.best_by_validation
         return vars(self) | {
             "needed": [vars(one) for one in self.needed],
             "best": self.best.tolist(),
             "best_by_validation": None if by_validation is None else by_validation.tolist(),
-            "shares": None if self.shares is None else [vars(one) for one in self.shares],
+            "shares": None if self.shares is None else [as_plain(vars(one)) for one in self.shares],
         }
 
 
 def study_seeds(
-    path: str | Path | Sample,
+    sample: Source,
     *,
     delta: float = 0.01,
     factor: float = 1.25,
@@ -64,24 +92,35 @@ def study_seeds(
     metric: str | None = None,
     labels: str | Path | None = None,
 ) -> SeedStudy:
-    """Studies the seeds of one run, or of outputs of any other framework with labels.
+    """Says how many seeds are needed and which randomness matters, with the seeds of a sample as a pilot.
 
     Args:
-        path: as for `jaxstab.measure`, or a sample.
+        sample: seeds with labels: a `Sample`, a `Run`, or a path as for `jaxstab.measure`.
         delta: difference in mean score that matters.
         factor: within which the standard deviation is to be known.
         methods: that are to be ranked.
         power: the probability of success.
-        metric: the score; that of the run, otherwise accuracy.
+        metric: the score, of what is read from a path; that of the run, otherwise accuracy.
         labels: a file with the true labels, where they are not beside the predictions.
+
+    Returns:
+        Numbers of seeds, what the best of n seeds scores, shares of the variance, and what they say in sentences.
 
     Raises:
         InputError: nothing that has scores, or a number out of range.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> labels = rng.integers(2, size=100)
+        >>> votes = np.where(rng.random((8, 100)) < 0.8, labels, 1 - labels)
+        >>> found = study_seeds(Sample.from_arrays("mine", predictions=votes, labels=labels), delta=0.05)
+        >>> [one.formula for one in found.needed]
+        [19, 49, 7]
     """
     _check(delta, factor, methods, power)
-    sample = path if isinstance(path, Sample) else load_sample(path, metric=metric, labels=labels)
+    sample = as_sample(sample, metric=metric, labels=labels)
     if sample.scores is None:
-        raise InputError(f"{sample.path}: no labels, so no scores; give them with --labels FILE")
+        raise InputError(f"{sample.source}: no labels, so no scores; give them with --labels FILE")
     notes, names = [], of_pairs(PAPER)
     needed: list[Needed] = []
     shares = floor = None

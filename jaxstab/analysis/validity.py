@@ -1,9 +1,9 @@
 """Can the measures be trusted? The framework of Du & Nguyen (2023), section 4, on one sample of seeds."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,11 +15,14 @@ from jaxstab import measures
 from jaxstab.analysis import findings
 from jaxstab.analysis.permutation import LEVEL, make_exchange, mean_sizes, p_values
 from jaxstab.analysis.ranking import half_samples
-from jaxstab.analysis.sample import PAPER, Sample, finite, load_named
+from jaxstab.analysis.sample import PAPER, Sample, Source, as_sample
 from jaxstab.errors import InputError
-from jaxstab.measures import MEASURES
+from jaxstab.measures import MEASURES, Tabular, as_plain, plain_or_none
 from jaxstab.measures.compute import OnDevice, pair_distances
 from jaxstab.measures.inputs import FEWEST_EXAMPLES
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Floats = NDArray[np.float64]
 
@@ -29,8 +32,8 @@ DRAWS = 20  # subsets of the examples
 TAILS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
 
 
-@dataclass(frozen=True)
-class Correlations:
+@dataclass(frozen=True, repr=False)
+class Correlations(Tabular):
     """Of M measures with each other.
 
     Attributes:
@@ -47,9 +50,26 @@ class Correlations:
     intervals: Floats
     sentence: str
 
+    def __repr__(self) -> str:
+        """The sentence."""
+        return self.sentence
 
-@dataclass(frozen=True)
-class Validity:
+    def to_frame(self) -> "pd.DataFrame":
+        """Returns a tidy data frame: a row for every two measures.
+
+        Columns: `measure`, `other`, `correlation`, `low` and `high` of its 95 % interval.
+        """
+        import pandas as pd
+
+        rows = [
+            (self.names[i], self.names[j], self.matrix[i, j], *self.intervals[i, j])
+            for i, j in zip(*np.triu_indices(len(self.names), 1), strict=True)
+        ]
+        return pd.DataFrame(rows, columns=["measure", "other", "correlation", "low", "high"])
+
+
+@dataclass(frozen=True, repr=False)
+class Validity(Tabular):
     """What was found of one sample; a part that could not be looked at is None, and `notes` says why.
 
     Attributes:
@@ -78,56 +98,87 @@ class Validity:
     sentences: list[str]
     notes: list[str]
 
+    def __repr__(self) -> str:
+        """The sentences."""
+        return "\n".join(self.sentences)
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Returns a tidy data frame: a row for each number.
+
+        Columns: `part` (`over seeds`, `over layers`, `depth`, `failed seeds`, `10% of examples` and the like, `nulls`),
+        `measure`, `quantity` (such as `correlation with jsd`, `tau`, `successful`, `mean`, `null`), `value`, and `low`
+        and `high` of its 95 % interval, NaN where there is none.
+        """
+        import pandas as pd
+
+        return pd.DataFrame(list(self._observations()), columns=["part", "measure", "quantity", "value", "low", "high"])
+
+    def _observations(self) -> Iterator[tuple[Any, ...]]:
+        def observation(part: str, measure: str, quantity: str, value: Any, interval: Any = None) -> tuple[Any, ...]:
+            numbers = (value, *(interval or (None, None)))
+            return part, measure, quantity, *(np.nan if one is None else float(one) for one in numbers)
+
+        for one in (self.over_seeds, self.over_layers):
+            for row in [] if one is None else one.to_frame().itertuples(index=False):
+                yield f"over {one.over}", row.measure, f"correlation with {row.other}", *row[2:]  # type: ignore[union-attr]
+        for name, found in (self.depth or {}).items():
+            yield observation("depth", name, "tau", found["tau"], found["interval"])
+        for name, found in (self.failed or {}).items():
+            for group in ("successful", "failed"):
+                yield observation("failed seeds", name, group, found[group]["value"], found[group]["interval"])
+            yield observation("failed seeds", name, "p", found["p"])
+        for share, of_share in self.examples.items():
+            for name, found in of_share.items():
+                yield observation(f"{share} of examples", name, "mean", found["mean"], found["interval"])
+        for name, found in self.nulls.items():
+            yield observation("nulls", name, "value", found["value"], found["interval"])
+            yield observation("nulls", name, "null", found["null"])
+
     def as_json(self) -> dict[str, Any]:
-        """Plain values."""
-        correlations = {
-            name: None
-            if one is None
-            else {**vars(one), "matrix": _plain(one.matrix), "intervals": _plain(one.intervals)}
-            for name, one in (("over_seeds", self.over_seeds), ("over_layers", self.over_layers))
-        }
-        return vars(self) | correlations
+        """Returns plain values; NaN is None."""
+        found = {name: vars(value) if isinstance(value, Correlations) else value for name, value in vars(self).items()}
+        return dict(as_plain(found))
 
 
 def validity(
-    path: str | Path,
+    sample: Source,
     *,
     only: Sequence[str] | None = None,
     shares: Sequence[float] = (0.1, 0.5),
     metric: str | None = None,
     labels: str | Path | None = None,
 ) -> Validity:
-    """Says which measures can be trusted, of a run or of outputs of any other framework.
+    """Says which measures can be trusted: looks at every part of the framework that the seeds allow.
 
     Args:
-        path: as for `jaxstab.measure`.
-        only: names of measures; the paper's seven by default.
+        sample: at least 3 seeds: a `Sample`, a `Run`, or a path as for `jaxstab.measure`.
+        only: names of measures; the paper's seven, as far as there are any, by default.
         shares: of the test examples, for sub-sampling.
-        metric: the score; that of the run, otherwise accuracy.
+        metric: the score, of what is read from a path; that of the run, otherwise accuracy.
         labels: a file with the true labels, where they are not beside the predictions.
 
-    Raises:
-        InputError: something cannot be read or measured, or there are fewer than 3 seeds.
-    """
-    return check_validity(load_named(path, metric=metric, labels=labels, only=only), only, shares)
-
-
-def check_validity(sample: Sample, only: Sequence[str] | None = None, shares: Sequence[float] = (0.1, 0.5)) -> Validity:
-    """Looks at every part of the framework that the sample allows.
-
-    Args:
-        sample: at least 3 seeds.
-        only: measures; the paper's seven, as far as there are any, by default.
-        shares: of the test examples, for sub-sampling.
+    Returns:
+        Correlations, values on fewer examples, nulls, and what they say in sentences.
 
     Raises:
-        InputError: fewer than 3 seeds, or no measure.
+        InputError: something cannot be read or measured, fewer than 3 seeds, or no measure.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> labels = rng.integers(2, size=100)
+        >>> votes = np.where(rng.random((8, 100)) < 0.8, labels, 1 - labels)
+        >>> sample = Sample.from_arrays("mine", predictions=votes, labels=labels)
+        >>> found = validity(sample, only=["sd", "pairwise_disagreement"], shares=[0.5])
+        >>> found.over_seeds.to_frame().round(2)
+          measure                  other  correlation   low  high
+        0      sd  pairwise_disagreement        -0.44 -0.98   0.9
     """
+    sample = as_sample(sample, metric=metric, labels=labels, only=only)
     if sample.seeds < 3:
-        raise InputError(f"{sample.path}: {sample.seeds} seeds; validity needs at least 3")
+        raise InputError(f"{sample.source}: {sample.seeds} seeds; validity needs at least 3")
     names = [name for name in MEASURES if name in (PAPER if only is None else only) and name in sample.names]
     if not names:
-        raise InputError(f"{sample.path}: none of the measures {', '.join(PAPER if only is None else only)} is there")
+        raise InputError(f"{sample.source}: none of the measures {', '.join(PAPER if only is None else only)} is there")
     notes: list[str] = []
     over_seeds = _over_seeds(sample, names, notes)
     layered = [name for name in names if MEASURES[name].granularity == "representation"]
@@ -156,11 +207,11 @@ def _over_seeds(sample: Sample, names: Sequence[str], notes: list[str]) -> Corre
     if sample.seeds < FEWEST_SEEDS:
         notes.append(f"correlations over seeds need at least {FEWEST_SEEDS} of them")
         return None
-    keeps = half_samples(sample.seeds)
-    found = sample.subsets(names, keeps)
+    masks = half_samples(sample.seeds)
+    found = sample.subsets(names, masks)
     values = np.stack([found[name][-1] for name in names])
     matrix = _pearson(values)
-    without = np.stack([_pearson(values[:, ~keeps[:, seed]]) for seed in range(sample.seeds)], axis=-1)
+    without = np.stack([_pearson(values[:, ~masks[:, seed]]) for seed in range(sample.seeds)], axis=-1)
     with np.errstate(divide="ignore", invalid="ignore"):
         around = np.arctanh(np.clip(without, -1 + 1e-9, 1 - 1e-9))
         centre = np.arctanh(np.clip(matrix, -1 + 1e-9, 1 - 1e-9))
@@ -181,9 +232,9 @@ def _over_layers(
     if layers < FEWEST_LAYERS:
         notes.append(f"correlations over layers need representations of at least {FEWEST_LAYERS} layers")
         return None, None
-    keeps = np.concatenate([np.ones((1, sample.seeds), bool), half_samples(sample.seeds)])
+    masks = np.concatenate([np.ones((1, sample.seeds), bool), half_samples(sample.seeds)])
     enough = sample.seeds >= FEWEST_SEEDS
-    found = sample.subsets(names, keeps if enough else keeps[:1])
+    found = sample.subsets(names, masks if enough else masks[:1])
     curves = np.stack([found[name] for name in names])  # [M, L, R]
     ranks = rankdata(curves, axis=1)
     rhos = np.stack([_pearson(ranks[:, :, r]) for r in range(ranks.shape[2])], axis=-1)
@@ -193,7 +244,7 @@ def _over_layers(
     taus = np.sign(curves[:, second] - curves[:, first]).mean(axis=1)
     ends = _quantiles(taus) if enough else np.full((len(names), 2), np.nan)
     depth = {
-        name: {"tau": finite(tau[0]), "interval": [finite(end) for end in pair]}
+        name: {"tau": plain_or_none(tau[0]), "interval": [plain_or_none(end) for end in pair]}
         for name, tau, pair in zip(names, taus, ends, strict=True)
     }
     return Correlations("layers", list(names), rhos[..., 0], intervals, sentence), depth
@@ -233,9 +284,9 @@ def _on_subsets(sample: Sample, names: Sequence[str], share: float) -> dict[str,
         values = np.array([one[name] for one in drawn])
         whole = full[name]["value"]
         found[name] = {
-            "mean": finite(values.mean()),
-            "interval": [finite(end) for end in np.quantile(values, TAILS)],
-            "ratio": finite(values.mean() / whole) if whole else None,
+            "mean": plain_or_none(values.mean()),
+            "interval": [plain_or_none(end) for end in np.quantile(values, TAILS)],
+            "ratio": plain_or_none(values.mean() / whole) if whole else None,
             "examples": size,
         }
     return found
@@ -277,7 +328,7 @@ def _against_nulls(sample: Sample, names: Sequence[str]) -> dict[str, dict[str, 
     for name, row in sample.rows(names).items():
         null = sample.nulls.get(name, {}).get("null_shuffled", [None])[-1]
         null = unrelated.get(name) if null is None else null
-        found[name] = {**row, "null": None if null is None else finite(null)}
+        found[name] = {**row, "null": None if null is None else plain_or_none(null)}
     return found
 
 
@@ -297,7 +348,3 @@ def _quantiles(values: Floats) -> Floats:
     usable = np.isfinite(drawn).all(axis=-1)
     ends[usable] = np.moveaxis(np.quantile(drawn[usable], TAILS, axis=-1), 0, -1)
     return ends
-
-
-def _plain(array: Floats) -> Any:
-    return [_plain(row) for row in array] if array.ndim else finite(array)

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxstab.analysis.permutation import LEVEL
-from jaxstab.analysis.sample import Sample, finite, finite_interval
-from jaxstab.measures import MEAN, MEASURES
+from jaxstab.analysis.sample import Sample
+from jaxstab.measures import MEAN, MEASURES, Interval, plain_or_none
 
 Floats = NDArray[np.float64]
 
@@ -34,7 +34,7 @@ class Shares:
     quantity: str
     total: float
     shares: dict[str, float]
-    intervals: dict[str, list[float] | None]
+    intervals: dict[str, Interval | None]
 
 
 def variance_shares(sample: Sample, names: Sequence[str]) -> list[Shares]:
@@ -90,7 +90,7 @@ def noise_floor(sample: Sample, names: Sequence[str]) -> dict[str, dict[str, Any
         floor = distances[same & off_diagonal].mean() ** power
         value = distances[~same].mean() ** power if (~same).any() else np.nan
         share = floor / value if value > 0 else np.nan
-        found[name] = {"floor": finite(floor), "value": finite(value), "share": finite(share)}
+        found[name] = {"floor": plain_or_none(floor), "value": plain_or_none(value), "share": plain_or_none(share)}
     return found
 
 
@@ -115,7 +115,7 @@ def _design(sample: Sample) -> tuple[dict[str, NDArray[np.int64]], int]:
 
 def _shares(
     distances: Floats, levels: Mapping[str, NDArray[np.int64]], repeats: int
-) -> tuple[float, dict[str, float], dict[str, list[float] | None]]:
+) -> tuple[float, dict[str, float], dict[str, Interval | None]]:
     """Total, shares and intervals, from distances that are half of squared ones."""
     squares, freedom, weights = _sums_of_squares(distances, levels, repeats)
     components = np.maximum(np.linalg.solve(weights, squares / freedom), 0)
@@ -129,7 +129,7 @@ def _shares(
         shares[name] = float(components[part].sum() / total) if total > 0 else 0.0
         with np.errstate(invalid="ignore"):
             quantiles = np.quantile(drawn[:, part].sum(1) / drawn.sum(1), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-        intervals[name] = finite_interval(quantiles)
+        intervals[name] = Interval.of(quantiles)
     return float(components.sum()), shares, intervals
 
 

@@ -70,7 +70,7 @@ def compare_command(
 
     jaxstab compare runs/rte/* runs/cola/*
     """
-    from jaxstab.analysis.comparison import compare
+    from jaxstab.analysis.compare import compare
     from jaxstab.report.tables import comparison_tables, to_text
 
     comparison = compare(runs, only=_names(only), **how)

@@ -106,7 +106,7 @@ def _measure(
 ) -> tuple[list[int], measures.Results]:
     """Scores all seeds, and measures those that did not diverge; returns which these are."""
     predictions = np.argmax(logits, axis=-1)
-    scored = measures.measure(measures.check(predictions=predictions, labels=task.test.labels), task.metric, ())
+    scored = measures.measure_inputs(measures.check(predictions=predictions, labels=task.test.labels), task.metric, ())
     finite = np.isfinite(logits).all(axis=(1, 2))
     converged = [seed for seed, good in zip(seeds, finite, strict=True) if good]
     diverged = [seed for seed, good in zip(seeds, finite, strict=True) if not good]
@@ -114,7 +114,7 @@ def _measure(
         return converged, replace(scored, warnings=["every seed diverged: logits are not finite"])
     inputs = measures.check(logits[finite], labels=task.test.labels, seeds=converged)
     kept = [one for one, good in zip(representations, finite, strict=True) if good]
-    found = measures.measure(replace(inputs, representations=kept), task.metric)
+    found = measures.measure_inputs(replace(inputs, representations=kept), task.metric)
     found = add_without_failed(found, inputs, [failed.get(seed) for seed in converged])
     if diverged:
         named = ", ".join(map(str, diverged))

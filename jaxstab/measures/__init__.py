@@ -3,8 +3,8 @@
 Axes: S seeds, L layers, N examples, C classes, D features.
 """
 
-from jaxstab.measures.compute import Results, add_layers, measure, plain, represented_examples
-from jaxstab.measures.compute import measure_all as all
+from jaxstab.measures.compute import add_layers, measure_inputs, represented_examples
+from jaxstab.measures.compute import measure_arrays as all
 from jaxstab.measures.inputs import Inputs, check
 from jaxstab.measures.performance import calibration_error, majority_score, score, scores, sd
 from jaxstab.measures.prediction import (
@@ -31,17 +31,21 @@ from jaxstab.measures.resampling import (
     mean_over_pairs,
     multi_bootstrap,
 )
+from jaxstab.measures.results import Interval, Results, Tabular, as_plain, plain, plain_or_none
 from jaxstab.measures.subsets import MEAN, subset_values
 
 __all__ = [
     "MEAN",
     "MEASURES",
     "Inputs",
+    "Interval",
     "Measure",
     "Results",
+    "Tabular",
     "add_layers",
     "all",
     "ambiguity",
+    "as_plain",
     "calibration_error",
     "calibration_spread",
     "check",
@@ -59,11 +63,12 @@ __all__ = [
     "leave_one_out",
     "majority_score",
     "mean_over_pairs",
-    "measure",
+    "measure_inputs",
     "multi_bootstrap",
     "normalised_disagreement",
     "pairwise_disagreement",
     "plain",
+    "plain_or_none",
     "represented_examples",
     "score",
     "scores",

@@ -1,7 +1,7 @@
-"""All measures of anyone's arrays: values, intervals, nulls and what to beware of."""
+"""Computes all measures of arrays: values, intervals, nulls and warnings."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -22,44 +22,13 @@ from jaxstab.measures.resampling import (
     mean_over_pairs,
     multi_bootstrap,
 )
+from jaxstab.measures.results import Interval, Results, plain, plain_or_none
 
 MAX_EXAMPLES = 1000
 SATURATED = 0.2
 
 
-@dataclass(frozen=True)
-class Results:
-    """What measuring found.
-
-    Attributes:
-        scores: `metric`, `mean`, `per_seed`, `interval` (seeds resampled) and `joint_interval` (seeds and examples
-            resampled); None without labels.
-        measures: for each name `value` and `interval`; of representations, whose value is that of the last layer, also
-            `layers`, `layer_intervals`, `null` (independent normal data of the same N and D) and `null_shuffled`.
-        distances: [L, S, S] float32 of every measure of pairs; L = 1 for predictions.
-        left_out: for each measure that is not there, the reason.
-        warnings: one line each.
-        without_failed: `seeds`, how many did not fail, and their `scores` and `measures`, if some seeds failed.
-    """
-
-    scores: dict[str, Any] | None = None
-    measures: dict[str, dict[str, Any]] = field(default_factory=dict)
-    distances: dict[str, np.ndarray] = field(default_factory=dict)
-    left_out: dict[str, str] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-    without_failed: dict[str, Any] | None = None
-
-    def __getitem__(self, name: str) -> dict[str, Any]:
-        """The values of one measure."""
-        return self.measures[name]
-
-    def as_json(self) -> dict[str, Any]:
-        """The content of `measures.json`."""
-        parts = ("scores", "measures", "without_failed", "left_out", "warnings")
-        return {name: getattr(self, name) for name in parts if getattr(self, name) is not None}
-
-
-def measure_all(
+def measure_arrays(
     *,
     logits: Any = None,
     predictions: Any = None,
@@ -82,13 +51,31 @@ def measure_all(
         compat: `paper` adds `paper`, the number that the released code of Du & Nguyen (2023) gives, where it differs.
         max_examples: representations are compared on a random subset of so many examples, where there are more.
 
+    Returns:
+        A mapping from names to values with intervals, and what is not measured, and why.
+
     Raises:
         ValueError: in one line, which array is wrong and where, or an unknown name.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> labels = rng.integers(2, size=100)
+        >>> votes = np.where(rng.random((8, 100)) < 0.8, labels, 1 - labels)
+        >>> found = measure_arrays(predictions=votes, labels=labels, only=["sd", "pairwise_disagreement"])
+        >>> found
+        Results(2 measures of 8 seeds: sd, pairwise_disagreement)
+        >>> print(found["sd"]["interval"])
+        0.0194 to 0.1476
+        >>> found.to_frame()[["measure", "value", "low", "high"]].round(4)
+                         measure   value     low    high
+        0                   mean  0.7850  0.7403  0.8297
+        1                     sd  0.0535  0.0194  0.1476
+        2  pairwise_disagreement  0.3343  0.2876  0.3885
     """
     inputs = check(logits, predictions, labels, representations)
     if inputs.seeds < 2:
         raise ValueError("one seed only; instability needs at least two")
-    return measure(inputs, metric, select(only), compat, max_examples)
+    return measure_inputs(inputs, metric, select(only), compat, max_examples)
 
 
 def represented_examples(examples: int, at_most: int = MAX_EXAMPLES) -> np.ndarray:
@@ -96,14 +83,14 @@ def represented_examples(examples: int, at_most: int = MAX_EXAMPLES) -> np.ndarr
     return np.sort(np.random.default_rng(0).permutation(examples)[:at_most])
 
 
-def measure(
+def measure_inputs(
     inputs: Inputs,
     metric: str = "accuracy",
     chosen: Sequence[Measure] = tuple(MEASURES.values()),
     compat: str | None = None,
     max_examples: int = MAX_EXAMPLES,
 ) -> Results:
-    """Measures checked arrays; see `measure_all`. Of one seed there are scores, and every measure is None."""
+    """Measures checked arrays, see `measure_arrays`. Of one seed there are scores, and every measure is None."""
     results = Results(scores=_scores(inputs, metric))
     for one in chosen:
         missing = sorted(one.needs - inputs.available)
@@ -146,9 +133,9 @@ def pair_distances(arrays: OnDevice, names: tuple[str, ...]) -> dict[str, jax.Ar
 
 
 @partial(jax.jit, static_argnames="names")
-def set_values(arrays: OnDevice, names: tuple[str, ...], keeps: jax.Array) -> dict[str, jax.Array]:
-    """Measures [R] of sets of seeds; `keeps` [R, S] is 1 for seeds that count and 0 for others."""
-    return jax.lax.map(lambda keep: {name: MEASURES[name].compute(arrays, keep) for name in names}, keeps)  # type: ignore[misc]
+def set_values(arrays: OnDevice, names: tuple[str, ...], masks: jax.Array) -> dict[str, jax.Array]:
+    """Measures [R] of sets of seeds; `masks` [R, S] is 1 for seeds that count and 0 for others."""
+    return jax.lax.map(lambda mask: {name: MEASURES[name].compute(arrays, mask) for name in names}, masks)  # type: ignore[misc]
 
 
 def _scores(inputs: Inputs, metric: str) -> dict[str, Any] | None:
@@ -162,7 +149,7 @@ def _scores(inputs: Inputs, metric: str) -> dict[str, Any] | None:
     without = (exact.sum() - exact) / (inputs.seeds - 1)
     joint = multi_bootstrap(metric, inputs.predictions, inputs.labels, inputs.classes)
     interval = np.clip(jackknife_interval(exact.mean(), without), -1 if metric == "matthews" else 0, 1)
-    return found | {"interval": _plain_interval(interval), "joint_interval": _plain_interval(joint)}
+    return found | {"interval": Interval.of(interval), "joint_interval": Interval.of(joint)}
 
 
 def _measure_predictions(results: Results, inputs: Inputs, metric: str, chosen: Sequence[Measure]) -> None:
@@ -184,7 +171,7 @@ def _measure_predictions(results: Results, inputs: Inputs, metric: str, chosen: 
         results.measures[name] = _row(np.clip(value, low, high) if inputs.seeds > 1 else np.nan, interval)
     if "sd" in of_sets and inputs.seeds > 1:
         exact = chi_square_interval(results.measures["sd"]["value"], inputs.seeds)
-        results.measures["sd"]["chi_square_interval"] = _plain_interval(exact)
+        results.measures["sd"]["chi_square_interval"] = Interval.of(exact)
 
 
 def _measure_representations(results: Results, inputs: Inputs, chosen: Sequence[Measure], max_examples: int) -> None:
@@ -207,7 +194,7 @@ def _measure_representations(results: Results, inputs: Inputs, chosen: Sequence[
             results,
             name,
             np.stack([found[name] for found in by_layer]),
-            {"null": _finite(nulls[name]), "null_shuffled": [_finite(found[name]) for found in shuffled]},
+            {"null": plain_or_none(nulls[name]), "null_shuffled": [plain_or_none(found[name]) for found in shuffled]},
         )
         _warn_saturated(results, name, len(subset), features)
 
@@ -225,8 +212,8 @@ def add_layers(results: Results, name: str, distances: np.ndarray, nulls: Mappin
     values, intervals = _pair_values(MEASURES[name], distances)
     results.measures[name] = {
         **_row(values[-1], intervals[-1]),
-        "layers": [_finite(value) for value in values],
-        "layer_intervals": [_plain_interval(interval) for interval in intervals],
+        "layers": [plain_or_none(value) for value in values],
+        "layer_intervals": [Interval.of(interval) for interval in intervals],
         **nulls,
     }
     results.left_out.pop(name, None)
@@ -239,7 +226,7 @@ def _pair_values(one: Measure, matrices: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def _single(array: np.ndarray) -> np.ndarray:
-    """As float32; of float64 the mean is removed before, so that values far from 0 keep their digits."""
+    """As float32; of float64 the mean is removed before, so that values far from 0 lose no digits."""
     array = array - array.mean(axis=0) if array.dtype == np.float64 else array
     return array.astype(np.float32)
 
@@ -290,18 +277,4 @@ def _add_paper(results: Results, inputs: Inputs, compat: str) -> None:
 
 
 def _row(value: Any, interval: np.ndarray) -> dict[str, Any]:
-    return {"value": plain(value) if np.isfinite(value) else None, "interval": _plain_interval(interval)}
-
-
-def _plain_interval(interval: np.ndarray) -> list[float] | None:
-    return [plain(end) for end in interval] if np.isfinite(interval).all() else None
-
-
-def _finite(value: Any) -> float | None:
-    """As `plain`; None where shuffled data gave no finite number, which must not cost a finished run."""
-    return plain(value) if np.isfinite(value) else None
-
-
-def plain(value: Any) -> float:
-    """The shortest decimal that is this float32: 0.4, not 0.4000000059604645."""
-    return float(str(np.float32(value)))
+    return {"value": plain_or_none(value), "interval": Interval.of(interval)}

@@ -29,17 +29,17 @@ def fleiss_kappa(predictions: np.ndarray, classes: int) -> float:
     return float(1 - (agreement - chance) / (1 - chance))
 
 
-def svcca(representations: np.ndarray, kept: float = 0.99) -> float:
+def svcca(representations: np.ndarray, share: float = 0.99) -> float:
     """1 - SVCCA with the singular value decomposition taken before centring, averaged over pairs.
 
     Args:
         representations: [S, N, D] of one layer.
-        kept: share of the sum of singular values.
+        share: of the sum of singular values.
     """
     bases = []
     for X in np.asarray(representations, np.float64):
         U, s, _ = np.linalg.svd(X, full_matrices=False)
-        k = max(1, int(np.sum(np.cumsum(s) <= (kept + 1e-6) * s.sum())))
+        k = max(1, int(np.sum(np.cumsum(s) <= (share + 1e-6) * s.sum())))
         reduced = U[:, :k] * s[:k]
         Q, spread, _ = np.linalg.svd(reduced - reduced.mean(axis=0), full_matrices=False)
         bases.append(Q[:, spread > 1e-10 * max(spread[0], 1e-300)])

@@ -32,9 +32,7 @@ def score(metric: str, predictions: Int[Array, " N"], labels: Int[Array, " N"], 
     return score_of_confusion(metric, (predicted * actual).sum(0), predicted.sum(0), actual.sum(0))
 
 
-@partial(
-    jax.jit, static_argnames=("metric", "classes")
-)  # a map outside of a jit would be compiled on every call, and kept
+@partial(jax.jit, static_argnames=("metric", "classes"))  # without jit, the map would be compiled on every call
 def scores(metric: str, predictions: Int[Array, "S N"], labels: Int[Array, " N"], classes: int) -> Float[Array, " S"]:
     """Computes the score of every seed, see `score`."""
     return jax.lax.map(lambda one: score(metric, one, labels, classes), predictions)
@@ -80,16 +78,16 @@ def majority_score(metric: str, labels: Int[Array, " N"], classes: int) -> Float
     return score(metric, jnp.full_like(labels, majority), labels, classes)
 
 
-def sd(scores: Float[Array, " S"], keep: Float[Array, " S"] | None = None) -> Float[Array, ""]:
+def sd(scores: Float[Array, " S"], mask: Float[Array, " S"] | None = None) -> Float[Array, ""]:
     """Returns the standard deviation of the scores with denominator S - 1; NaN for one seed.
 
     Args:
         scores: [S].
-        keep: [S], 1 for seeds that count and 0 for those that do not; all by default.
+        mask: [S], 1 for seeds that count and 0 for those that do not; all by default.
     """
-    keep = jnp.ones_like(scores) if keep is None else keep
-    count = keep.sum()
-    deviations = (scores - (keep * scores).sum() / count) * keep
+    mask = jnp.ones_like(scores) if mask is None else mask
+    count = mask.sum()
+    deviations = (scores - (mask * scores).sum() / count) * mask
     return jnp.sqrt((deviations**2).sum() / jnp.where(count > 1, count - 1, jnp.nan))
 
 

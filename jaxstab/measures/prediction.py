@@ -2,7 +2,7 @@
 
 A measure of pairs of seeds returns a matrix [S, S] of distances, 0 on its diagonal; its value is the mean over pairs of
 different seeds (`jaxstab.measures.mean_over_pairs`). A measure of the whole set of seeds returns a scalar, and takes
-`keep` [S], 1 for seeds that count and 0 for those that do not, so that seeds can be left out without compiling again.
+`mask` [S], 1 for seeds that count and 0 for those that do not, so that seeds can be left out without compiling again.
 """
 
 from functools import partial
@@ -27,8 +27,8 @@ def example_disagreement(predictions: Int[Array, "S N"], classes: int) -> Float[
     Returns:
         [N] shares in [0, 1]; NaN for one seed.
     """
-    keep = jnp.ones(predictions.shape[0])
-    return _split_votes(predictions, classes, keep)[0]
+    mask = jnp.ones(predictions.shape[0])
+    return _split_votes(predictions, classes, mask)[0]
 
 
 @jax.jit
@@ -109,59 +109,59 @@ def jsd(logits: Float[Array, "S N C"]) -> Float[Array, "S S"]:
 
 @partial(jax.jit, static_argnames="classes")
 def fleiss_kappa(
-    predictions: Int[Array, "S N"], classes: int, keep: Float[Array, " S"] | None = None
+    predictions: Int[Array, "S N"], classes: int, mask: Float[Array, " S"] | None = None
 ) -> Float[Array, ""]:
     """Returns 1 - Fleiss' kappa: pairwise disagreement relative to that of votes cast by the overall class shares.
 
     Args:
         predictions: [S, N] class indices.
         classes: C.
-        keep: [S] which seeds count; all by default.
+        mask: [S] which seeds count; all by default.
 
     Returns:
         0 for full agreement (also if only one class is ever predicted), 1 for chance; can exceed 1; NaN for one seed.
         Source: Fleiss (1971).
     """
-    disagreement, shares = _split_votes(predictions, classes, _all(predictions, keep))
+    disagreement, shares = _split_votes(predictions, classes, _all(predictions, mask))
     return _ratio(disagreement.mean(), jnp.sum(shares * (1 - shares)))
 
 
 @partial(jax.jit, static_argnames="classes")
 def krippendorff_alpha(
-    predictions: Int[Array, "S N"], classes: int, keep: Float[Array, " S"] | None = None
+    predictions: Int[Array, "S N"], classes: int, mask: Float[Array, " S"] | None = None
 ) -> Float[Array, ""]:
     """Returns 1 - Krippendorff's alpha for nominal data: like `fleiss_kappa`, with pairs drawn without replacement.
 
     Args:
         predictions: [S, N] class indices.
         classes: C.
-        keep: [S] which seeds count; all by default.
+        mask: [S] which seeds count; all by default.
 
     Returns:
         0 for full agreement, 1 for chance; can exceed 1; NaN for one seed. Source: Krippendorff (2011).
     """
-    keep = _all(predictions, keep)
-    disagreement, shares = _split_votes(predictions, classes, keep)
-    votes = keep.sum() * predictions.shape[1]
+    mask = _all(predictions, mask)
+    disagreement, shares = _split_votes(predictions, classes, mask)
+    votes = mask.sum() * predictions.shape[1]
     return _ratio(disagreement.mean(), jnp.sum(shares * (1 - shares)) * votes / (votes - 1))
 
 
 @jax.jit
-def stable_fraction(predictions: Int[Array, "S N"], keep: Float[Array, " S"] | None = None) -> Float[Array, ""]:
+def stable_fraction(predictions: Int[Array, "S N"], mask: Float[Array, " S"] | None = None) -> Float[Array, ""]:
     """Returns the share of examples on which all seeds agree: smaller is less stable, and it falls with more seeds.
 
     Args:
         predictions: [S, N] class indices.
-        keep: [S] which seeds count; all by default.
+        mask: [S] which seeds count; all by default.
     """
-    keep = _all(predictions, keep)
-    same = predictions == predictions[jnp.argmax(keep)]
-    return jnp.mean(jnp.all(same | (keep == 0)[:, None], axis=0), dtype=jnp.float32)
+    mask = _all(predictions, mask)
+    same = predictions == predictions[jnp.argmax(mask)]
+    return jnp.mean(jnp.all(same | (mask == 0)[:, None], axis=0), dtype=jnp.float32)
 
 
 @jax.jit
 def ambiguity(
-    predictions: Int[Array, "S N"], labels: Int[Array, " N"], keep: Float[Array, " S"] | None = None
+    predictions: Int[Array, "S N"], labels: Int[Array, " N"], mask: Float[Array, " S"] | None = None
 ) -> Float[Array, ""]:
     """Returns the share of examples that some seed about as good would decide otherwise, averaged over seeds.
 
@@ -170,78 +170,78 @@ def ambiguity(
     Args:
         predictions: [S, N] class indices.
         labels: [N] class indices.
-        keep: [S] which seeds count; all by default.
+        mask: [S] which seeds count; all by default.
 
     Returns:
         A share in [0, 1] that grows with more seeds. Source: Marx et al. (2020), definition 2.
     """
-    keep = _all(predictions, keep)
-    competes = _competes(predictions, labels) & (keep > 0)
+    mask = _all(predictions, mask)
+    competes = _competes(predictions, labels) & (mask > 0)
 
     def conflicts(baseline: tuple[Int[Array, " N"], Bool[Array, " S"]]) -> Float[Array, ""]:
         own, competing = baseline
         return jnp.mean(jnp.any((predictions != own) & competing[:, None], axis=0), dtype=jnp.float32)
 
-    return (jax.lax.map(conflicts, (predictions, competes)) * keep).sum() / keep.sum()
+    return (jax.lax.map(conflicts, (predictions, competes)) * mask).sum() / mask.sum()
 
 
 @jax.jit
 def discrepancy(
-    predictions: Int[Array, "S N"], labels: Int[Array, " N"], keep: Float[Array, " S"] | None = None
+    predictions: Int[Array, "S N"], labels: Int[Array, " N"], mask: Float[Array, " S"] | None = None
 ) -> Float[Array, ""]:
     """Returns the largest disagreement with a seed about as good, averaged over seeds; baselines as for `ambiguity`.
 
     Args:
         predictions: [S, N] class indices.
         labels: [N] class indices.
-        keep: [S] which seeds count; all by default.
+        mask: [S] which seeds count; all by default.
 
     Returns:
         A share in [0, 1] that grows with more seeds. Source: Marx et al. (2020), definition 3.
     """
-    keep = _all(predictions, keep)
-    competes = _competes(predictions, labels) & (keep > 0)
+    mask = _all(predictions, mask)
+    competes = _competes(predictions, labels) & (mask > 0)
     largest = jnp.max(jnp.where(competes, pairwise_disagreement(predictions), 0), axis=1)
-    return (largest * keep).sum() / keep.sum()
+    return (largest * mask).sum() / mask.sum()
 
 
 @jax.jit
-def generalised_jsd(logits: Float[Array, "S N C"], keep: Float[Array, " S"] | None = None) -> Float[Array, ""]:
+def generalised_jsd(logits: Float[Array, "S N C"], mask: Float[Array, " S"] | None = None) -> Float[Array, ""]:
     """Returns the Jensen-Shannon divergence of all seeds at once: entropy of their mean minus mean of their entropies.
 
     Args:
         logits: [S, N, C].
-        keep: [S] which seeds count; all by default.
+        mask: [S] which seeds count; all by default.
 
     Returns:
         Nats in [0, ln min(S, C)], averaged over examples: the mutual information of seed and prediction. Grows with
         more seeds. Source: Lin (1991), eq. 5.1.
     """
-    keep = _all(logits, keep)
+    mask = _all(logits, mask)
     log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
-    mean = jnp.tensordot(keep / keep.sum(), jnp.exp(log_p), 1, precision="highest")
+    mean = jnp.tensordot(mask / mask.sum(), jnp.exp(log_p), 1, precision="highest")
     # As a mean of divergences from the mean, which does not cancel where seeds agree.
     divergence = _weighted(log_p, log_p - jnp.log(jnp.where(mean > 0, mean, 1))).mean(axis=-1)
-    return jnp.maximum((keep * divergence).sum() / keep.sum(), 0)
+    return jnp.maximum((mask * divergence).sum() / mask.sum(), 0)
 
 
 @jax.jit
 def calibration_spread(
-    logits: Float[Array, "S N C"], labels: Int[Array, " N"], keep: Float[Array, " S"] | None = None
+    logits: Float[Array, "S N C"], labels: Int[Array, " N"], mask: Float[Array, " S"] | None = None
 ) -> Float[Array, ""]:
     """Returns the standard deviation over seeds of the expected calibration error (`calibration_error`).
 
     Args:
         logits: [S, N, C].
         labels: [N] class indices.
-        keep: [S] which seeds count; all by default.
+        mask: [S] which seeds count; all by default.
     """
-    return sd(calibration_error(logits, labels), keep)
+    return sd(calibration_error(logits, labels), mask)
 
 
 @partial(jax.jit, static_argnames="metric")
 def ensemble_gain(
-    logits: Float[Array, "S N C"], labels: Int[Array, " N"], metric: str, keep: Float[Array, " S"] | None = None
+    logits: Float[Array, "S N C"], labels: Int[Array, " N"], metric: str, mask: Float[Array, " S"] | None = None
 ) -> Float[Array, ""]:
     """Returns what averaging the seeds' probabilities gains over the mean of their scores.
 
@@ -249,21 +249,21 @@ def ensemble_gain(
         logits: [S, N, C].
         labels: [N] class indices.
         metric: the score, see `score_of_confusion`.
-        keep: [S] which seeds count; all by default.
+        mask: [S] which seeds count; all by default.
 
     Returns:
         In the units of the score; 0 if all seeds agree, negative where the ensemble is worse.
         Source: Lakshminarayanan et al. (2017).
     """
-    keep, classes = _all(logits, keep), logits.shape[-1]
+    mask, classes = _all(logits, mask), logits.shape[-1]
     logits = logits.astype(jnp.float32)
     alone = scores(metric, jnp.argmax(logits, axis=-1), labels, classes)
-    mean = jnp.tensordot(keep, jax.nn.softmax(logits), 1, precision="highest")
-    return score(metric, jnp.argmax(mean, axis=-1), labels, classes) - (keep * alone).sum() / keep.sum()
+    mean = jnp.tensordot(mask, jax.nn.softmax(logits), 1, precision="highest")
+    return score(metric, jnp.argmax(mean, axis=-1), labels, classes) - (mask * alone).sum() / mask.sum()
 
 
-def _all(per_seed: Array, keep: Array | None) -> Array:
-    return jnp.ones(per_seed.shape[0]) if keep is None else keep
+def _all(per_seed: Array, mask: Array | None) -> Array:
+    return jnp.ones(per_seed.shape[0]) if mask is None else mask
 
 
 def _disagreements(predictions: Int[Array, "S N"]) -> Float[Array, "S S"]:
@@ -278,16 +278,16 @@ def _shares(predictions: Int[Array, "S N"], classes: int) -> Float[Array, "S C"]
 
 
 def _split_votes(
-    predictions: Int[Array, "S N"], classes: int, keep: Float[Array, " S"]
+    predictions: Int[Array, "S N"], classes: int, mask: Float[Array, " S"]
 ) -> tuple[Float[Array, " N"], Float[Array, " C"]]:
     """The share of pairs of seeds that disagree on each example, and the share of all votes each class has."""
 
     def of_class(c: Int[Array, ""]) -> tuple[Float[Array, " N"], Float[Array, ""]]:
-        votes = jnp.matmul(keep, (predictions == c).astype(jnp.float32), precision="highest")
+        votes = jnp.matmul(mask, (predictions == c).astype(jnp.float32), precision="highest")
         return votes * (votes - 1), votes.mean()
 
     agreeing, votes = jax.lax.map(of_class, jnp.arange(classes))
-    count = keep.sum()
+    count = mask.sum()
     pairs = jnp.where(count > 1, count * (count - 1), jnp.nan)
     return (pairs - agreeing.sum(axis=0)) / pairs, votes / count
 

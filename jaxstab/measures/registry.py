@@ -29,7 +29,7 @@ class Measure:
         meaning: what it says, in a line.
         source: where it is defined.
         larger_is_less_stable: false where it is the other way round.
-        compute: for `pairs`, from arrays on the device to [S, S]; for `set`, from them and `keep` [S] to a scalar. None
+        compute: for `pairs`, from arrays on the device to [S, S]; for `set`, from them and `mask` [S] to a scalar. None
             for representations, which `jaxstab.measures.representation.distances` computes together.
     """
 
@@ -75,7 +75,7 @@ MEASURES: dict[str, Measure] = {
             math.inf,
             "standard deviation of the score over seeds",
             "denominator S - 1",
-            compute=lambda a, keep: sd(scores(a.metric, a.predictions, a.labels, a.classes), keep),
+            compute=lambda a, mask: sd(scores(a.metric, a.predictions, a.labels, a.classes), mask),
         ),
         _predictions(
             "pairwise_disagreement",
@@ -90,7 +90,7 @@ MEASURES: dict[str, Measure] = {
             "fleiss_kappa",
             "set",
             "predictions",
-            lambda a, keep: prediction.fleiss_kappa(a.predictions, a.classes, keep),
+            lambda a, mask: prediction.fleiss_kappa(a.predictions, a.classes, mask),
             unit="1 - kappa",
             low=0,
             high=2,
@@ -123,7 +123,7 @@ MEASURES: dict[str, Measure] = {
             "krippendorff_alpha",
             "set",
             "predictions",
-            lambda a, keep: prediction.krippendorff_alpha(a.predictions, a.classes, keep),
+            lambda a, mask: prediction.krippendorff_alpha(a.predictions, a.classes, mask),
             unit="1 - alpha",
             low=0,
             high=2,
@@ -143,7 +143,7 @@ MEASURES: dict[str, Measure] = {
             "stable_fraction",
             "set",
             "predictions",
-            lambda a, keep: prediction.stable_fraction(a.predictions, keep),
+            lambda a, mask: prediction.stable_fraction(a.predictions, mask),
             **_share,
             meaning="share of examples on which all seeds agree; smaller is less stable",
             source="complement of Marx et al. (2020), def. 2",
@@ -153,7 +153,7 @@ MEASURES: dict[str, Measure] = {
             "ambiguity",
             "set",
             "predictions labels",
-            lambda a, keep: prediction.ambiguity(a.predictions, a.labels, keep),
+            lambda a, mask: prediction.ambiguity(a.predictions, a.labels, mask),
             **_share,
             meaning="share of examples that some seed about as good would decide otherwise",
             source="Marx et al. (2020), def. 2",
@@ -162,7 +162,7 @@ MEASURES: dict[str, Measure] = {
             "discrepancy",
             "set",
             "predictions labels",
-            lambda a, keep: prediction.discrepancy(a.predictions, a.labels, keep),
+            lambda a, mask: prediction.discrepancy(a.predictions, a.labels, mask),
             **_share,
             meaning="largest disagreement with a seed about as good",
             source="Marx et al. (2020), def. 3",
@@ -171,7 +171,7 @@ MEASURES: dict[str, Measure] = {
             "generalised_jsd",
             "set",
             "logits",
-            lambda a, keep: prediction.generalised_jsd(a.logits, keep),
+            lambda a, mask: prediction.generalised_jsd(a.logits, mask),
             unit="nats",
             low=0,
             high=math.inf,
@@ -182,7 +182,7 @@ MEASURES: dict[str, Measure] = {
             "calibration_spread",
             "set",
             "logits labels",
-            lambda a, keep: prediction.calibration_spread(a.logits, a.labels, keep),
+            lambda a, mask: prediction.calibration_spread(a.logits, a.labels, mask),
             unit="share",
             low=0,
             high=math.inf,
@@ -193,7 +193,7 @@ MEASURES: dict[str, Measure] = {
             "ensemble_gain",
             "set",
             "logits labels",
-            lambda a, keep: prediction.ensemble_gain(a.logits, a.labels, a.metric, keep),
+            lambda a, mask: prediction.ensemble_gain(a.logits, a.labels, a.metric, mask),
             unit="score",
             low=-math.inf,
             high=math.inf,

@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 
 BLOCK = 2**24  # numbers in a block, 64 MiB
 NEIGHBOURS = 10
-KEPT = 0.99  # of the sum of singular values, for `svcca`
+LEADING_SHARE = 0.99  # of the sum of singular values, for `svcca`
 SUBSPACES = ("svcca", "pwcca", "op")
 SCHULZ_STEPS = 24
 
@@ -27,15 +27,15 @@ einsum = partial(jnp.einsum, precision="highest")
 
 def distances(representations: Float[np.ndarray, "S N D"], names: Sequence[str]) -> dict[str, np.ndarray]:
     """Computes measures of one layer for all pairs of seeds, as numpy arrays; see `layer_distances`."""
-    # XLA calls LAPACK from threads of its own; if each of these starts more, they wait for each other, up to 20 times
-    # as long as the work takes.
+    # XLA calls LAPACK from several threads. If each of them starts threads of its own, the work takes up to 20 times
+    # as long.
     with threadpool_limits(1, user_api="blas"):
         found = {
             name: np.array(one) for name, one in layer_distances(jnp.asarray(representations), tuple(names)).items()
         }
         for name, matrix in found.items():
             for i, j in np.argwhere(np.triu(~np.isfinite(matrix))):
-                # Now and then LAPACK's singular values do not converge; of the pair alone, in other bits, they do.
+                # LAPACK's iteration sometimes does not converge; with the pair alone, rounded differently, it does.
                 alone = layer_distances(jnp.asarray(representations[[j, i]]), (name,))[name]
                 matrix[i, j] = matrix[j, i] = alone[0, 1]
     return found
@@ -189,8 +189,8 @@ def _subspace_distances(X: Float[Array, "S N D"], names: Sequence[str]) -> dict[
     U, s, Vt = jnp.linalg.svd(X, full_matrices=False)
     size, total = s.shape[-1], s.sum(axis=-1, keepdims=True)
     rank = jnp.sum(s > s[:, :1] * max(n, d) * jnp.finfo(s.dtype).eps, axis=-1)
-    # The margin is for a sum that is exactly the share kept.
-    kept = jnp.maximum(jnp.sum(jnp.cumsum(s, axis=-1) <= (KEPT + 1e-6) * total, axis=-1), 1)
+    # The margin is for a sum that is exactly this share.
+    dimensions = jnp.maximum(jnp.sum(jnp.cumsum(s, axis=-1) <= (LEADING_SHARE + 1e-6) * total, axis=-1), 1)
     places = jnp.arange(size)
 
     def of_pair(pair: Int[Array, " 2"]) -> dict[str, Float[Array, ""]]:
@@ -200,8 +200,8 @@ def _subspace_distances(X: Float[Array, "S N D"], names: Sequence[str]) -> dict[
         if "op" in names:
             found["op"] = 1 - nuclear_norm(s[i][:, None] * C * s[j])
         if "svcca" in names:
-            leading = (places < kept[i])[:, None] & (places < kept[j])
-            fewest = jnp.minimum(kept[i], kept[j]).astype(C.dtype)
+            leading = (places < dimensions[i])[:, None] & (places < dimensions[j])
+            fewest = jnp.minimum(dimensions[i], dimensions[j]).astype(C.dtype)
             found["svcca"] = 1 - nuclear_norm(jnp.where(leading, C, 0)) / fewest
         if "pwcca" in names:
             real = (places < rank[i])[:, None] & (places < rank[j])

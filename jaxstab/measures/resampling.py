@@ -8,6 +8,7 @@ not too small for any measure that does not depend on the order of seeds. `bench
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from scipy.special import chdtri, ndtr, stdtrit
 
@@ -19,14 +20,14 @@ LEVEL = 0.95
 REPLICATES = 2000
 
 
-def mean_over_pairs(distances: Floats) -> Floats:
+def mean_over_pairs(distances: Float[np.ndarray, "*rest S S"]) -> Float[np.ndarray, "*rest"] | float:
     """Averages matrices [..., S, S] with zero diagonal over pairs of different seeds; NaN for one seed."""
     distances = np.asarray(distances, np.float64)
     seeds = distances.shape[-1]
     return distances.sum((-1, -2)) / (seeds * (seeds - 1)) if seeds > 1 else np.full(distances.shape[:-2], np.nan)
 
 
-def leave_one_out(distances: Floats) -> Floats:
+def leave_one_out(distances: Float[np.ndarray, "*rest S S"]) -> Float[np.ndarray, "*rest S"]:
     """Averages matrices [..., S, S] over the pairs without each seed in turn: [..., S]; NaN for two seeds or fewer."""
     distances = np.asarray(distances, np.float64)
     seeds = distances.shape[-1]
@@ -34,7 +35,12 @@ def leave_one_out(distances: Floats) -> Floats:
     return left / ((seeds - 1) * (seeds - 2)) if seeds > 2 else np.full(left.shape, np.nan)
 
 
-def jackknife_interval(values: Floats, left_out: Floats, low: float = -np.inf, high: float = np.inf) -> Floats:
+def jackknife_interval(
+    values: Float[np.ndarray, "*rest"] | float,
+    left_out: Float[np.ndarray, "*rest S"],
+    low: float = -np.inf,
+    high: float = np.inf,
+) -> Float[np.ndarray, "*rest 2"]:
     """Returns 95 % intervals from values without each seed in turn.
 
     Args:
@@ -51,7 +57,7 @@ def jackknife_interval(values: Floats, left_out: Floats, low: float = -np.inf, h
     values, left_out = np.asarray(values, np.float64), np.asarray(left_out, np.float64)
     seeds = left_out.shape[-1]
     # A value that is all rounding, as the SD of equal scores, counts as 0.
-    positive = (low >= 0) & (values > 0) & (left_out > 1e-6 * values[..., None]).all(-1)
+    positive = np.asarray((low >= 0) & (values > 0) & (left_out > 1e-6 * values[..., None]).all(-1))
 
     def transform(x: Floats, positive: NDArray[np.bool_]) -> Floats:
         return np.where(positive, np.log(np.where(positive, x, 1)), x)
@@ -66,13 +72,15 @@ def jackknife_interval(values: Floats, left_out: Floats, low: float = -np.inf, h
         return np.clip(np.where(positive[..., None], np.exp(np.where(positive[..., None], ends, 0)), ends), low, high)
 
 
-def chi_square_interval(sd: float, seeds: int) -> Floats:
+def chi_square_interval(sd: float, seeds: int) -> Float[np.ndarray, " 2"]:
     """Returns the 95 % interval of a standard deviation over seeds, exact if scores are normally distributed: [2]."""
     tails = np.array([(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return sd * np.sqrt((seeds - 1) / chdtri(seeds - 1, tails))
 
 
-def multi_bootstrap(metric: str, predictions: NDArray[np.integer], labels: NDArray[np.integer], classes: int) -> Floats:
+def multi_bootstrap(
+    metric: str, predictions: Int[np.ndarray, "S N"], labels: Int[np.ndarray, " N"], classes: int
+) -> Float[np.ndarray, " 2"]:
     """Returns the 95 % interval of the mean score when both seeds and test examples are drawn anew.
 
     Args:

@@ -21,7 +21,7 @@ MEAN = "mean"  # of the score: no measure of instability, but compared like one
 
 def subset_values(
     names: Sequence[str],
-    keeps: Mask,
+    masks: Mask,
     *,
     scores: Floats | None = None,
     distances: Mapping[str, np.ndarray] | None = None,
@@ -32,7 +32,7 @@ def subset_values(
 
     Args:
         names: of measures, or `mean` for the mean score.
-        keeps: [R, S] which seeds each subset has.
+        masks: [R, S] which seeds each subset has.
         scores: [S], for `mean` and `sd`.
         distances: [L, S, S] of every measure of pairs.
         inputs: predictions and logits, for other measures of a set.
@@ -41,8 +41,8 @@ def subset_values(
     Returns:
         For each name [L, R] float64; NaN where a subset has too few seeds.
     """
-    keeps = np.asarray(keeps, bool)
-    weights = keeps.astype(np.float64)
+    masks = np.asarray(masks, bool)
+    weights = masks.astype(np.float64)
     found: dict[str, Floats] = {}
     for name in names:
         if name in (MEAN, "sd"):
@@ -54,7 +54,7 @@ def subset_values(
         given = (inputs.logits, inputs.predictions, inputs.labels)
         logits, predictions, labels = (None if one is None else jnp.asarray(one) for one in given)
         arrays = OnDevice(logits, predictions, labels, metric, inputs.classes)
-        values = set_values(arrays, of_sets, jnp.asarray(keeps, jnp.float32))
+        values = set_values(arrays, of_sets, jnp.asarray(masks, jnp.float32))
         found |= {name: np.asarray(value, np.float64)[None] for name, value in values.items()}
     return {name: found[name] for name in names}
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from jaxstab.analysis.sample import PAPER, Sample
 from jaxstab.analysis.seed_study import SeedStudy, study_seeds
-from jaxstab.analysis.validity import Validity, check_validity
+from jaxstab.analysis.validity import Validity, validity
 from jaxstab.measures import MEAN, MEASURES, Results, example_disagreement
 from jaxstab.report import figures, tables
 from jaxstab.report.page import Picture, Section
@@ -32,11 +32,11 @@ def run_section(sample: Sample, results: Results, name: str, *, texts: bool = Tr
         alone: whether there is nothing else on the page, so that its headline is that of the page.
     """
     study = None if sample.scores is None else study_seeds(sample)
-    validity = check_validity(sample) if sample.seeds >= 3 and set(sample.names) & set(PAPER) else None
+    trust = validity(sample) if sample.seeds >= 3 and set(sample.names) & set(PAPER) else None
     parts = [
         _scores(sample, name, study),
         _instability(sample, results, name),
-        _trust(validity, name),
+        _trust(trust, name),
         _seeds(study, name),
         _examples(sample, name, texts),
         _reproduce(sample),
@@ -167,19 +167,19 @@ def _layers_picture(measure: str, row: dict[str, Any], name: str) -> Picture:
     )
 
 
-def _trust(validity: Validity | None, name: str) -> Section | None:
-    if validity is None:
+def _trust(found: Validity | None, name: str) -> Section | None:
+    if found is None:
         return None
     pictures = []
-    for one in (validity.over_seeds, validity.over_layers):
+    for one in (found.over_seeds, found.over_layers):
         if one is not None and len(one.names) > 1:
             drawn = figures.correlations(one.matrix, names=one.names)
             pictures.append(Picture(f"{name}-over-{one.over}", drawn, f"Correlation of measures over {one.over}."))
-    shown = [tables.nulls_table(validity), tables.failed_table(validity)]
+    shown = [tables.nulls_table(found), tables.failed_table(found)]
     return Section(
         "Which measures to trust",
-        validity.sentences,
-        validity.notes,
+        found.sentences,
+        found.notes,
         pictures,
         [table for table in shown if table.rows],
     )

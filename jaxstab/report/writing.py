@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxstab.analysis.comparison import ALL_TASKS, Comparison, compare_samples
+from jaxstab.analysis.compare import compare
+from jaxstab.analysis.comparison import ALL_TASKS, Comparison
 from jaxstab.analysis.matching import by_task
-from jaxstab.analysis.measuring import measure_sample
+from jaxstab.analysis.measuring import measure
 from jaxstab.analysis.reference import Reference, load_reference
-from jaxstab.analysis.sample import Sample, load_named
+from jaxstab.analysis.sample import Sample, Source, as_sample
 from jaxstab.errors import InputError
 from jaxstab.measures import MEAN, Results
 from jaxstab.report import drawing, figures, tables
@@ -20,7 +21,7 @@ from jaxstab.runs.files import write_text
 
 
 def write_report(
-    paths: Sequence[str | Path],
+    sources: Sequence[Source],
     to: str | Path | None = "report.html",
     *,
     directory: str | Path | None = None,
@@ -35,14 +36,14 @@ def write_report(
     """Writes a page about runs, and compares them where they are on the same examples.
 
     Args:
-        paths: as for `jaxstab.compare`; one is enough.
+        sources: samples, runs or paths as for `jaxstab.compare`; one is enough.
         to: the HTML file; None writes none.
         directory: where every figure is to be written as PNG and PDF; None for nowhere.
         baseline: name of the method that the others are compared with.
         reference: published numbers, see `load_reference`.
         texts: whether the page shows the examples' texts.
         brief: only what is compared, without a part for each run.
-        metric: the score; that of the runs, otherwise accuracy.
+        metric: the score, of what is read from a path; that of the run, otherwise accuracy.
         labels: a file with the true labels, where they are not beside the predictions.
         progress: told, in a line, what is being done.
 
@@ -51,14 +52,22 @@ def write_report(
 
     Raises:
         InputError: something cannot be read, or written to.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> labels = rng.integers(2, size=100)
+        >>> votes = np.where(rng.random((8, 100)) < 0.8, labels, 1 - labels)
+        >>> page, found = write_report([Sample.from_arrays("mine", predictions=votes, labels=labels)], "report.html")
+        >>> page.title
+        'jaxstab: mine'
     """
     published = None if reference is None else load_reference(reference)
-    samples = [load_named(path, metric=metric, labels=labels) for path in paths]
+    samples = [as_sample(one, metric=metric, labels=labels) for one in sources]
     by_task(samples)  # complains about a name that occurs twice
     results = []
     for sample in samples:
         progress(f"measuring {sample.name} on {sample.task}")
-        results.append(measure_sample(sample))
+        results.append(measure(sample))
     comparison, note = _compare(samples, baseline)
     sections, names = _compared(samples, comparison, published), list[str]()
     for sample, found in zip(samples, results, strict=True):
@@ -101,7 +110,7 @@ def _compare(samples: Sequence[Sample], baseline: str | None) -> tuple[Compariso
     if len(samples) < 2:
         return None, None
     try:
-        return compare_samples(samples, baseline), None
+        return compare(samples, baseline=baseline), None
     except InputError as error:
         if baseline is not None:
             raise

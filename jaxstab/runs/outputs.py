@@ -1,4 +1,4 @@
-"""Outputs that lie on disk, from a run of ours or from any other framework, read and checked."""
+"""Outputs on disk, of a run or of any other framework, read and checked."""
 
 import re
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ IDS, CLASSES = {"index", "idx", "id", "example_id", ""}, {"prediction", "predict
 
 
 @dataclass(frozen=True)
-class Saved:
+class Outputs:
     """What a path holds.
 
     Attributes:
@@ -38,21 +38,23 @@ class Saved:
     run: Run | None = None
 
 
-def load_saved(path: str | Path, labels: str | Path | None = None) -> Saved:
+def load_outputs(path: str | Path | Run, labels: str | Path | None = None) -> Outputs:
     """Reads outputs without computing anything.
 
     Args:
-        path: a run directory; an npz or npy file; or a directory with a file for each seed.
+        path: a run or its directory; an npz or npy file; or a directory with a file for each seed.
         labels: a file with the true labels, where they are not beside the predictions.
 
     Raises:
         InputError: nothing there that can be measured.
     """
+    if isinstance(path, Run):
+        return _of_run(path)
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path}: no such file or directory; give a run, an npz file or a directory of files by seed")
     if path.is_dir() and (path / INFO).exists():
-        return _load_run(path)
+        return _of_run(Run.load(path))
     if path.is_dir():
         return _load_directory(path, None if labels is None else Path(labels))
     if path.suffix == ".npz":
@@ -70,11 +72,10 @@ def load_saved(path: str | Path, labels: str | Path | None = None) -> Saved:
     if labels is not None:
         given["labels"] = np.asarray(_codes([], _read_table(Path(labels)))[1])
     seeds = arrays.get("seeds")
-    return Saved(path, None if seeds is None else seeds.ravel().tolist(), given)
+    return Outputs(path, None if seeds is None else seeds.ravel().tolist(), given)
 
 
-def _load_run(path: Path) -> Saved:
-    run = Run.load(path)
+def _of_run(run: Run) -> Outputs:
     arrays: dict[str, Any] = {"logits": run.logits, "labels": run.labels}
     seeds, finite = run.seeds, np.isfinite(run.logits).all(axis=(1, 2))
     if run.representations is not None and len(run.distances["represented"]) == len(run.labels):
@@ -82,10 +83,10 @@ def _load_run(path: Path) -> Saved:
     if not finite.all():
         arrays = {name: array if name == "labels" else array[finite] for name, array in arrays.items()}
         seeds = seeds[finite]
-    return Saved(path, seeds.tolist(), arrays, run.info["metric"], run)
+    return Outputs(run.path, seeds.tolist(), arrays, run.info["metric"], run)
 
 
-def _load_directory(path: Path, labels: Path | None) -> Saved:
+def _load_directory(path: Path, labels: Path | None) -> Outputs:
     """A file for each seed, or a directory for each with `predictions.txt`."""
     files = [file for file in sorted(path.iterdir()) if file.suffix in SUFFIXES and file.is_file()]
     files += sorted(file for file in path.glob("*/*.txt") if re.match(r"predict", file.name))
@@ -115,7 +116,7 @@ def _load_directory(path: Path, labels: Path | None) -> Saved:
     else:
         codes, truth = _codes(tables, truth)
         arrays = {"predictions": np.stack(codes)} | ({} if truth is None else {"labels": truth})
-    return Saved(path, sorted(seeds), arrays)
+    return Outputs(path, sorted(seeds), arrays)
 
 
 def _seed_numbers(names: Sequence[str]) -> list[int]:
