@@ -1,12 +1,11 @@
 """How BERT-like families differ: the names of their weights, the keys of their config.json, their arithmetic."""
 
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from jaxstab.errors import InputError
 from jaxstab.models.encoder import RELATIVE_BUCKETS, EncoderConfig, Variant
-from jaxstab.models.operations import ACTIVATIONS
+from jaxstab.models.reading import check_choice, check_heads, check_only, read_fields
 from jaxstab.models.weight_names import Entry, linear, norm
 
 RATES = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
@@ -92,14 +91,11 @@ class BertLike:
             known["first_position"] = (1 if padding is None else padding) + 1
         if dropout is not None:
             known |= dict.fromkeys(RATES, dropout)
-        config = EncoderConfig(**known, num_labels=num_labels, model_type=self.model_type, variant=self.variant)
-        if config.hidden_act not in ACTIVATIONS:
-            raise InputError(f"{self._key('hidden_act')} {config.hidden_act!r} is not one of {', '.join(ACTIVATIONS)}")
-        if config.hidden_size % config.num_attention_heads:
-            raise InputError(
-                f"{self._key('hidden_size')} {config.hidden_size} is no multiple of "
-                f"{self._key('num_attention_heads')} {config.num_attention_heads}; correct one of them"
-            )
+        own = {"num_labels": num_labels, "model_type": self.model_type, "variant": self.variant}
+        config = EncoderConfig(**{**known, **own})
+        check_choice(self._key("hidden_act"), config.hidden_act)
+        sizes = "hidden_size", "num_attention_heads"
+        check_heads(config.hidden_size, config.num_attention_heads, (self._key(sizes[0]), self._key(sizes[1])))
         return config
 
     def _key(self, name: str) -> str:
@@ -108,18 +104,11 @@ class BertLike:
     def _read(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Sizes and rates by our names."""
         for key, value in {"position_embedding_type": "absolute", **self.required}.items():
-            if values.get(key, value) != value:
-                raise InputError(f"{key} {values[key]!r}: only {value!r} is supported")
-        named = [f for f in fields(EncoderConfig) if f.name not in ("num_labels", "model_type", "variant")]
-        given = {f.name: values[self._key(f.name)] for f in named if self._key(f.name) in values}
-        known = {**self.defaults, **given, **self.fixed}
-        needed = [f.name for f in named if f.default is MISSING] + ["embedding_size"] * bool(self.projection)
-        missing = [self._key(name) for name in needed if name not in known]
-        if missing:
-            raise InputError(
-                f"incomplete, without {', '.join(missing)}; copy the config.json that belongs to the model"
-            )
-        return known
+            check_only(key, values.get(key, value), value)
+        given = {key: value for key, value in values.items() if value is not None}
+        before, after = ({self._key(name): value for name, value in own.items()} for own in (self.defaults, self.fixed))
+        also = ("embedding_size",) if self.projection else ()
+        return read_fields(EncoderConfig, {**before, **given, **after}, self.keys, also)
 
     def table(self, config: EncoderConfig) -> list[Entry]:
         """Returns the rows for every parameter of a config."""
