@@ -9,8 +9,9 @@ from tiny import GOLDEN_MODELS, SIZES, random_weights, write_checkpoint
 
 from jaxstab.config import ModelConfig
 from jaxstab.data.batches import Examples, make_batch, pack
-from jaxstab.models.encoder import EncoderConfig, apply
-from jaxstab.models.families import make_classifier
+from jaxstab.models.build import Build
+from jaxstab.models.encoder import EncoderConfig
+from jaxstab.models.families import apply, make_classifier
 from jaxstab.models.pretrained import load_encoder_config, load_pretrained, resolve_model
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -24,10 +25,10 @@ def _head(width, classes):
     return {"kernel": kernel, "bias": rng.standard_normal(classes).astype(np.float32) * np.float32(0.2)}
 
 
-def _run(directory, inputs, packed, classes=3, vocabulary=None, precision="float32", remat=False):
+def _run(directory, inputs, packed, classes=3, vocabulary=None, **build):
     config = load_encoder_config(directory, classes, ModelConfig(source=""), dropout=None)
     pretrained = load_pretrained(directory, config, vocabulary)
-    definition, _ = make_classifier(pretrained.config, precision, remat)
+    definition, _ = make_classifier(pretrained.config, Build(**build))
     params = {**pretrained.params, "classifier": _head(config.hidden_size, classes)}
     labels = np.zeros(len(inputs["lengths"]), np.int32)
     examples = Examples(inputs["input_ids"], inputs["token_type_ids"], inputs["lengths"], labels)
@@ -88,7 +89,7 @@ def test_rematerialisation_and_bfloat16(checkpoint):
     inputs = _inputs(np.load(GOLDEN / "plain.npz"))
     plain = _run(checkpoint, inputs, True)
     np.testing.assert_allclose(_run(checkpoint, inputs, True, remat=True).logits, plain.logits, atol=1e-6)
-    low = _run(checkpoint, inputs, True, precision="bfloat16")
+    low = _run(checkpoint, inputs, True, dtype=jnp.bfloat16)
     assert low.logits.dtype == jnp.float32
     difference = np.abs(low.logits - plain.logits).max()
     assert 0 < difference < 0.05

@@ -130,25 +130,19 @@ class Evaluation(NamedTuple):
 
 
 def define(pretrained: Pretrained, config: TrainConfig, methods: Sequence[Method], remat: bool = False) -> nnx.GraphDef:
-    """Returns the definition of the model as methods want it.
+    """Returns the definition of the model.
 
-    Args:
-        pretrained: for its sizes.
-        config: for the precision.
-        methods: of mitigation.
-        remat: recompute each layer in the backward pass.
+    Its sizes are those of `pretrained`, its precision that of `config`; methods may add adapters or freeze layers.
+    With `remat`, each layer is recomputed in the backward pass.
     """
-    build = Build(
-        dtype=jnp.bfloat16 if config.precision == "bfloat16" else jnp.float32,
-        remat=remat,
-        adapters=next((method.adapters for method in methods if method.adapters), None),
-        frozen_layers=number_frozen(methods),
-    )
+    dtype = jnp.bfloat16 if config.precision == "bfloat16" else jnp.float32
+    adapters = next((method.adapters for method in methods if method.adapters), None)
+    build = Build(dtype, remat, adapters=adapters, frozen_layers=number_frozen(methods))
     return make_classifier(pretrained.config, build)[0]
 
 
 def number_frozen(methods: Sequence[Method]) -> int:
-    """Returns how many of the bottom encoder layers methods hold apart (`jaxstab.models.parameters.split_layers`)."""
+    """Returns how many encoder layers at the bottom methods freeze (`jaxstab.models.parameters.split_layers`)."""
     return max((method.frozen_layers for method in methods), default=0)
 
 
