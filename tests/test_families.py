@@ -25,6 +25,13 @@ GOLDEN = Path(__file__).parent / "golden"
 TOLERANCE = 1e-5
 OTHERS = [name for name in FAMILY_SIZES if name != "bert"]
 
+# All tests share compiled programs: one for each definition, shape of the batch, and with or without dropout.
+PROGRAM = jax.jit(apply, static_argnums=(0, 4))
+
+# These families have BERT's layers; what is about layers alone is tested with them only in the complete run.
+LIKE_BERT = ("roberta", "xlm-roberta", "electra", "distilbert")
+BY_LAYER = [pytest.param(name, marks=pytest.mark.slow) if name in LIKE_BERT else name for name in FAMILY_SIZES]
+
 # Further configs, for PyTorch live.
 VARIED = {
     "roberta": {"num_hidden_layers": 1, "pad_token_id": 3, "hidden_act": "gelu_new", "max_position_embeddings": 20},
@@ -53,7 +60,7 @@ def _batch(inputs, packed=True) -> Batch:
 
 def _run(config, params, batch, key=None, **options):
     definition, _ = make_classifier(config, Build(**options))
-    return jax.jit(lambda p: apply(definition, p, batch, key, all_hidden_states=True))(params)
+    return PROGRAM(definition, params, batch, key, True)
 
 
 def _inputs(name="roberta"):
@@ -292,6 +299,7 @@ def _attention(loaded):
     return ("qkv",) if loaded.config.model_type == "modernbert" else ("query", "key", "value")
 
 
+@pytest.mark.parametrize("loaded", BY_LAYER, indirect=True)
 def test_adapters_do_what_merged_weights_do(loaded):
     adapters = Adapters(2, (*_attention(loaded), "output", "intermediate"))
     params = _adapted(loaded, adapters, seed=1)
@@ -328,6 +336,7 @@ def test_an_adapter_for_no_layer(loaded):
         make_classifier(loaded.config, Build(adapters=Adapters(2, ("output", "dense"))))
 
 
+@pytest.mark.parametrize("loaded", BY_LAYER, indirect=True)
 @pytest.mark.parametrize(("frozen_layers", "dropped"), [(1, True), (2, False)])
 def test_frozen_layers_change_nothing(loaded, frozen_layers, dropped):
     if loaded.config.model_type == "albert":
