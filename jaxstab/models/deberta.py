@@ -33,13 +33,13 @@ class DebertaConfig(EncoderConfig):
     Attributes:
         type_vocab_size: number of segments, 0 for a model without them.
         position_biased_input: whether absolute positions are added to the embeddings.
-        position_buckets: of distances to one side; 0 for a bucket for each distance.
-        max_relative_positions: distance from which on all share a bucket.
-        pos_att_type: which of content to position, `c2p`, and position to content, `p2c`, there is.
-        share_att_key: whether relative positions are projected like contents.
+        position_buckets: number of buckets of distances to one side; 0 for a bucket for each distance.
+        max_relative_positions: all distances from this one on share a bucket.
+        pos_att_type: which products with positions there are: content to position, `c2p`, position to content, `p2c`.
+        share_att_key: whether relative positions are projected by the layers that project the content.
         norm_rel_ebd: `layer_norm` if the embeddings of relative positions are normalised.
-        pooler_dropout: before the head's first layer.
-        pooler_hidden_act: after it.
+        pooler_dropout: dropout rate before the head's first layer.
+        pooler_hidden_act: activation after the head's first layer.
     """
 
     model_type: str = "deberta-v2"
@@ -73,12 +73,12 @@ def read_config(values: Mapping[str, Any], num_labels: int, dropout: float | Non
     """Returns the config that config.json describes.
 
     Args:
-        values: of config.json.
-        num_labels: classes of the task.
+        values: the contents of config.json.
+        num_labels: number of the task's classes.
         dropout: replaces all dropout rates if given.
 
     Raises:
-        InputError: a size is missing, or an arithmetic that is not supported.
+        InputError: config.json lacks a size, or asks for something that is not supported.
     """
     known = read_fields(DebertaConfig, {"type_vocab_size": 0, **values}, {"classifier_dropout": "cls_dropout"})
     width, heads = known["hidden_size"], known["num_attention_heads"]
@@ -113,7 +113,7 @@ def read_config(values: Mapping[str, Any], num_labels: int, dropout: float | Non
 
 
 def table(config: DebertaConfig) -> list[Entry]:
-    """Returns the rows for every parameter of a config, with names as in a file of the whole classifier."""
+    """Returns a row for every parameter of a config, with names as in a file of the whole classifier."""
     embeddings, encoder = f"{PREFIX}embeddings", f"{PREFIX}encoder"
     layer = f"{encoder}.layer.{{layer}}"
     rows = [Entry(f"{embeddings}.word_embeddings.weight", ("embeddings", "word", "embedding"))]
@@ -140,7 +140,7 @@ def table(config: DebertaConfig) -> list[Entry]:
 
 
 def _projections(config: DebertaConfig) -> dict[str, str]:
-    """Our names of the linear layers that attention scores and mixes by, by their names in files."""
+    """Our names of the linear layers before attention, by their names in files."""
     names = {"query_proj": "query", "key_proj": "key", "value_proj": "value"}
     if not config.share_att_key and "c2p" in config.pos_att_type:
         names["pos_key_proj"] = "position_key"
@@ -150,15 +150,14 @@ def _projections(config: DebertaConfig) -> dict[str, str]:
 
 
 def relative_rows(config: DebertaConfig, width: int) -> Int[np.ndarray, " W"]:
-    """Returns which embedding stands for each distance of a key to the right of its query, from 1 - T to T - 1.
+    """Returns the row of the embedding for each distance of a key to the right of its query, from 1 - T to T - 1.
 
-    Half of the buckets hold one distance each, the others are binned logarithmically, in float32 as in training.
+    Half of the buckets hold one distance each, the others are binned logarithmically, in float32 as in pre-training.
 
     Args:
         config: with the buckets.
         width: T, columns of a grid; W is 2 T - 1.
     """
-    # Tokens of an example are neighbours in a row, so that the distance of columns is that of their positions.
     distance = -np.arange(1 - width, width)
     if config.position_buckets:
         middle = config.position_buckets // 2
@@ -172,8 +171,8 @@ def relative_rows(config: DebertaConfig, width: int) -> Int[np.ndarray, " W"]:
 def by_key(scores: Float[Array, "... T W"]) -> Float[Array, "... T T"]:
     """Turns scores by distance, from 1 - T to T - 1, into scores by column.
 
-    Row i of the result is columns T - 1 - i to 2 T - 2 - i. They are cut out by a change of shape, whose gradient is
-    as cheap, unlike that of gathering (Dai et al., 2019, appendix B).
+    Row i of the result is columns T - 1 - i to 2 T - 2 - i of row i. They are cut out by a change of shape, which is
+    cheap in both directions; the gradient of a gather is not (Dai et al., 2019, appendix B).
     """
     *batch, width, distances = scores.shape
     padded = jnp.pad(scores, [*[(0, 0)] * (len(batch) + 1), (0, 1)]).reshape(*batch, -1)
@@ -184,7 +183,8 @@ def by_key(scores: Float[Array, "... T W"]) -> Float[Array, "... T T"]:
 class DisentangledAttention(Attention):
     """Multi-head self-attention within each example, whose scores are the sum of up to three products.
 
-    Those of query and key, of query and the key's relative position, and of key and the query's.
+    The products are of query and key, of query and the key's relative position (content to position), and of key and
+    the query's relative position (position to content).
     """
 
     def __init__(self, config: DebertaConfig, build: Build, rngs: nnx.Rngs):

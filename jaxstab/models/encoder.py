@@ -21,8 +21,8 @@ from jaxstab.models.build import Build, LayerNorm, make_linear
 from jaxstab.models.operations import ACTIVATIONS, activate, dropout, fold
 from jaxstab.models.stack import Layered, Outputs
 
-RELATIVE_BUCKETS = 32  # of MPNet, whatever its config.json says
-FARTHEST = 128  # distance in tokens from which on all share a bucket
+RELATIVE_BUCKETS = 32  # MPNet's; no other number is supported
+FARTHEST = 128  # tokens; all larger distances share a bucket
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Variant:
         head_activation: between the two linear layers of the head.
         head_dropout_first: whether there is dropout before the head's first layer too.
         attention_output_dropout: whether there is dropout between attention and the residual sum.
-        output_dropout: likewise after the feed-forward part.
+        output_dropout: whether there is dropout between the feed-forward part and the residual sum.
         shared_layers: whether all layers have the same parameters.
     """
 
@@ -50,9 +50,9 @@ class EncoderConfig:
 
     Attributes:
         type_vocab_size: number of segments, 0 for a model without them.
-        embedding_size: width of the embeddings where a projection leads from it to `hidden_size`, else None.
-        first_position: row of the position embedding that an example's first token has.
-        relative_attention_num_buckets: of distances with a learned attention bias; 0 for none.
+        embedding_size: width of the embeddings if they are projected to `hidden_size`, else None.
+        first_position: row of the position embeddings for an example's first token.
+        relative_attention_num_buckets: number of buckets of distances with a learned attention bias; 0 for no bias.
     """
 
     vocab_size: int
@@ -77,7 +77,7 @@ class EncoderConfig:
 
     @property
     def max_length(self) -> int:
-        """Tokens of the longest example that there are positions for."""
+        """Length in tokens of the longest example that the position embeddings allow."""
         return self.max_position_embeddings - self.first_position
 
     @property
@@ -126,10 +126,10 @@ class Embeddings(nnx.Module):
 
 
 def relative_buckets(width: int) -> Int[np.ndarray, "T T"]:
-    """Returns the bucket of the distance from each column of a grid (first axis) to each other.
+    """Returns the bucket of the distance from each column of a grid (first axis) to each other column.
 
-    Small distances have a bucket each, larger ones are binned logarithmically; those to the right have the upper half.
-    Tokens of an example are neighbours in a row, so that the distance of columns is that of their positions.
+    Each small distance has a bucket of its own, larger ones are binned logarithmically. Distances to the right have the
+    upper half of the buckets.
 
     Source: Raffel et al. (2020), section 2.1; in float32, as MPNet was trained.
     """
@@ -161,9 +161,9 @@ class Attention(nnx.Module):
         """Attends.
 
         Args:
-            hidden: what attends to itself.
+            hidden: the tokens, which attend to each other.
             batch: where the tokens lie.
-            key: of dropout of the probabilities.
+            key: for dropout of the probabilities; None drops nothing.
             relative: [1, H, T, T] float32, a bias on the scores for relative positions, or None.
         """
         query, keys, values = (self.by_head(project(hidden)) for project in (self.query, self.key, self.value))
@@ -212,8 +212,8 @@ class SequenceClassifier(Layered):
 
     Args:
         config: sizes and rates.
-        build: how it is built.
-        rngs: random streams of the parameters.
+        build: choices besides the config.
+        rngs: random streams for the parameters.
         layer: class of the encoder layers.
         positions: whether there are embeddings of absolute positions.
 

@@ -1,4 +1,4 @@
-"""Every family of encoders once: how its config.json is read, which module it is, and the names of its weights."""
+"""Every family of encoders once: how its config.json is read, its module, and the names of its weights."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -89,7 +89,7 @@ def apply(
     """Runs the classifier that `make_classifier` defined, as a pure function of its parameters.
 
     Args:
-        definition: of the classifier.
+        definition: what `make_classifier` returns first.
         params: nested dict of arrays.
         batch: B examples in a grid.
         key: of this step's dropout; without it nothing is dropped.

@@ -39,13 +39,13 @@ class ModernBertConfig:
 
     Attributes:
         local_attention: width of the window; a token attends to half of it on each side.
-        layer_types: of each layer, `full_attention` or `sliding_attention`.
+        layer_types: `full_attention` or `sliding_attention` for each layer.
         global_rope_theta: base of the rotary angles in layers with full attention.
-        local_rope_theta: likewise with windows.
-        embedding_dropout: of the embeddings.
-        hidden_dropout_prob: inside the feed-forward part.
-        attention_probs_dropout_prob: of attention probabilities, and of what attention adds.
-        classifier_dropout: before the classifier.
+        local_rope_theta: base of the rotary angles in layers with windows.
+        embedding_dropout: dropout rate of the embeddings.
+        hidden_dropout_prob: dropout rate inside the feed-forward part.
+        attention_probs_dropout_prob: dropout rate of attention probabilities and of attention's output.
+        classifier_dropout: dropout rate before the classifier.
         classifier_pooling: `cls` for the first token, `mean` for the mean over tokens.
     """
 
@@ -85,12 +85,12 @@ def read_config(values: Mapping[str, Any], num_labels: int, dropout: float | Non
     """Returns the config that config.json describes.
 
     Args:
-        values: of config.json, as today or before `layer_types` and `rope_parameters` were in it.
-        num_labels: classes of the task.
+        values: the contents of config.json, with or without the newer `layer_types` and `rope_parameters`.
+        num_labels: number of the task's classes.
         dropout: replaces all dropout rates if given.
 
     Raises:
-        InputError: a size is missing, or an arithmetic that is not supported.
+        InputError: config.json lacks a size, or asks for something that is not supported.
     """
     period = values.get("global_attn_every_n_layers", 3)
     if period < 1:
@@ -109,7 +109,7 @@ def read_config(values: Mapping[str, Any], num_labels: int, dropout: float | Non
 
 
 def _thetas(values: Mapping[str, Any]) -> dict[str, float]:
-    """Bases of rotary angles where config.json has them by the type of layer."""
+    """Bases of rotary angles, if config.json has one for each type of layer."""
     thetas = {}
     for kind, name in ((FULL, "global_rope_theta"), (SLIDING, "local_rope_theta")):
         rope = (values.get("rope_parameters") or {}).get(kind) or {}
@@ -142,17 +142,17 @@ def _check(config: ModernBertConfig) -> None:
 class AttentionNormEntry(Entry):
     """The row of the LayerNorms before attention.
 
-    The first layer has none, because the embeddings are normalised already. Its place in the stack is filled with the
-    embeddings' and has no effect.
+    The first layer has none, because the embeddings are normalised already. Its place in the stack holds a copy of the
+    embeddings' LayerNorm, which has no effect.
     """
 
     def file_names(self, layers: int) -> list[str]:
-        """Returns the name in the files for each of so many layers."""
+        """Returns the names in files for each of so many layers."""
         return [f"{PREFIX}embeddings.norm.{self.file_name.rpartition('.')[2]}", *super().file_names(layers)[1:]]
 
 
 def table(config: ModernBertConfig) -> list[Entry]:
-    """Returns the rows for every parameter of a config, with names as in a file of the whole classifier."""
+    """Returns a row for every parameter of a config, with names as in a file of the whole classifier."""
     layer = f"{PREFIX}layers.{{layer}}"
     norms = 1 + config.norm_bias
     attention, mlp = 1 + config.attention_bias, 1 + config.mlp_bias
@@ -165,7 +165,7 @@ def table(config: ModernBertConfig) -> list[Entry]:
         *norm(f"{layer}.mlp_norm", "layers", "output_norm")[:norms],
         *linear(f"{layer}.mlp.Wi", "layers", "intermediate")[:mlp],
         *linear(f"{layer}.mlp.Wo", "layers", "output")[:mlp],
-        # Below the norms before attention: writing a file, the embeddings' own must come last.
+        # After the norms before attention: when a file is written, the last of two rows with one name counts.
         *norm(f"{PREFIX}embeddings.norm", "embeddings", "norm")[:norms],
         *norm(f"{PREFIX}final_norm", "final_norm")[:norms],
         *linear("head.dense", "head", "dense")[: 1 + config.classifier_bias],
@@ -178,8 +178,8 @@ class Angles(NamedTuple):
     """Cosines and sines of rotary positions.
 
     Attributes:
-        cos: [R, 1, T, d / 2] float32, for d features of a head.
-        sin: of the same shape.
+        cos: [R, 1, T, d / 2] float32, for heads of d features.
+        sin: [R, 1, T, d / 2] float32.
     """
 
     cos: Float[Array, "R 1 T h"]
@@ -187,10 +187,10 @@ class Angles(NamedTuple):
 
 
 class Sight(NamedTuple):
-    """What a layer's attention knows of the tokens' places.
+    """What a layer's attention knows of the tokens' positions.
 
     Attributes:
-        angles: of each token.
+        angles: rotary angles of each token.
         window: the farthest distance in tokens that is attended to.
     """
 
@@ -202,9 +202,9 @@ def rotary_angles(positions: Array, theta: float, size: int) -> Angles:
     """Returns the angles of rotary positions: position times theta ** (-2 i / d).
 
     Args:
-        positions: [R, T], of the tokens in their examples.
+        positions: [R, T] int32, of the tokens in their examples.
         theta: base of the frequencies.
-        size: d, features of a head.
+        size: d, number of features of a head.
 
     Source: Su et al. (2021), "RoFormer", eq. 15.
     """
@@ -221,12 +221,12 @@ def rotate(x: Float[Array, "R H T d"], angles: Angles) -> Float[Array, "R H T d"
 
 
 def sights(config: ModernBertConfig, batch: Batch) -> tuple[Sight, Sight]:
-    """Returns what layers with full attention know of the tokens' places, and what layers with windows know."""
+    """Returns what attention knows in layers with full attention, and what it knows in layers with windows."""
     size = config.hidden_size // config.num_attention_heads
     everywhere = rotary_angles(batch.position_ids, config.global_rope_theta, size)
     nearby = rotary_angles(batch.position_ids, config.local_rope_theta, size)
-    farthest = batch.owners.shape[1], config.local_attention // 2
-    return Sight(everywhere, jnp.int32(farthest[0])), Sight(nearby, jnp.int32(farthest[1]))
+    full, local = batch.owners.shape[1], config.local_attention // 2
+    return Sight(everywhere, jnp.int32(full)), Sight(nearby, jnp.int32(local))
 
 
 class Embeddings(nnx.Module):
@@ -257,7 +257,7 @@ class Attention(nnx.Module):
     def __call__(
         self, hidden: Float[Array, "R T D"], batch: Batch, sight: Sight, key: PRNGKeyArray | None
     ) -> Float[Array, "R T D"]:
-        """Attends; `key` is that of dropout of the probabilities."""
+        """Attends; `key` is for dropout of the probabilities."""
         rows, width, _ = hidden.shape
         query, keys, values = self.qkv(hidden).reshape(rows, width, 3, self.heads, -1).transpose(2, 0, 3, 1, 4)
         query, keys = rotate(query, sight.angles), rotate(keys, sight.angles)
@@ -267,7 +267,7 @@ class Attention(nnx.Module):
 
 
 class ModernBertLayer(nnx.Module):
-    """Attention and a gated feed-forward part, each of the LayerNorm of what it is added to."""
+    """Attention and a gated feed-forward part. Each is applied to the normalised hidden state and added to it."""
 
     def __init__(self, config: ModernBertConfig, build: Build, rngs: nnx.Rngs):
         width, inner, use_bias = config.hidden_size, config.intermediate_size, config.mlp_bias
@@ -300,7 +300,7 @@ class Head(nnx.Module):
         self.activation = config.classifier_activation
 
     def __call__(self, pooled: Float[Array, "B D"]) -> Float[Array, "B D"]:
-        """Transforms what was pooled."""
+        """Transforms the pooled hidden state."""
         return self.norm(activate(self.activation, self.dense(pooled)))
 
 
@@ -309,8 +309,8 @@ class ModernBertClassifier(Layered):
 
     Args:
         config: sizes and rates.
-        build: how it is built.
-        rngs: random streams of the parameters.
+        build: choices besides the config.
+        rngs: random streams for the parameters.
 
     Raises:
         InputError: more frozen layers than there are.

@@ -1,4 +1,4 @@
-"""The stack of encoder layers that every family has, and the way through it."""
+"""The stack of encoder layers, for every family: its parameters, and the loop over layers."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -36,9 +36,9 @@ class Layered(nnx.Module):
 
     Args:
         make_layer: from (config, build, random streams) to one layer.
-        config: of the family, with `num_hidden_layers` and `model_type`.
-        build: how the layers are built and looped over.
-        rngs: random streams of the parameters.
+        config: the family's, with `num_hidden_layers` and `model_type`.
+        build: choices besides the config.
+        rngs: random streams for the parameters.
         shared: whether all layers have the same parameters.
 
     Raises:
