@@ -97,6 +97,22 @@ def test_a_traced_window_is_as_good_as_a_number():
     np.testing.assert_array_equal(_attend(inputs, WIDTH), _attend(inputs))
 
 
+@pytest.mark.parametrize("bias_rows", BIASES)
+def test_an_axis_of_seeds_changes_nothing(bias_rows):
+    """Each of two seeds has inputs and keys of its own; owners and window are shared."""
+    inputs = jax.tree.map(lambda x: jnp.stack([x, -x]), _inputs(bias_rows))
+    keys = jax.random.split(KEY, 2)
+
+    def loss(inputs, key):
+        return jnp.sum(_attend(inputs, jnp.int32(2), 0.1, key=key) ** 2)
+
+    found = jax.vmap(jax.value_and_grad(loss))(inputs, keys)
+    for seed in range(2):
+        alone = jax.value_and_grad(loss)(jax.tree.map(lambda x, seed=seed: x[seed], inputs), keys[seed])
+        own = jax.tree.map(lambda x, seed=seed: x[seed], found)
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=2e-6), own, alone)
+
+
 def test_attention_does_not_see_other_examples_of_its_row():
     inputs = _inputs()
     alone = attend(*(x[:1, :, 5:7] for x in inputs[:3]), jnp.zeros((1, 2), jnp.int32))

@@ -87,10 +87,11 @@ def test_agrees_with_pytorch_live(sizes, weights, tmp_path):
     np.testing.assert_allclose(outputs.hidden_states, expected["hidden_states"], atol=TOLERANCE)
 
 
-def test_rematerialisation_and_bfloat16(checkpoint):
+def test_rematerialisation_unrolling_and_bfloat16(checkpoint):
     inputs = _inputs(np.load(GOLDEN / "plain.npz"))
     plain = _run(checkpoint, inputs, True)
-    np.testing.assert_allclose(_run(checkpoint, inputs, True, remat=True).logits, plain.logits, atol=1e-6)
+    for same in ({"remat": True}, {"unroll": True}, {"attention": "automatic"}):
+        np.testing.assert_allclose(_run(checkpoint, inputs, True, **same).logits, plain.logits, atol=1e-6)
     low = _run(checkpoint, inputs, True, dtype=jnp.bfloat16)
     assert low.logits.dtype == jnp.float32
     difference = np.abs(low.logits - plain.logits).max()

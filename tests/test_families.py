@@ -197,6 +197,17 @@ def test_bfloat16_and_rematerialisation(loaded):
     assert 0 < np.abs(low - plain).max() < 0.1
 
 
+def test_the_record_chooses_the_implementation_of_attention(loaded):
+    def written_out(name):
+        definition, _ = make_classifier(loaded.config, Build(attention=name))
+        program = jax.make_jaxpr(lambda params: apply(definition, params, _batch(_inputs())))(loaded.params)
+        return str(program).count("custom_vjp_call")
+
+    assert written_out("reference") == written_out(None) == written_out("automatic") + 1
+    with pytest.raises(InputError, match="attention 'flash' is not one of"):
+        written_out("flash")
+
+
 def test_a_pretrained_file_lacks_the_head_and_has_other_weights(loaded, tmp_path):
     name = loaded.config.model_type
     sizes = FAMILY_SIZES[name]
