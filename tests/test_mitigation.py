@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
-from test_train import EXAMPLES, LENGTHS
+from test_step import EXAMPLES, LENGTHS
 from tiny import SIZES, write_checkpoint
 
 from jaxstab.config import ModelConfig, hyperparameters, make_config

@@ -25,7 +25,7 @@ class Adapters:
 
 @dataclass(frozen=True)
 class Build:
-    """What can be chosen about a classifier besides its config. It changes the program, not what is computed.
+    """What can be chosen about a classifier besides its config.
 
     Attributes:
         dtype: of matrix products and hidden states, float32 or bfloat16; parameters are always float32.
