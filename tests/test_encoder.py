@@ -9,13 +9,16 @@ from tiny import GOLDEN_MODELS, SIZES, random_weights, write_checkpoint
 
 from jaxstab.config import ModelConfig
 from jaxstab.data.batches import Examples, make_batch, pack
-from jaxstab.models.encoder import EncoderConfig, apply
-from jaxstab.models.families import make_classifier
+from jaxstab.models.build import Build
+from jaxstab.models.encoder import EncoderConfig
+from jaxstab.models.families import apply, make_classifier
 from jaxstab.models.pretrained import load_encoder_config, load_pretrained, resolve_model
 
 GOLDEN = Path(__file__).parent / "golden"
 # XLA's code for CPUs rounded otherwise before jax 0.10: 1.6e-5 in MiniLM's hidden states with 0.8.0.
 TOLERANCE = 1e-5 if jax.__version_info__ >= (0, 10) else 2e-5
+
+PROGRAM = jax.jit(apply, static_argnums=(0, 4))  # all tests share what it compiles
 
 
 def _head(width, classes):
@@ -24,10 +27,10 @@ def _head(width, classes):
     return {"kernel": kernel, "bias": rng.standard_normal(classes).astype(np.float32) * np.float32(0.2)}
 
 
-def _run(directory, inputs, packed, classes=3, vocabulary=None, precision="float32", remat=False):
+def _run(directory, inputs, packed, classes=3, vocabulary=None, **build):
     config = load_encoder_config(directory, classes, ModelConfig(source=""), dropout=None)
     pretrained = load_pretrained(directory, config, vocabulary)
-    definition, _ = make_classifier(pretrained.config, precision, remat)
+    definition, _ = make_classifier(pretrained.config, Build(**build))
     params = {**pretrained.params, "classifier": _head(config.hidden_size, classes)}
     labels = np.zeros(len(inputs["lengths"]), np.int32)
     examples = Examples(inputs["input_ids"], inputs["token_type_ids"], inputs["lengths"], labels)
@@ -36,7 +39,7 @@ def _run(directory, inputs, packed, classes=3, vocabulary=None, precision="float
     if packed:
         starts = pack(np.arange(len(labels))[None], inputs["lengths"], width).starts[0]
     batch = make_batch(examples, np.arange(len(labels)), starts, rows=3 if packed else len(labels))
-    return jax.jit(lambda p: apply(definition, p, batch, None, all_hidden_states=True))(params)
+    return PROGRAM(definition, params, batch, None, True)
 
 
 def _inputs(arrays):
@@ -84,11 +87,12 @@ def test_agrees_with_pytorch_live(sizes, weights, tmp_path):
     np.testing.assert_allclose(outputs.hidden_states, expected["hidden_states"], atol=TOLERANCE)
 
 
-def test_rematerialisation_and_bfloat16(checkpoint):
+def test_rematerialisation_unrolling_and_bfloat16(checkpoint):
     inputs = _inputs(np.load(GOLDEN / "plain.npz"))
     plain = _run(checkpoint, inputs, True)
-    np.testing.assert_allclose(_run(checkpoint, inputs, True, remat=True).logits, plain.logits, atol=1e-6)
-    low = _run(checkpoint, inputs, True, precision="bfloat16")
+    for same in ({"remat": True}, {"unroll": True}, {"attention": "automatic"}):
+        np.testing.assert_allclose(_run(checkpoint, inputs, True, **same).logits, plain.logits, atol=1e-6)
+    low = _run(checkpoint, inputs, True, dtype=jnp.bfloat16)
     assert low.logits.dtype == jnp.float32
     difference = np.abs(low.logits - plain.logits).max()
     assert 0 < difference < 0.05
@@ -108,8 +112,9 @@ def test_an_empty_place_in_a_batch_is_finite_and_harmless(checkpoint):
     definition, _ = make_classifier(config)
     params = {**load_pretrained(checkpoint, config).params, "classifier": _head(config.hidden_size, 3)}
     examples = Examples(*inputs.values(), labels=np.zeros(4, np.int32))
-    full = apply(definition, params, make_batch(examples, np.array([2, 0]), np.array([0, 16]), 2)).logits
-    with_gap = apply(definition, params, make_batch(examples, np.array([2, 0, -1]), np.array([16, 0, 0]), 3)).logits
+    two = make_batch(examples, np.array([2, 0]), np.array([0, 16]), 2)
+    three = make_batch(examples, np.array([2, 0, -1]), np.array([16, 0, 0]), 3)
+    full, with_gap = (PROGRAM(definition, params, batch, None, True).logits for batch in (two, three))
     assert np.isfinite(with_gap).all()
     np.testing.assert_allclose(with_gap[:2], full, atol=1e-6)
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
@@ -14,14 +15,22 @@ from tiny import FAMILY_SIZES, random_weights, write_checkpoint
 from jaxstab.config import ModelConfig
 from jaxstab.data.batches import Batch, Examples, make_batch, pack
 from jaxstab.errors import InputError
-from jaxstab.models.encoder import Adapters, apply, relative_buckets
-from jaxstab.models.families import FAMILIES, family_of, make_classifier
+from jaxstab.models.build import Adapters, Build
+from jaxstab.models.encoder import relative_buckets
+from jaxstab.models.families import FAMILIES, apply, family_of, make_classifier
 from jaxstab.models.parameters import join_layers, merge_adapters, split_layers
 from jaxstab.models.pretrained import init_head, load_encoder_config, load_pretrained, to_tensors
 
 GOLDEN = Path(__file__).parent / "golden"
 TOLERANCE = 1e-5
 OTHERS = [name for name in FAMILY_SIZES if name != "bert"]
+
+# All tests share compiled programs: one for each definition, shape of the batch, and with or without dropout.
+PROGRAM = jax.jit(apply, static_argnums=(0, 4))
+
+# These families have BERT's layers; what is about layers alone is tested with them only in the complete run.
+LIKE_BERT = ("roberta", "xlm-roberta", "electra", "distilbert")
+BY_LAYER = [pytest.param(name, marks=pytest.mark.slow) if name in LIKE_BERT else name for name in FAMILY_SIZES]
 
 # Further configs, for PyTorch live.
 VARIED = {
@@ -50,8 +59,8 @@ def _batch(inputs, packed=True) -> Batch:
 
 
 def _run(config, params, batch, key=None, **options):
-    definition, _ = make_classifier(config, **options)
-    return jax.jit(lambda p: apply(definition, p, batch, key, all_hidden_states=True))(params)
+    definition, _ = make_classifier(config, Build(**options))
+    return PROGRAM(definition, params, batch, key, True)
 
 
 def _inputs(name="roberta"):
@@ -184,8 +193,19 @@ def test_bfloat16_and_rematerialisation(loaded):
     batch = _batch(_inputs())
     plain = _run(loaded.config, loaded.params, batch).logits
     np.testing.assert_allclose(_run(loaded.config, loaded.params, batch, remat=True).logits, plain, atol=1e-6)
-    low = _run(loaded.config, loaded.params, batch, precision="bfloat16").logits
+    low = _run(loaded.config, loaded.params, batch, dtype=jnp.bfloat16).logits
     assert 0 < np.abs(low - plain).max() < 0.1
+
+
+def test_the_record_chooses_the_implementation_of_attention(loaded):
+    def written_out(name):
+        definition, _ = make_classifier(loaded.config, Build(attention=name))
+        program = jax.make_jaxpr(lambda params: apply(definition, params, _batch(_inputs())))(loaded.params)
+        return str(program).count("custom_vjp_call")
+
+    assert written_out("reference") == written_out(None) == written_out("automatic") + 1
+    with pytest.raises(InputError, match="attention 'flash' is not one of"):
+        written_out("flash")
 
 
 def test_a_pretrained_file_lacks_the_head_and_has_other_weights(loaded, tmp_path):
@@ -271,7 +291,7 @@ def test_what_is_not_supported_is_said_in_one_line(name, changes, message, tmp_p
 
 def _adapted(loaded, adapters, seed):
     """Parameters with adapters of which both factors are random."""
-    _, shapes = make_classifier(loaded.config, adapters=adapters)
+    _, shapes = make_classifier(loaded.config, Build(adapters=adapters))
     rng = np.random.default_rng(seed)
 
     def filled(path, shape):
@@ -290,6 +310,7 @@ def _attention(loaded):
     return ("qkv",) if loaded.config.model_type == "modernbert" else ("query", "key", "value")
 
 
+@pytest.mark.parametrize("loaded", BY_LAYER, indirect=True)
 def test_adapters_do_what_merged_weights_do(loaded):
     adapters = Adapters(2, (*_attention(loaded), "output", "intermediate"))
     params = _adapted(loaded, adapters, seed=1)
@@ -306,7 +327,7 @@ def test_adapters_do_what_merged_weights_do(loaded):
     assert np.abs(found - plain).max() > 1e-3
     without = jax.tree_util.tree_map_with_path(lambda path, leaf: leaf * np.float32(path[-1].key != "lora_b"), params)
     np.testing.assert_allclose(_run(loaded.config, without, batch, adapters=adapters).logits, plain, atol=1e-6)
-    low = _run(loaded.config, params, batch, adapters=adapters, precision="bfloat16").logits
+    low = _run(loaded.config, params, batch, adapters=adapters, dtype=jnp.bfloat16).logits
     assert 0 < np.abs(low - found).max() < 0.2
     jax.tree.map(np.testing.assert_array_equal, merge_adapters(params, 0.0), loaded.params)
     with pytest.raises(ValueError, match="merge_adapters"):
@@ -315,7 +336,7 @@ def test_adapters_do_what_merged_weights_do(loaded):
 
 def test_only_targets_have_adapters(loaded):
     targets = _attention(loaded)[:2]
-    layers = make_classifier(loaded.config, adapters=Adapters(2, targets))[1]["layers"]
+    layers = make_classifier(loaded.config, Build(adapters=Adapters(2, targets)))[1]["layers"]
     paths = [[key.key for key in path] for path, _ in jax.tree_util.tree_leaves_with_path(layers)]
     assert {path[-3] for path in paths if "lora" in path} == set(targets)
 
@@ -323,18 +344,19 @@ def test_only_targets_have_adapters(loaded):
 def test_an_adapter_for_no_layer(loaded):
     known = ", ".join(sorted((*_attention(loaded), "intermediate", "output")))
     with pytest.raises(InputError, match=f"no linear layer 'dense' for an adapter; there are {known}"):
-        make_classifier(loaded.config, adapters=Adapters(2, ("output", "dense")))
+        make_classifier(loaded.config, Build(adapters=Adapters(2, ("output", "dense"))))
 
 
+@pytest.mark.parametrize("loaded", BY_LAYER, indirect=True)
 @pytest.mark.parametrize(("frozen_layers", "dropped"), [(1, True), (2, False)])
 def test_frozen_layers_change_nothing(loaded, frozen_layers, dropped):
     if loaded.config.model_type == "albert":
         with pytest.raises(InputError, match="layers of albert share their weights"):
-            make_classifier(loaded.config, frozen_layers=frozen_layers)
+            make_classifier(loaded.config, Build(frozen_layers=frozen_layers))
         return
     batch, key = _batch(_inputs()), jax.random.key(4) if dropped else None
     params = split_layers(loaded.params, frozen_layers)
-    _, shapes = make_classifier(loaded.config, frozen_layers=frozen_layers)
+    _, shapes = make_classifier(loaded.config, Build(frozen_layers=frozen_layers))
     assert jax.tree.map(np.shape, params) == jax.tree.map(lambda leaf: leaf.shape, shapes)
     found = _run(loaded.config, params, batch, key, frozen_layers=frozen_layers)
     expected = _run(loaded.config, loaded.params, batch, key)
@@ -348,9 +370,9 @@ def test_frozen_layers_change_nothing(loaded, frozen_layers, dropped):
 def test_frozen_layers_have_no_adapters_and_are_not_more_than_there_are(loaded):
     if loaded.config.model_type == "albert":
         return
-    _, shapes = make_classifier(loaded.config, adapters=Adapters(2, ("output",)), frozen_layers=1)
+    _, shapes = make_classifier(loaded.config, Build(adapters=Adapters(2, ("output",)), frozen_layers=1))
     assert "lora" not in shapes["frozen_layers"]["attention"]["output"]
     assert "lora" in shapes["layers"]["attention"]["output"]
     depth = loaded.config.num_hidden_layers
     with pytest.raises(InputError, match=f"{depth + 1} layers to freeze: the model has {depth}"):
-        make_classifier(loaded.config, frozen_layers=depth + 1)
+        make_classifier(loaded.config, Build(frozen_layers=depth + 1))

@@ -13,7 +13,7 @@ from jaxstab.config import ModelConfig, TrainConfig
 from jaxstab.config.grid import TRAIN_KEYS
 from jaxstab.data.batches import Examples, example_orders, fixed_batches, grid_sizes, make_batch, pack, steps_per_epoch
 from jaxstab.mitigation import make_methods, mitigated
-from jaxstab.models.encoder import apply
+from jaxstab.models.families import apply
 from jaxstab.models.pretrained import load_encoder_config, load_pretrained, restore_vocabulary
 from jaxstab.training.optimizer import learning_rate_at, narrowed, widened
 from jaxstab.training.step import (

@@ -1,1 +1,1 @@
-"""From a source of texts to arrays on the device: sources, splits, tokens, batches."""
+"""From texts to arrays on the device: sources, splits, tokens, batches."""

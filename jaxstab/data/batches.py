@@ -1,8 +1,8 @@
-"""The layout of a batch, in one place: which examples make up a step, and where their tokens lie.
+"""The layout of a batch: which examples make up a step, and where their tokens lie. No other module knows it.
 
-A batch is a grid of rows as wide as the longest example, and short examples share a row, so that little is computed on
-padding. Attention stays within an example (`Batch.owners`); everything else does not care where a token lies.
-The padded layout is the special case of one row for each example.
+A batch is a grid whose rows are as wide as the longest example. Short examples share a row, so that little is computed
+on padding. Attention stays within an example (`Batch.owners`); for all other operations it does not matter where a
+token lies. The usual padded layout is the special case of one row for each example.
 """
 
 from itertools import combinations
@@ -85,7 +85,7 @@ def make_batch(
 ) -> Batch:
     """Lays out the examples at `indices` (-1: none) from `starts` on, in a grid of `rows` rows.
 
-    The caller answers for the places: examples must not overlap, nor end beyond the grid (`pack` sees to both).
+    Nothing is checked: examples must not overlap, nor end beyond the grid. `pack` makes sure of both.
     """
     width, count = examples.input_ids.shape[1], indices.shape[0]
     indices, starts = jnp.asarray(indices), jnp.asarray(starts)
@@ -139,11 +139,11 @@ def steps_per_epoch(examples: int, batch_size: int) -> int:
 
 
 def grid_sizes(lengths: np.ndarray, width: int, batch_size: int) -> tuple[int, ...]:
-    """Returns up to three numbers of rows, ascending, of the grids that training is compiled for.
+    """Returns the numbers of rows, ascending, of up to three grids that training is compiled for.
 
-    Nine of ten random orders of the training examples fit into the largest; the smaller ones are those that leave
-    the fewest rows empty. Depends on the examples and the batch size only, so that a seed's layout does not depend on
-    other seeds.
+    Nine of ten random orders of the training examples fit into the largest grid. The smaller ones are chosen to leave
+    the fewest rows empty. Only the examples and the batch size matter, so that a seed's layout does not depend on other
+    seeds.
     """
     rng = np.random.default_rng(0)
     epochs = [_one_epoch(rng.permutation(len(lengths)), batch_size) for _ in range(EPOCHS_DRAWN)]
@@ -164,8 +164,8 @@ def example_orders(
 ) -> Steps:
     """Returns the steps of all epochs, [epochs * steps, batch_size].
 
-    Each epoch is a random permutation; one in which a step needs more than `largest` rows is drawn again (about one
-    in ten).
+    Each epoch is a random permutation. About one in ten has a step that needs more than `largest` rows; it is drawn
+    again.
     """
     rng = np.random.default_rng(order_seed)
     drawn: list[Steps] = []

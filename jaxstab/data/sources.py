@@ -1,4 +1,4 @@
-"""Where texts come from: the hub, a local file or directory, or the bundled demo; one `datasets.Dataset` per split."""
+"""Loading texts from the hub, a local file or directory, or the bundled demo: one `datasets.Dataset` per split."""
 
 import csv
 import importlib.util
@@ -33,7 +33,7 @@ READERS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class KnownTask:
-    """What a well-known task's columns are, and its usual score."""
+    """The text columns and the usual score of a well-known task."""
 
     text: tuple[str, ...]
     metric: Metric = "accuracy"
@@ -140,11 +140,11 @@ def _read_files(files: dict[str, Path]) -> "dict[str, Dataset]":
 
 
 def _check_header(file: Path, separator: str) -> None:
-    """Refuses a column that is there twice, of which pandas would quietly rename one."""
+    """Raises InputError if two columns have the same name; pandas would quietly rename one."""
     with file.open(encoding="utf-8-sig", errors="replace", newline=None) as lines:
         try:
             names = next(csv.reader(lines, delimiter=separator), [])
-        except csv.Error:  # whatever it is, pandas says it better
+        except csv.Error:  # reading the file with pandas gives a better message
             return
     twice = [name for name, count in Counter(names).items() if count > 1 and name]
     if twice:
@@ -152,7 +152,7 @@ def _check_header(file: Path, separator: str) -> None:
 
 
 def _read(source: str, load: Callable[[], Any]) -> "dict[str, Dataset]":
-    """Calls `load`; whatever goes wrong in there becomes one line."""
+    """Calls `load` and turns any error into an InputError of one line."""
     import datasets
 
     datasets.disable_progress_bars()

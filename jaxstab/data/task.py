@@ -1,4 +1,4 @@
-"""A text classification task, checked: texts, integer labels, classes, and three splits."""
+"""A text classification task, loaded and checked: texts, integer labels, classes, and three splits."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,15 +39,15 @@ class Split:
 
 @dataclass(frozen=True)
 class Task:
-    """Three splits and what their labels mean.
+    """Three splits and the classes of their labels.
 
     Attributes:
-        train: what the seeds are trained on.
+        train: the seeds are trained on it.
         validation: chooses each seed's best epoch.
-        test: what predictions and measures are about.
+        test: predictions and measures are made on it.
         classes: names of the classes.
         metric: the score.
-        notes: what was decided about the splits, one sentence each.
+        notes: one sentence for each decision about the splits.
     """
 
     train: Split
@@ -96,8 +96,8 @@ def stratified_halves(labels: np.ndarray, fraction: float, seed: int) -> tuple[n
 
     Args:
         labels: [N] integers.
-        fraction: size of the second part.
-        seed: of the shuffle inside each class.
+        fraction: share of the examples that goes to the second part.
+        seed: for the shuffle inside each class.
 
     Returns:
         The sorted indices of the first and of the second part.

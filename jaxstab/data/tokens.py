@@ -1,4 +1,4 @@
-"""Texts to token arrays, once for all seeds."""
+"""Tokenising texts, once for all seeds."""
 
 import hashlib
 import json
@@ -24,7 +24,9 @@ class EncodedTask:
     """A task as arrays.
 
     Attributes:
-        train: token arrays of the training split; likewise `validation` and `test`.
+        train: token arrays of the training split.
+        validation: token arrays of the validation split.
+        test: token arrays of the test split.
         vocabulary: [V] int32, the tokenizer's ids that occur in the task, ascending; `input_ids` index into it.
             Embedding rows outside it get no gradient, so that training can do without them.
     """
@@ -41,7 +43,7 @@ def load_tokenizer(directory: Path) -> Any:
     Raises:
         InputError: none there, or not a fast one.
     """
-    # Without this, transformers says that it has no PyTorch, which a tokenizer does not need.
+    # Turns off the warning of transformers that PyTorch is missing; a tokenizer does not need it.
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     from transformers import AutoTokenizer
 
@@ -60,14 +62,14 @@ def load_tokenizer(directory: Path) -> Any:
 def encode_task(
     task: Task, tokenizer: Any, max_length: int, vocab_size: int, show_progress: bool = False
 ) -> EncodedTask:
-    """Tokenises the three splits; a repeated call finds them in the user's cache directory.
+    """Tokenises the three splits. Tokens are cached in the user's cache directory.
 
     Args:
         task: the texts.
         tokenizer: a fast tokenizer of transformers.
-        max_length: longest example in tokens, special tokens included.
-        vocab_size: rows of the model's embedding.
-        show_progress: with a bar per split.
+        max_length: longer examples are cut off; in tokens, special tokens included.
+        vocab_size: rows of the model's word embedding.
+        show_progress: whether to show a progress bar for each split.
 
     Raises:
         InputError: the tokenizer has more tokens than the model has embeddings.
@@ -135,10 +137,10 @@ def _pad(values: np.ndarray, lengths: np.ndarray, fill: int) -> np.ndarray:
 
 
 def _fingerprint(split: Split, tokenizer: Any, max_length: int) -> str:
-    """Names the cache entry: a digest of all that the tokens depend on."""
+    """The name of the cache entry: a digest of everything that the tokens depend on."""
     digest = hashlib.sha256(f"{max_length} {len(split.texts)}\n".encode())
     state = json.loads(tokenizer.backend_tokenizer.to_str())
-    # A call leaves its truncation and padding behind in the tokenizer.
+    # Every call changes truncation and padding in this state; max_length, already digested, stands for them.
     digest.update(json.dumps({**state, "truncation": None, "padding": None}).encode())
     for column in split.texts:
         for text in column:

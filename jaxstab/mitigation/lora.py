@@ -6,7 +6,7 @@ from jaxtyping import PRNGKeyArray
 
 from jaxstab.config.mitigation import Lora
 from jaxstab.mitigation.method import Context, Method, Params, Path, map_named
-from jaxstab.models.encoder import Adapters
+from jaxstab.models.build import Adapters
 
 DOWN, UP = "lora_a", "lora_b"
 

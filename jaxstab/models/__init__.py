@@ -1,1 +1,1 @@
-"""Flax encoders and their pre-trained weights."""
+"""Encoders in Flax NNX, and reading and naming their pre-trained weights."""

@@ -1,19 +1,18 @@
-"""How BERT-like families differ: the names of their weights, the keys of their config.json, their arithmetic."""
+"""The BERT-like families as data: names of their weights, keys of their config.json, differences in arithmetic."""
 
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from jaxstab.errors import InputError
 from jaxstab.models.encoder import RELATIVE_BUCKETS, EncoderConfig, Variant
-from jaxstab.models.operations import ACTIVATIONS
+from jaxstab.models.reading import check_choice, check_heads, check_only, read_fields
 from jaxstab.models.weight_names import Entry, linear, norm
 
 RATES = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
 
 
 class LayerNames(NamedTuple):
-    """What the parts of a BERT-like encoder layer are called in files."""
+    """Names in files of the parts of a BERT-like encoder layer."""
 
     query: str
     key: str
@@ -39,23 +38,23 @@ BERT_LAYER = LayerNames(
 
 @dataclass(frozen=True)
 class BertLike:
-    """What sets a BERT-like family apart: names in its files, and what it reads differently from config.json.
+    """How one family differs from BERT: in the names of its weights, in its config.json and in its arithmetic.
 
     Attributes:
-        model_type: in config.json.
-        prefix: of the encoder's names.
-        layer: where a layer is, below the prefix.
-        parts: of the layer.
+        model_type: the family's name in config.json.
+        prefix: with which the names of the encoder's weights begin.
+        layer: name of a layer, after the prefix.
+        parts: names of the parts of a layer, after the layer's name.
         pooler: full name of the head's first linear layer.
-        classifier: full name of its second.
-        projection: of the embeddings, below the prefix.
-        always_projected: whether they are projected even where the widths are equal.
-        keys: in config.json, by our name, where they differ.
-        defaults: of keys that may be missing, by our name.
-        fixed: fields that config.json does not decide.
-        required: values that other keys of config.json must have.
+        classifier: full name of the head's second linear layer.
+        projection: name of the embeddings' projection, after the prefix; empty without one.
+        always_projected: whether the embeddings are projected even if they are as wide as the hidden states.
+        keys: names in config.json that differ from ours, by our name.
+        defaults: values of keys that config.json may lack, by our name.
+        fixed: values that replace those of config.json, by our name.
+        required: the only supported values of other keys in config.json.
         positions_after_padding: whether positions are counted from the number of the padding token.
-        variant: of the arithmetic.
+        variant: differences in arithmetic.
     """
 
     model_type: str
@@ -77,12 +76,12 @@ class BertLike:
         """Returns the config that config.json describes.
 
         Args:
-            values: of config.json.
-            num_labels: classes of the task.
+            values: the contents of config.json.
+            num_labels: number of the task's classes.
             dropout: replaces all dropout rates if given.
 
         Raises:
-            InputError: a size is missing, or an arithmetic that is not supported.
+            InputError: config.json lacks a size, or asks for something that is not supported.
         """
         known = self._read(values)
         if not self.projection or (not self.always_projected and known["embedding_size"] == known["hidden_size"]):
@@ -92,14 +91,11 @@ class BertLike:
             known["first_position"] = (1 if padding is None else padding) + 1
         if dropout is not None:
             known |= dict.fromkeys(RATES, dropout)
-        config = EncoderConfig(**known, num_labels=num_labels, model_type=self.model_type, variant=self.variant)
-        if config.hidden_act not in ACTIVATIONS:
-            raise InputError(f"{self._key('hidden_act')} {config.hidden_act!r} is not one of {', '.join(ACTIVATIONS)}")
-        if config.hidden_size % config.num_attention_heads:
-            raise InputError(
-                f"{self._key('hidden_size')} {config.hidden_size} is no multiple of "
-                f"{self._key('num_attention_heads')} {config.num_attention_heads}; correct one of them"
-            )
+        own = {"num_labels": num_labels, "model_type": self.model_type, "variant": self.variant}
+        config = EncoderConfig(**{**known, **own})
+        check_choice(self._key("hidden_act"), config.hidden_act)
+        names = self._key("hidden_size"), self._key("num_attention_heads")
+        check_heads(config.hidden_size, config.num_attention_heads, names)
         return config
 
     def _key(self, name: str) -> str:
@@ -108,21 +104,15 @@ class BertLike:
     def _read(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Sizes and rates by our names."""
         for key, value in {"position_embedding_type": "absolute", **self.required}.items():
-            if values.get(key, value) != value:
-                raise InputError(f"{key} {values[key]!r}: only {value!r} is supported")
-        named = [f for f in fields(EncoderConfig) if f.name not in ("num_labels", "model_type", "variant")]
-        given = {f.name: values[self._key(f.name)] for f in named if self._key(f.name) in values}
-        known = {**self.defaults, **given, **self.fixed}
-        needed = [f.name for f in named if f.default is MISSING] + ["embedding_size"] * bool(self.projection)
-        missing = [self._key(name) for name in needed if name not in known]
-        if missing:
-            raise InputError(
-                f"incomplete, without {', '.join(missing)}; copy the config.json that belongs to the model"
-            )
-        return known
+            check_only(key, values.get(key, value), value)
+        given = {key: value for key, value in values.items() if value is not None}
+        defaults = {self._key(name): value for name, value in self.defaults.items()}
+        fixed = {self._key(name): value for name, value in self.fixed.items()}
+        also = ("embedding_size",) if self.projection else ()
+        return read_fields(EncoderConfig, {**defaults, **given, **fixed}, self.keys, also)
 
     def table(self, config: EncoderConfig) -> list[Entry]:
-        """Returns the rows for every parameter of a config."""
+        """Returns a row for every parameter of a model with this config."""
         embeddings, layer = f"{self.prefix}embeddings", f"{self.prefix}{self.layer}"
         rows = [
             Entry(f"{embeddings}.word_embeddings.weight", ("embeddings", "word", "embedding")),
@@ -234,7 +224,7 @@ MPNET = BertLike(
     ),
     fixed={
         "type_vocab_size": 0,
-        "first_position": 2,  # whatever config.json says of the padding token
+        "first_position": 2,  # does not depend on the padding token
         "classifier_dropout": None,
         "relative_attention_num_buckets": RELATIVE_BUCKETS,
     },

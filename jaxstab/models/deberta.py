@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -17,17 +16,10 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxstab.data.batches import Batch
 from jaxstab.errors import InputError
-from jaxstab.models.encoder import (
-    Adapters,
-    Attention,
-    EncoderConfig,
-    EncoderLayer,
-    Outputs,
-    make_linear,
-)
-from jaxstab.models.operations import ACTIVATIONS, attend, dropout, random_levels
-from jaxstab.models.reading import check_choice, check_heads, read_fields
-from jaxstab.models.stack import Layered, fold
+from jaxstab.models.build import Build, LayerNorm, make_linear
+from jaxstab.models.encoder import Attention, EncoderConfig, EncoderLayer, SequenceClassifier
+from jaxstab.models.operations import dropout, fold
+from jaxstab.models.reading import check_choice, check_heads, check_only, read_fields
 from jaxstab.models.weight_names import Entry, linear, norm
 
 PREFIX = "deberta."
@@ -41,13 +33,13 @@ class DebertaConfig(EncoderConfig):
     Attributes:
         type_vocab_size: number of segments, 0 for a model without them.
         position_biased_input: whether absolute positions are added to the embeddings.
-        position_buckets: of distances to one side; 0 for a bucket for each distance.
-        max_relative_positions: distance from which on all share a bucket.
-        pos_att_type: which of content to position, `c2p`, and position to content, `p2c`, there is.
-        share_att_key: whether relative positions are projected like contents.
+        position_buckets: number of buckets of distances to one side; 0 for a bucket for each distance.
+        max_relative_positions: all distances from this one on share a bucket.
+        pos_att_type: which products with positions there are: content to position, `c2p`, position to content, `p2c`.
+        share_att_key: whether relative positions are projected by the layers that project the content.
         norm_rel_ebd: `layer_norm` if the embeddings of relative positions are normalised.
-        pooler_dropout: before the head's first layer.
-        pooler_hidden_act: after it.
+        pooler_dropout: dropout rate before the head's first layer.
+        pooler_hidden_act: activation after the head's first layer.
     """
 
     model_type: str = "deberta-v2"
@@ -66,31 +58,40 @@ class DebertaConfig(EncoderConfig):
         """Buckets to one side; there are twice as many embeddings of relative positions."""
         return self.position_buckets or self.max_relative_positions
 
+    @property
+    def head_activation(self) -> str:
+        """Between the two linear layers of the head."""
+        return self.pooler_hidden_act
+
+    @property
+    def head_rates(self) -> tuple[float, float]:
+        """Dropout rates before the head's first linear layer and before its second."""
+        return self.pooler_dropout, super().head_rates[1]
+
 
 def read_config(values: Mapping[str, Any], num_labels: int, dropout: float | None) -> DebertaConfig:
     """Returns the config that config.json describes.
 
     Args:
-        values: of config.json.
-        num_labels: classes of the task.
+        values: the contents of config.json.
+        num_labels: number of the task's classes.
         dropout: replaces all dropout rates if given.
 
     Raises:
-        InputError: a size is missing, or an arithmetic that is not supported.
+        InputError: config.json lacks a size, or asks for something that is not supported.
     """
     known = read_fields(DebertaConfig, {"type_vocab_size": 0, **values}, {"classifier_dropout": "cls_dropout"})
     width, heads = known["hidden_size"], known["num_attention_heads"]
     check_heads(width, heads)
-    required = {
+    needed = {  # what config.json says without the key, and what it must say
         "relative_attention": (False, True),
         "conv_kernel_size": (0, 0),
         "embedding_size": (width, width),
         "pooler_hidden_size": (width, width),
         "attention_head_size": (width // heads, width // heads),
     }
-    for key, (default, value) in required.items():
-        if values.get(key, default) != value:
-            raise InputError(f"{key} {values.get(key, default)!r}: only {value!r} is supported; use DeBERTa-v3")
+    for key, (default, value) in needed.items():
+        check_only(key, values.get(key, default), value, "use DeBERTa-v3")
     types = known.get("pos_att_type", ())
     known["pos_att_type"] = tuple(
         part.strip() for part in (types.lower().split("|") if isinstance(types, str) else types)
@@ -112,7 +113,7 @@ def read_config(values: Mapping[str, Any], num_labels: int, dropout: float | Non
 
 
 def table(config: DebertaConfig) -> list[Entry]:
-    """Returns the rows for every parameter of a config, with names as in a file of the whole classifier."""
+    """Returns a row for every parameter of a config, with names as in a file of the whole classifier."""
     embeddings, encoder = f"{PREFIX}embeddings", f"{PREFIX}encoder"
     layer = f"{encoder}.layer.{{layer}}"
     rows = [Entry(f"{embeddings}.word_embeddings.weight", ("embeddings", "word", "embedding"))]
@@ -139,7 +140,7 @@ def table(config: DebertaConfig) -> list[Entry]:
 
 
 def _projections(config: DebertaConfig) -> dict[str, str]:
-    """Our names of the linear layers that attention scores and mixes by, by their names in files."""
+    """Our names of the linear layers before attention, by their names in files."""
     names = {"query_proj": "query", "key_proj": "key", "value_proj": "value"}
     if not config.share_att_key and "c2p" in config.pos_att_type:
         names["pos_key_proj"] = "position_key"
@@ -149,15 +150,14 @@ def _projections(config: DebertaConfig) -> dict[str, str]:
 
 
 def relative_rows(config: DebertaConfig, width: int) -> Int[np.ndarray, " W"]:
-    """Returns which embedding stands for each distance of a key to the right of its query, from 1 - T to T - 1.
+    """Returns the row of the embedding for each distance of a key to the right of its query, from 1 - T to T - 1.
 
-    Half of the buckets hold one distance each, the others are binned logarithmically, in float32 as in training.
+    Half of the buckets hold one distance each, the others are binned logarithmically, in float32 as in pre-training.
 
     Args:
         config: with the buckets.
         width: T, columns of a grid; W is 2 T - 1.
     """
-    # Tokens of an example are neighbours in a row, so that the distance of columns is that of their positions.
     distance = -np.arange(1 - width, width)
     if config.position_buckets:
         middle = config.position_buckets // 2
@@ -171,8 +171,8 @@ def relative_rows(config: DebertaConfig, width: int) -> Int[np.ndarray, " W"]:
 def by_key(scores: Float[Array, "... T W"]) -> Float[Array, "... T T"]:
     """Turns scores by distance, from 1 - T to T - 1, into scores by column.
 
-    Row i of the result is columns T - 1 - i to 2 T - 2 - i. They are cut out by a change of shape, whose gradient is
-    as cheap, unlike that of gathering (Dai et al., 2019, appendix B).
+    Row i of the result is columns T - 1 - i to 2 T - 2 - i of row i. They are cut out by a change of shape, which is
+    cheap in both directions; the gradient of a gather is not (Dai et al., 2019, appendix B).
     """
     *batch, width, distances = scores.shape
     padded = jnp.pad(scores, [*[(0, 0)] * (len(batch) + 1), (0, 1)]).reshape(*batch, -1)
@@ -180,162 +180,72 @@ def by_key(scores: Float[Array, "... T W"]) -> Float[Array, "... T T"]:
     return padded[..., start : start + width * distances].reshape(*batch, width, distances)[..., :width]
 
 
-class Embeddings(nnx.Module):
-    """Word embeddings, with positions and segments where the model has them, normalised."""
-
-    def __init__(self, config: DebertaConfig, dtype: jnp.dtype, rngs: nnx.Rngs):
-        width = config.hidden_size
-        self.word = nnx.Embed(config.vocab_size, width, rngs=rngs)
-        if config.position_biased_input:
-            self.position = nnx.Embed(config.max_position_embeddings, width, rngs=rngs)
-        if config.type_vocab_size:
-            self.token_type = nnx.Embed(config.type_vocab_size, width, rngs=rngs)
-        self.norm = nnx.LayerNorm(width, epsilon=config.layer_norm_eps, dtype=jnp.float32, rngs=rngs)
-        self.config = config
-        self.dtype = dtype
-
-    def __call__(self, batch: Batch, key: PRNGKeyArray | None) -> Float[Array, "R T D"]:
-        """Embeds the tokens of a batch."""
-        summed = self.word(batch.input_ids)
-        if self.config.position_biased_input:
-            summed = summed + self.position(batch.position_ids)
-        if self.config.type_vocab_size:
-            summed = summed + self.token_type(batch.token_type_ids)
-        return dropout(self.norm(summed).astype(self.dtype), self.config.hidden_dropout_prob, key)
-
-
 class DisentangledAttention(Attention):
     """Multi-head self-attention within each example, whose scores are the sum of up to three products.
 
-    Those of query and key, of query and the key's relative position, and of key and the query's.
+    The products are of query and key, of query and the key's relative position (content to position), and of key and
+    the query's relative position (position to content).
     """
 
-    def __init__(self, config: DebertaConfig, linear: Callable[[str, int, int], nnx.Linear]):
-        super().__init__(config, linear)
+    def __init__(self, config: DebertaConfig, build: Build, rngs: nnx.Rngs):
+        super().__init__(config, build, rngs)
         width = config.hidden_size
         if not config.share_att_key and "c2p" in config.pos_att_type:
-            self.position_key = linear("position_key", width, width)
+            self.position_key = make_linear("position_key", width, width, build, rngs)
         if not config.share_att_key and "p2c" in config.pos_att_type:
-            self.position_query = linear("position_query", width, width)
+            self.position_query = make_linear("position_query", width, width, build, rngs)
         self.types = config.pos_att_type
         self.shared = config.share_att_key
 
-    def __call__(  # type: ignore[override]  # positions are not optional here
+    def __call__(  # type: ignore[override]  # relative positions are not optional here
         self,
         hidden: Float[Array, "R T D"],
         batch: Batch,
         key: PRNGKeyArray | None,
-        positions: Float[Array, "W D"],
+        relative: Float[Array, "W D"],
     ) -> Float[Array, "R T D"]:
-        """Attends; `key` drops attention probabilities and `positions`, an embedding for each distance."""
-
-        def heads(grid: Array) -> Float[Array, "... H T d"]:
-            return grid.reshape(*grid.shape[:-1], self.heads, -1).swapaxes(-2, -3)
-
-        query, keys, values = heads(self.query(hidden)), heads(self.key(hidden)), heads(self.value(hidden))
+        """Attends; as `Attention`, but `relative` holds an embedding for each distance."""
+        query, keys, values = (self.by_head(project(hidden)) for project in (self.query, self.key, self.value))
         scale = (query.shape[-1] * (1 + len(self.types))) ** -0.5
         by_distance = partial(jnp.einsum, "rhtd,hwd->rhtw", preferred_element_type=jnp.float32)
         bias = jnp.float32(0)
         if "c2p" in self.types:
             project = self.key if self.shared else self.position_key
-            bias += by_key(by_distance(query * scale, heads(project(positions))))
+            bias += by_key(by_distance(query * scale, self.by_head(project(relative))))
         if "p2c" in self.types:
             project = self.query if self.shared else self.position_query
-            bias += by_key(by_distance(keys * scale, heads(project(positions))[:, ::-1])).swapaxes(-1, -2)
-        return self.output(self._mix(query * scale, keys, values, bias, batch, key))
-
-    def _mix(
-        self, query: Array, keys: Array, values: Array, bias: Array, batch: Batch, key: PRNGKeyArray | None
-    ) -> Float[Array, "R T D"]:
-        # Finite, so that no row of scores is empty; where there is no token, the others like it are attended to.
-        other = batch.owners[:, None, :, None] != batch.owners[:, None, None, :]
-        mask = jnp.where(other, jnp.finfo(jnp.float32).min, 0.0)
-        rate, levels = 0.0, None
-        if key is not None:
-            rate, levels = self.rate, random_levels(key, bias.shape)
-
-        def row(*arrays: Array) -> Float[Array, "T D"]:
-            query, keys, values, mask, bias, *levels = (array[None] for array in arrays)
-            return attend(query, keys, values, mask, levels[0] if levels else None, rate, bias)[0]
-
-        # `attend` knows one bias for all rows, and here every row has its own.
-        return jax.vmap(row)(query, keys, values, mask, bias, *([] if levels is None else [levels]))
+            by_query = by_key(by_distance(keys * scale, self.by_head(project(relative))[:, ::-1]))
+            bias += by_query.swapaxes(-1, -2)
+        return self.mix(query * scale, keys, values, batch, bias, key)
 
 
 class DebertaLayer(EncoderLayer):
     """An encoder layer with disentangled attention."""
 
-    def __init__(self, config: DebertaConfig, dtype: jnp.dtype, adapters: Adapters | None, rngs: nnx.Rngs):
-        super().__init__(config, dtype, adapters, rngs)
-        self.attention = DisentangledAttention(config, partial(make_linear, dtype=dtype, adapters=adapters, rngs=rngs))
+    attention_type = DisentangledAttention
 
 
-class DebertaClassifier(Layered):
-    """Embeddings, a stack of layers that share embeddings of relative positions, pooler and classifier.
+class DebertaClassifier(SequenceClassifier):
+    """The classifier whose layers share embeddings of relative positions.
 
-    Args:
-        config: its sizes.
-        dtype: of matrix products and hidden states.
-        remat: recompute each layer in the backward pass.
-        rngs: of the parameters.
-        adapters: beside linear layers that are not frozen.
-        frozen_layers: how many layers at the bottom form a stack of their own.
-
-    Raises:
-        InputError: more frozen layers than there are.
+    Arguments and errors as for `SequenceClassifier`.
     """
 
-    def __init__(
-        self,
-        config: DebertaConfig,
-        dtype: jnp.dtype,
-        remat: bool,
-        rngs: nnx.Rngs,
-        adapters: Adapters | None = None,
-        frozen_layers: int = 0,
-    ):
-        def make_layer(adapters: Adapters | None, rngs: nnx.Rngs) -> DebertaLayer:
-            return DebertaLayer(config, dtype, adapters, rngs)
-
-        super().__init__(make_layer, config.num_hidden_layers, remat, rngs, adapters, frozen_layers)
-        width = config.hidden_size
-        self.embeddings = Embeddings(config, dtype, rngs)
-        self.relative = nnx.Embed(2 * config.span, width, rngs=rngs)
+    def __init__(self, config: DebertaConfig, build: Build, rngs: nnx.Rngs):
+        super().__init__(config, build, rngs, DebertaLayer, positions=config.position_biased_input)
+        self.relative = nnx.Embed(2 * config.span, config.hidden_size, rngs=rngs)
         if config.norm_rel_ebd == "layer_norm":
-            self.relative_norm = nnx.LayerNorm(width, epsilon=config.layer_norm_eps, dtype=jnp.float32, rngs=rngs)
-        self.pooler = nnx.Linear(width, width, rngs=rngs)
-        self.classifier = nnx.Linear(width, config.num_labels, rngs=rngs)
-        self.config = config
-        self.dtype = dtype
+            self.relative_norm = LayerNorm(config.hidden_size, config.layer_norm_eps, rngs)
 
-    def __call__(self, batch: Batch, key: PRNGKeyArray | None = None, all_hidden_states: bool = False) -> Outputs:
-        """Classifies a batch.
+    def make_relative(self, width: int) -> Callable[[PRNGKeyArray | None], Float[Array, "W D"]]:
+        """Returns the function from a layer's key to an embedding for each distance, with dropout.
 
         Args:
-            batch: B examples in a grid.
-            key: of this step's dropout; without it nothing is dropped.
-            all_hidden_states: also return every hidden state.
+            width: columns of the grid.
         """
-        positions = self._positions()
-        rows = relative_rows(self.config, batch.owners.shape[1])
-
-        def step(layer: DebertaLayer, hidden: Array, number: Array) -> Array:
-            layer_key = fold(key, number + 2)
-            kept = dropout(positions, self.config.hidden_dropout_prob, fold(layer_key, 3))
-            return layer(hidden, batch, layer_key, kept[rows])
-
-        embedded = self.embeddings(batch, fold(key, 0))
-        _, first_tokens, states = self.through_layers(embedded, batch, step, all_hidden_states)
-        return Outputs(self._head(first_tokens[-1], fold(key, 1)), first_tokens, states)
-
-    def _positions(self) -> Float[Array, "P D"]:
         positions = self.relative.embedding[...]
         if self.config.norm_rel_ebd == "layer_norm":
             positions = self.relative_norm(positions)
-        return positions.astype(self.dtype)
-
-    def _head(self, first: Float[Array, "B D"], key: PRNGKeyArray | None) -> Float[Array, "B C"]:
-        config = self.config
-        rate = config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
-        pooled = self.pooler(dropout(first, config.pooler_dropout, fold(key, 0)))
-        return self.classifier(dropout(ACTIVATIONS[config.pooler_hidden_act](pooled), rate, key))
+        positions = positions.astype(self.build.dtype)
+        rows = relative_rows(self.config, width)
+        return lambda key: dropout(positions, self.config.hidden_dropout_prob, fold(key, 3))[rows]

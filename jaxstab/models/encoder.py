@@ -1,28 +1,28 @@
 """The BERT-like sequence classifier as Flax modules, on the packed layout of `jaxstab.data.batches`.
 
-What sets RoBERTa, ELECTRA, DistilBERT, ALBERT and MPNet apart from BERT is data: sizes in `EncoderConfig`, the rest in
-`Variant`. Their rows are in `jaxstab.models.families`.
+RoBERTa, ELECTRA, DistilBERT, ALBERT and MPNet differ from BERT in data alone: sizes are in `EncoderConfig`, the rest is
+in `Variant`. How each family's files are read is in `jaxstab.models.bert_like`.
 
 Source: Devlin et al. (2019), with the names and the arithmetic of Hugging Face's `*ForSequenceClassification`.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import NamedTuple
+from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxstab.data.batches import Batch
-from jaxstab.errors import InputError
-from jaxstab.models.operations import ACTIVATIONS, activate, attend, dropout, random_levels
+from jaxstab.models.attention import attend
+from jaxstab.models.build import Build, LayerNorm, make_linear
+from jaxstab.models.operations import ACTIVATIONS, activate, dropout, fold
+from jaxstab.models.stack import Layered, Outputs
 
-RELATIVE_BUCKETS = 32  # of MPNet, whatever its config.json says
-FARTHEST = 128  # distance in tokens from which on all share a bucket
+RELATIVE_BUCKETS = 32  # MPNet's; no other number is supported
+FARTHEST = 128  # tokens; all larger distances share a bucket
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class Variant:
 
     Attributes:
         head_activation: between the two linear layers of the head.
-        head_dropout_first: whether the first token is dropped out before the head's first layer too.
+        head_dropout_first: whether there is dropout before the head's first layer too.
         attention_output_dropout: whether there is dropout between attention and the residual sum.
-        output_dropout: likewise after the feed-forward part.
-        shared_layers: whether all layers have the same parameters, which are then a stack of one.
+        output_dropout: whether there is dropout between the feed-forward part and the residual sum.
+        shared_layers: whether all layers have the same parameters.
     """
 
     head_activation: str = "tanh"
@@ -50,9 +50,9 @@ class EncoderConfig:
 
     Attributes:
         type_vocab_size: number of segments, 0 for a model without them.
-        embedding_size: width of the embeddings where a projection leads from it to `hidden_size`, else None.
-        first_position: row of the position embedding that an example's first token has.
-        relative_attention_num_buckets: of distances with a learned attention bias; 0 for none.
+        embedding_size: width of the embeddings if they are projected to `hidden_size`, else None.
+        first_position: row of the position embeddings for an example's first token.
+        relative_attention_num_buckets: number of buckets of distances with a learned attention bias; 0 for no bias.
     """
 
     vocab_size: int
@@ -77,66 +77,40 @@ class EncoderConfig:
 
     @property
     def max_length(self) -> int:
-        """Tokens of the longest example that there are positions for."""
+        """Length in tokens of the longest example that the position embeddings allow."""
         return self.max_position_embeddings - self.first_position
 
+    @property
+    def head_activation(self) -> str:
+        """Between the two linear layers of the head."""
+        return self.variant.head_activation
 
-@dataclass(frozen=True)
-class Adapters:
-    """Low-rank adapters beside linear layers of the encoder layers: y = x W + b + (x A) B.
-
-    Source: Hu et al. (2022), section 4.1, without its scale: the caller scales B.
-
-    Attributes:
-        rank: of the product A B.
-        targets: names of linear layers, the last part of their paths: `query`, `value`, ...
-    """
-
-    rank: int
-    targets: tuple[str, ...]
-
-
-class Outputs(NamedTuple):
-    """What the classifier returns.
-
-    Attributes:
-        logits: [B, C] float32.
-        first_tokens: [L, B, D] float32, hidden state of the first token after each encoder layer.
-        hidden_states: [L + 1, B, T, D], of the embeddings and after each layer, zero on padding; only if asked for.
-    """
-
-    logits: Float[Array, "B C"]
-    first_tokens: Float[Array, "L B D"]
-    hidden_states: Float[Array, "M B T D"] | None
-
-
-def _fold(key: PRNGKeyArray | None, site: int | Array) -> PRNGKeyArray | None:
-    return None if key is None else jax.random.fold_in(key, site)
-
-
-def make_linear(
-    name: str, inputs: int, outputs: int, *, dtype: jnp.dtype, adapters: Adapters | None, rngs: nnx.Rngs
-) -> nnx.Linear:
-    """Returns a linear layer of an encoder layer, with an adapter if its name is among the targets."""
-    if adapters is None or name not in adapters.targets:
-        return nnx.Linear(inputs, outputs, dtype=dtype, rngs=rngs)
-    return nnx.LoRALinear(inputs, outputs, lora_rank=adapters.rank, dtype=dtype, lora_dtype=dtype, rngs=rngs)
+    @property
+    def head_rates(self) -> tuple[float, float]:
+        """Dropout rates before the head's first linear layer and before its second."""
+        rate = self.hidden_dropout_prob if self.classifier_dropout is None else self.classifier_dropout
+        return (rate if self.variant.head_dropout_first else 0.0), rate
 
 
 class Embeddings(nnx.Module):
-    """Sum of word, position and perhaps segment embeddings, normalised, and projected where they are narrower."""
+    """Sum of word embeddings and those of positions and segments where the model has them, normalised.
 
-    def __init__(self, config: EncoderConfig, dtype: jnp.dtype, rngs: nnx.Rngs):
+    Embeddings that are narrower than the hidden states are projected.
+    """
+
+    def __init__(self, config: EncoderConfig, build: Build, rngs: nnx.Rngs, positions: bool = True):
         width = config.embedding_size or config.hidden_size
         self.word = nnx.Embed(config.vocab_size, width, rngs=rngs)
-        self.position = nnx.Embed(config.max_position_embeddings, width, rngs=rngs)
+        if positions:
+            self.position = nnx.Embed(config.max_position_embeddings, width, rngs=rngs)
         if config.type_vocab_size:
             self.token_type = nnx.Embed(config.type_vocab_size, width, rngs=rngs)
-        self.norm = nnx.LayerNorm(width, epsilon=config.layer_norm_eps, dtype=jnp.float32, rngs=rngs)
+        self.norm = LayerNorm(width, config.layer_norm_eps, rngs)
         if config.embedding_size:
-            self.projection = nnx.Linear(width, config.hidden_size, dtype=dtype, rngs=rngs)
+            self.projection = nnx.Linear(width, config.hidden_size, dtype=build.dtype, rngs=rngs)
+        self.positions = positions
         self.config = config
-        self.dtype = dtype
+        self.dtype = build.dtype
 
     def __call__(self, batch: Batch, key: PRNGKeyArray | None) -> Float[Array, "R T D"]:
         """Embeds the tokens of a batch."""
@@ -145,16 +119,17 @@ class Embeddings(nnx.Module):
             # Some tokenizers number two segments for models that know one.
             segments = batch.token_type_ids if self.config.type_vocab_size > 1 else jnp.zeros_like(batch.input_ids)
             summed = summed + self.token_type(segments)
-        summed = summed + self.position(batch.position_ids + self.config.first_position)
+        if self.positions:
+            summed = summed + self.position(batch.position_ids + self.config.first_position)
         embedded = dropout(self.norm(summed).astype(self.dtype), self.config.hidden_dropout_prob, key)
         return self.projection(embedded) if self.config.embedding_size else embedded
 
 
 def relative_buckets(width: int) -> Int[np.ndarray, "T T"]:
-    """Returns the bucket of the distance from each column of a grid (first axis) to each other.
+    """Returns the bucket of the distance from each column of a grid (first axis) to each other column.
 
-    Small distances have a bucket each, larger ones are binned logarithmically; those to the right have the upper half.
-    Tokens of an example are neighbours in a row, so that the distance of columns is that of their positions.
+    Each small distance has a bucket of its own, larger ones are binned logarithmically. Distances to the right have the
+    upper half of the buckets.
 
     Source: Raffel et al. (2020), section 2.1; in float32, as MPNet was trained.
     """
@@ -170,79 +145,77 @@ def relative_buckets(width: int) -> Int[np.ndarray, "T T"]:
 class Attention(nnx.Module):
     """Multi-head self-attention within each example."""
 
-    def __init__(self, config: EncoderConfig, linear: Callable[[str, int, int], nnx.Linear]):
+    def __init__(self, config: EncoderConfig, build: Build, rngs: nnx.Rngs):
         width = config.hidden_size
-        self.query = linear("query", width, width)
-        self.key = linear("key", width, width)
-        self.value = linear("value", width, width)
-        self.output = linear("output", width, width)
+        self.query = make_linear("query", width, width, build, rngs)
+        self.key = make_linear("key", width, width, build, rngs)
+        self.value = make_linear("value", width, width, build, rngs)
+        self.output = make_linear("output", width, width, build, rngs)
         self.heads = config.num_attention_heads
         self.rate = config.attention_probs_dropout_prob
+        self.implementation = build.attention
 
     def __call__(
-        self,
-        hidden: Float[Array, "R T D"],
-        batch: Batch,
-        key: PRNGKeyArray | None,
-        bias: Float[Array, "1 H T T"] | None,
+        self, hidden: Float[Array, "R T D"], batch: Batch, key: PRNGKeyArray | None, relative: Array | None
     ) -> Float[Array, "R T D"]:
-        """Attends; `key` drops attention probabilities, `bias` is added to the scores."""
+        """Attends.
 
-        def heads(grid: Array) -> Float[Array, "R H T d"]:
-            return grid.reshape(*grid.shape[:2], self.heads, -1).swapaxes(1, 2)
+        Args:
+            hidden: the tokens, which attend to each other.
+            batch: where the tokens lie.
+            key: for dropout of the probabilities; None drops nothing.
+            relative: [1, H, T, T] float32, a bias on the scores for relative positions, or None.
+        """
+        query, keys, values = (self.by_head(project(hidden)) for project in (self.query, self.key, self.value))
+        return self.mix(query * query.shape[-1] ** -0.5, keys, values, batch, relative, key)
 
-        query, keys, values = heads(self.query(hidden)), heads(self.key(hidden)), heads(self.value(hidden))
-        # Finite, so that no row of scores is empty; where there is no token, the others like it are attended to.
-        other = batch.owners[:, None, :, None] != batch.owners[:, None, None, :]
-        mask = jnp.where(other, jnp.finfo(jnp.float32).min, 0.0)
-        width = query.shape[2]
-        rate, levels = 0.0, None
-        if key is not None:
-            rate, levels = self.rate, random_levels(key, (*query.shape[:2], width, width))
-        return self.output(attend(query * query.shape[-1] ** -0.5, keys, values, mask, levels, rate, bias))
+    def by_head(self, projected: Float[Array, "... T D"]) -> Float[Array, "... H T d"]:
+        """Divides features among the heads."""
+        return projected.reshape(*projected.shape[:-1], self.heads, -1).swapaxes(-2, -3)
+
+    def mix(
+        self, query: Array, keys: Array, values: Array, batch: Batch, bias: Array | None, key: PRNGKeyArray | None
+    ) -> Float[Array, "R T D"]:
+        """Applies `attend` to the heads, and the output layer to its result."""
+        mixed = attend(query, keys, values, batch.owners, None, bias, key, self.rate, self.implementation)
+        return self.output(mixed)
 
 
 class EncoderLayer(nnx.Module):
     """Attention and feed-forward, each followed by dropout, the residual sum and LayerNorm."""
 
-    def __init__(self, config: EncoderConfig, dtype: jnp.dtype, adapters: Adapters | None, rngs: nnx.Rngs):
+    attention_type: type[Attention] = Attention
+
+    def __init__(self, config: EncoderConfig, build: Build, rngs: nnx.Rngs):
         width, inner = config.hidden_size, config.intermediate_size
-        linear = partial(make_linear, dtype=dtype, adapters=adapters, rngs=rngs)
-        self.attention = Attention(config, linear)
-        self.attention_norm = nnx.LayerNorm(width, epsilon=config.layer_norm_eps, dtype=jnp.float32, rngs=rngs)
-        self.intermediate = linear("intermediate", width, inner)
-        self.output = linear("output", inner, width)
-        self.output_norm = nnx.LayerNorm(width, epsilon=config.layer_norm_eps, dtype=jnp.float32, rngs=rngs)
+        self.attention = self.attention_type(config, build, rngs)
+        self.attention_norm = LayerNorm(width, config.layer_norm_eps, rngs)
+        self.intermediate = make_linear("intermediate", width, inner, build, rngs)
+        self.output = make_linear("output", inner, width, build, rngs)
+        self.output_norm = LayerNorm(width, config.layer_norm_eps, rngs)
         self.activation = config.hidden_act
         self.attention_rate = config.hidden_dropout_prob if config.variant.attention_output_dropout else 0.0
         self.output_rate = config.hidden_dropout_prob if config.variant.output_dropout else 0.0
 
     def __call__(
-        self,
-        hidden: Float[Array, "R T D"],
-        batch: Batch,
-        key: PRNGKeyArray | None,
-        bias: Float[Array, "1 H T T"] | None = None,
+        self, hidden: Float[Array, "R T D"], batch: Batch, key: PRNGKeyArray | None, relative: Array | None
     ) -> Float[Array, "R T D"]:
-        """Applies the layer; LayerNorm is computed in float32."""
-        attended = self.attention(hidden, batch, _fold(key, 0), bias)
-        summed = hidden + dropout(attended, self.attention_rate, _fold(key, 1))
-        hidden = self.attention_norm(summed.astype(jnp.float32)).astype(hidden.dtype)
+        """Applies the layer; `relative` is what its attention knows of relative positions."""
+        attended = self.attention(hidden, batch, fold(key, 0), relative)
+        hidden = self.attention_norm(hidden + dropout(attended, self.attention_rate, fold(key, 1)))
         transformed = self.output(activate(self.activation, self.intermediate(hidden)))
-        summed = hidden + dropout(transformed, self.output_rate, _fold(key, 2))
-        return self.output_norm(summed.astype(jnp.float32)).astype(hidden.dtype)
+        return self.output_norm(hidden + dropout(transformed, self.output_rate, fold(key, 2)))
 
 
-class SequenceClassifier(nnx.Module):
-    """Embeddings, a stack of layers (one set of parameters with a leading layer axis), pooler and classifier.
+class SequenceClassifier(Layered):
+    """Embeddings, a stack of layers, and a head: pooler and classifier.
 
     Args:
-        config: its sizes.
-        dtype: of matrix products and hidden states.
-        remat: recompute each layer in the backward pass.
-        rngs: of the parameters.
-        adapters: beside linear layers that are not frozen.
-        frozen_layers: how many layers at the bottom form a stack of their own.
+        config: sizes and rates.
+        build: choices besides the config.
+        rngs: random streams for the parameters.
+        layer: class of the encoder layers.
+        positions: whether there are embeddings of absolute positions.
 
     Raises:
         InputError: more frozen layers than there are, or some of those that share their parameters.
@@ -251,34 +224,18 @@ class SequenceClassifier(nnx.Module):
     def __init__(
         self,
         config: EncoderConfig,
-        dtype: jnp.dtype,
-        remat: bool,
+        build: Build,
         rngs: nnx.Rngs,
-        adapters: Adapters | None = None,
-        frozen_layers: int = 0,
+        layer: type[EncoderLayer] = EncoderLayer,
+        positions: bool = True,
     ):
-        depth, shared = config.num_hidden_layers, config.variant.shared_layers
-        if frozen_layers > depth:
-            raise InputError(f"{frozen_layers} layers to freeze: the model has {depth}; freeze fewer")
-        if frozen_layers and shared:
-            raise InputError(f"layers of {config.model_type} share their weights; freeze none, or another model's")
-
-        def stack(size: int, adapters: Adapters | None) -> EncoderLayer:
-            make = nnx.vmap(lambda rngs: EncoderLayer(config, dtype, adapters, rngs))
-            return nnx.split_rngs(splits=size)(make)(rngs)
-
-        self.embeddings = Embeddings(config, dtype, rngs)
+        super().__init__(layer, config, build, rngs, shared=config.variant.shared_layers)
+        self.embeddings = Embeddings(config, build, rngs, positions)
         if config.relative_attention_num_buckets:
             heads = config.num_attention_heads
             self.relative_attention_bias = nnx.Embed(config.relative_attention_num_buckets, heads, rngs=rngs)
-        if frozen_layers:
-            self.frozen_layers = stack(frozen_layers, None)
-        self.layers = stack(1 if shared else depth - frozen_layers, adapters)
         self.pooler = nnx.Linear(config.hidden_size, config.hidden_size, rngs=rngs)
         self.classifier = nnx.Linear(config.hidden_size, config.num_labels, rngs=rngs)
-        self.config = config
-        self.remat = remat
-        self.frozen = frozen_layers
 
     def __call__(self, batch: Batch, key: PRNGKeyArray | None = None, all_hidden_states: bool = False) -> Outputs:
         """Classifies a batch.
@@ -288,55 +245,29 @@ class SequenceClassifier(nnx.Module):
             key: of this step's dropout; without it nothing is dropped.
             all_hidden_states: also return every hidden state.
         """
-        embedded = self.embeddings(batch, _fold(key, 0))
-        bias = self._bias(embedded.shape[1])
+        embedded = self.embeddings(batch, fold(key, 0))
+        relative = self.make_relative(embedded.shape[1])
 
-        def through(stack: EncoderLayer, hidden: Array, numbers: Array) -> tuple[Array, tuple[Array, Array | None]]:
-            definition, params = nnx.split(stack)
-            # Shared layers are scanned by number alone.
-            only = jax.tree.map(lambda leaf: leaf[0], params) if self.config.variant.shared_layers else None
+        def step(layer: EncoderLayer, hidden: Array, number: Array) -> Array:
+            layer_key = fold(key, number + 2)
+            return layer(hidden, batch, layer_key, relative(layer_key))
 
-            def layer(hidden: Array, scanned: tuple[nnx.State | None, Array]) -> tuple[Array, tuple]:
-                own, number = scanned
-                applied = nnx.merge(definition, only if own is None else own)
-                hidden = applied(hidden, batch, _fold(key, number + 2), bias)
-                first = batch.first_tokens(hidden).astype(jnp.float32)
-                return hidden, (first, batch.by_example(hidden) if all_hidden_states else None)
+        _, first_tokens, states = self.through_layers(embedded, batch, step, all_hidden_states)
+        return Outputs(self._head(first_tokens[-1], fold(key, 1)), first_tokens, states)
 
-            body = jax.checkpoint(layer) if self.remat else layer
-            return jax.lax.scan(body, hidden, (params if only is None else None, numbers))
+    def make_relative(self, width: int) -> Callable[[PRNGKeyArray | None], Any]:
+        """Returns the function from a layer's key to what its attention knows of relative positions.
 
-        depth = self.config.num_hidden_layers
-        hidden, collected = embedded, []
-        if self.frozen:
-            hidden, of_frozen = through(self.frozen_layers, hidden, jnp.arange(self.frozen))
-            collected.append(of_frozen)
-        collected.append(through(self.layers, hidden, jnp.arange(self.frozen, depth))[1])
-        first_tokens, states = jax.tree.map(lambda *parts: jnp.concatenate(parts), *collected)
-        if states is not None:
-            states = jnp.concatenate([batch.by_example(embedded)[None], states])
-        return Outputs(self._head(first_tokens[-1], _fold(key, 1)), first_tokens, states)
-
-    def _bias(self, width: int) -> Float[Array, "1 H T T"] | None:
+        Args:
+            width: columns of the grid.
+        """
         if not self.config.relative_attention_num_buckets:
-            return None
-        return jnp.moveaxis(self.relative_attention_bias(jnp.asarray(relative_buckets(width))), -1, 0)[None]
+            return lambda key: None
+        bias = jnp.moveaxis(self.relative_attention_bias(jnp.asarray(relative_buckets(width))), -1, 0)[None]
+        return lambda key: bias
 
     def _head(self, first: Float[Array, "B D"], key: PRNGKeyArray | None) -> Float[Array, "B C"]:
-        config = self.config
-        rate = config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
-        if config.variant.head_dropout_first:
-            first = dropout(first, rate, _fold(key, 0))
-        pooled = ACTIVATIONS[config.variant.head_activation](self.pooler(first))
-        return self.classifier(dropout(pooled, rate, key))
-
-
-def apply(
-    definition: nnx.GraphDef,
-    params: dict,
-    batch: Batch,
-    key: PRNGKeyArray | None = None,
-    all_hidden_states: bool = False,
-) -> Outputs:
-    """Runs the classifier that `make_classifier` defined, as a pure function of its parameters."""
-    return nnx.merge(definition, params)(batch, key, all_hidden_states)
+        before_pooler, before_classifier = self.config.head_rates
+        pooled = self.pooler(dropout(first, before_pooler, fold(key, 0)))
+        activated = ACTIVATIONS[self.config.head_activation](pooled)
+        return self.classifier(dropout(activated, before_classifier, key))

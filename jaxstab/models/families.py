@@ -1,17 +1,20 @@
-"""Every family of encoders once: how its config.json is read, which module it is, and the names of its weights."""
+"""Every family of encoders once: how its config.json is read, its module, and the names of its weights."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import PRNGKeyArray
 
+from jaxstab.data.batches import Batch
 from jaxstab.errors import InputError
 from jaxstab.models import deberta, modernbert
 from jaxstab.models.bert_like import BERT_LIKE
-from jaxstab.models.encoder import Adapters, SequenceClassifier
+from jaxstab.models.build import Adapters, Build
+from jaxstab.models.encoder import SequenceClassifier
+from jaxstab.models.stack import Outputs
 from jaxstab.models.weight_names import Entry
 
 
@@ -20,12 +23,12 @@ class Family:
     """One row of the registry.
 
     Attributes:
-        read_config: from the values of config.json, the number of classes and perhaps a rate that replaces all dropout
-            rates to a config. All have in common `model_type`, `vocab_size`, `hidden_size`, `num_hidden_layers`,
-            `num_labels`, `initializer_range`, the three dropout rates of BERT, and `max_length` in tokens. Raises
-            InputError without the file's name.
-        module: takes config, dtype, remat, rngs, adapters and frozen layers, and is called like `SequenceClassifier`.
-        table: from a config to the rows for every parameter, with names as in a file of the whole classifier.
+        read_config: from (contents of config.json, number of classes, a rate for all dropout or None) to a config.
+            Every config has `model_type`, `vocab_size`, `hidden_size`, `num_hidden_layers`, `num_labels`,
+            `initializer_range`, the three dropout rates of BERT, and `max_length` in tokens. Raises InputError, to
+            which the caller adds the file's name.
+        module: from (config, `Build`, random streams) to a module that is called like `SequenceClassifier`.
+        table: from a config to a row for every parameter, with names as in a file of the whole classifier.
         prefix: of the encoder's names in such a file; files of the encoder alone have names without it.
         head: top-level parameters that a pre-trained file may lack; the last one has a row for each class.
     """
@@ -51,23 +54,15 @@ def family_of(config: Any) -> Family:
     return FAMILIES[config.model_type]
 
 
-def make_classifier(
-    config: Any,
-    precision: str = "float32",
-    remat: bool = False,
-    adapters: Adapters | None = None,
-    frozen_layers: int = 0,
-) -> tuple[nnx.GraphDef, dict]:
+def make_classifier(config: Any, build: Build = Build()) -> tuple[nnx.GraphDef, dict]:  # noqa: B008 (it is frozen)
     """Defines the model without allocating anything.
 
+    With adapters, their parameters are in `lora/lora_a` [L, in, rank] and `lora/lora_b` [L, rank, out] beside `kernel`.
+    With frozen layers, the parameters of so many layers at the bottom are in `frozen_layers` instead of `layers`.
+
     Args:
-        config: its sizes.
-        precision: `bfloat16` for matrix products and hidden states; anything else is float32. Parameters are float32.
-        remat: recompute each layer in the backward pass.
-        adapters: low-rank ones beside linear layers of the encoder layers, whose parameters are then in
-            `lora/lora_a` [L, in, rank] and `lora/lora_b` [L, rank, out] beside `kernel`.
-        frozen_layers: how many layers at the bottom have their parameters in `frozen_layers` instead of `layers`;
-            those have no adapters.
+        config: what `Family.read_config` returns.
+        build: what can be chosen besides; float32 and the platform's attention by default.
 
     Returns:
         The definition, for `apply`, and the parameters' shapes as a nested dict of `jax.ShapeDtypeStruct`.
@@ -75,14 +70,32 @@ def make_classifier(
     Raises:
         InputError: no linear layer is called like one of the adapters' targets, or layers that cannot be frozen.
     """
-    dtype = jnp.dtype("bfloat16" if precision == "bfloat16" else "float32")
     module = family_of(config).module
-    abstract = nnx.eval_shape(lambda: module(config, dtype, remat, nnx.Rngs(0), adapters, frozen_layers))
+    abstract = nnx.eval_shape(lambda: module(config, build, nnx.Rngs(0)))
     definition, state = nnx.split(abstract, nnx.Param)
     shapes = nnx.to_pure_dict(state)
-    if adapters is not None:
-        _check_targets(adapters, shapes["layers"])
+    if build.adapters is not None:
+        _check_targets(build.adapters, shapes["layers"])
     return definition, shapes
+
+
+def apply(
+    definition: nnx.GraphDef,
+    params: dict,
+    batch: Batch,
+    key: PRNGKeyArray | None = None,
+    all_hidden_states: bool = False,
+) -> Outputs:
+    """Runs the classifier that `make_classifier` defined, as a pure function of its parameters.
+
+    Args:
+        definition: what `make_classifier` returns first.
+        params: nested dict of arrays.
+        batch: B examples in a grid.
+        key: of this step's dropout; without it nothing is dropped.
+        all_hidden_states: also return every hidden state.
+    """
+    return nnx.merge(definition, params)(batch, key, all_hidden_states)
 
 
 def _check_targets(adapters: Adapters, layers: Mapping[str, Any]) -> None:

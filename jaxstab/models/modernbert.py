@@ -4,7 +4,7 @@ Source: Warner et al. (2024), "Smarter, Better, Faster, Longer", section 2.1; na
 `ModernBertForSequenceClassification`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -12,14 +12,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxstab.data.batches import Batch
 from jaxstab.errors import InputError
-from jaxstab.models.encoder import Adapters, Outputs
-from jaxstab.models.operations import activate, attend, dropout, random_levels
-from jaxstab.models.reading import check_choice, check_heads, read_fields
-from jaxstab.models.stack import Layered, fold
+from jaxstab.models.attention import attend
+from jaxstab.models.build import Build, LayerNorm, make_linear
+from jaxstab.models.operations import activate, dropout, fold
+from jaxstab.models.reading import check_choice, check_heads, check_only, read_fields
+from jaxstab.models.stack import Layered, Outputs
 from jaxstab.models.weight_names import Entry, linear, norm
 
 PREFIX = "model."
@@ -38,13 +39,13 @@ class ModernBertConfig:
 
     Attributes:
         local_attention: width of the window; a token attends to half of it on each side.
-        layer_types: of each layer, `full_attention` or `sliding_attention`.
+        layer_types: `full_attention` or `sliding_attention` for each layer.
         global_rope_theta: base of the rotary angles in layers with full attention.
-        local_rope_theta: likewise with windows.
-        embedding_dropout: of the embeddings.
-        hidden_dropout_prob: inside the feed-forward part.
-        attention_probs_dropout_prob: of attention probabilities, and of what attention adds.
-        classifier_dropout: before the classifier.
+        local_rope_theta: base of the rotary angles in layers with windows.
+        embedding_dropout: dropout rate of the embeddings.
+        hidden_dropout_prob: dropout rate inside the feed-forward part.
+        attention_probs_dropout_prob: dropout rate of attention probabilities and of attention's output.
+        classifier_dropout: dropout rate before the classifier.
         classifier_pooling: `cls` for the first token, `mean` for the mean over tokens.
     """
 
@@ -84,12 +85,12 @@ def read_config(values: Mapping[str, Any], num_labels: int, dropout: float | Non
     """Returns the config that config.json describes.
 
     Args:
-        values: of config.json, as today or before `layer_types` and `rope_parameters` were in it.
-        num_labels: classes of the task.
+        values: the contents of config.json, with or without the newer `layer_types` and `rope_parameters`.
+        num_labels: number of the task's classes.
         dropout: replaces all dropout rates if given.
 
     Raises:
-        InputError: a size is missing, or an arithmetic that is not supported.
+        InputError: config.json lacks a size, or asks for something that is not supported.
     """
     period = values.get("global_attn_every_n_layers", 3)
     if period < 1:
@@ -108,13 +109,12 @@ def read_config(values: Mapping[str, Any], num_labels: int, dropout: float | Non
 
 
 def _thetas(values: Mapping[str, Any]) -> dict[str, float]:
-    """Bases of rotary angles where config.json has them by the type of layer."""
+    """Bases of rotary angles, if config.json has one for each type of layer."""
     thetas = {}
     for kind, name in ((FULL, "global_rope_theta"), (SLIDING, "local_rope_theta")):
         rope = (values.get("rope_parameters") or {}).get(kind) or {}
         scaling = {**rope, **(values.get("rope_scaling") or {})}
-        if scaling.get("rope_type", "default") != "default":
-            raise InputError(f"rope_type {scaling['rope_type']!r}: only 'default' is supported; use another model")
+        check_only("rope_type", scaling.get("rope_type", "default"), "default")
         if "rope_theta" in rope:
             thetas[name] = float(rope["rope_theta"])
     return thetas
@@ -142,17 +142,17 @@ def _check(config: ModernBertConfig) -> None:
 class AttentionNormEntry(Entry):
     """The row of the LayerNorms before attention.
 
-    The first layer has none, because the embeddings are normalised already. Its place in the stack is filled with the
-    embeddings' and has no effect.
+    The first layer has none, because the embeddings are normalised already. Its place in the stack holds a copy of the
+    embeddings' LayerNorm, which has no effect.
     """
 
     def file_names(self, layers: int) -> list[str]:
-        """Returns the name in the files for each of so many layers."""
+        """Returns the names in files for each of so many layers."""
         return [f"{PREFIX}embeddings.norm.{self.file_name.rpartition('.')[2]}", *super().file_names(layers)[1:]]
 
 
 def table(config: ModernBertConfig) -> list[Entry]:
-    """Returns the rows for every parameter of a config, with names as in a file of the whole classifier."""
+    """Returns a row for every parameter of a config, with names as in a file of the whole classifier."""
     layer = f"{PREFIX}layers.{{layer}}"
     norms = 1 + config.norm_bias
     attention, mlp = 1 + config.attention_bias, 1 + config.mlp_bias
@@ -165,7 +165,7 @@ def table(config: ModernBertConfig) -> list[Entry]:
         *norm(f"{layer}.mlp_norm", "layers", "output_norm")[:norms],
         *linear(f"{layer}.mlp.Wi", "layers", "intermediate")[:mlp],
         *linear(f"{layer}.mlp.Wo", "layers", "output")[:mlp],
-        # Below the norms before attention: writing a file, the embeddings' own must come last.
+        # After the norms before attention: when a file is written, the last of two rows with one name counts.
         *norm(f"{PREFIX}embeddings.norm", "embeddings", "norm")[:norms],
         *norm(f"{PREFIX}final_norm", "final_norm")[:norms],
         *linear("head.dense", "head", "dense")[: 1 + config.classifier_bias],
@@ -178,8 +178,8 @@ class Angles(NamedTuple):
     """Cosines and sines of rotary positions.
 
     Attributes:
-        cos: [R, 1, T, d / 2] float32, for d features of a head.
-        sin: of the same shape.
+        cos: [R, 1, T, d / 2] float32, for heads of d features.
+        sin: [R, 1, T, d / 2] float32.
     """
 
     cos: Float[Array, "R 1 T h"]
@@ -187,24 +187,24 @@ class Angles(NamedTuple):
 
 
 class Sight(NamedTuple):
-    """What a layer's attention knows of the tokens' places.
+    """What a layer's attention knows of the tokens' positions.
 
     Attributes:
-        angles: of each token.
-        hidden_from: whether a query, third axis, may not attend to a key, last axis.
+        angles: rotary angles of each token.
+        window: the farthest distance in tokens that is attended to.
     """
 
     angles: Angles
-    hidden_from: Bool[Array, "R 1 T T"]
+    window: Int[Array, ""]
 
 
 def rotary_angles(positions: Array, theta: float, size: int) -> Angles:
     """Returns the angles of rotary positions: position times theta ** (-2 i / d).
 
     Args:
-        positions: [R, T], of the tokens in their examples.
+        positions: [R, T] int32, of the tokens in their examples.
         theta: base of the frequencies.
-        size: d, features of a head.
+        size: d, number of features of a head.
 
     Source: Su et al. (2021), "RoFormer", eq. 15.
     """
@@ -221,23 +221,22 @@ def rotate(x: Float[Array, "R H T d"], angles: Angles) -> Float[Array, "R H T d"
 
 
 def sights(config: ModernBertConfig, batch: Batch) -> tuple[Sight, Sight]:
-    """Returns what layers with full attention know of the tokens' places, and what those with windows do."""
+    """Returns what attention knows in layers with full attention, and what it knows in layers with windows."""
     size = config.hidden_size // config.num_attention_heads
-    other = batch.owners[:, None, :, None] != batch.owners[:, None, None, :]
-    distance = jnp.abs(batch.position_ids[:, None, :, None] - batch.position_ids[:, None, None, :])
     everywhere = rotary_angles(batch.position_ids, config.global_rope_theta, size)
     nearby = rotary_angles(batch.position_ids, config.local_rope_theta, size)
-    return Sight(everywhere, other), Sight(nearby, other | (distance > config.local_attention // 2))
+    full, local = batch.owners.shape[1], config.local_attention // 2
+    return Sight(everywhere, jnp.int32(full)), Sight(nearby, jnp.int32(local))
 
 
 class Embeddings(nnx.Module):
     """Word embeddings, normalised."""
 
-    def __init__(self, config: ModernBertConfig, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, config: ModernBertConfig, build: Build, rngs: nnx.Rngs):
         self.word = nnx.Embed(config.vocab_size, config.hidden_size, rngs=rngs)
         self.norm = _make_norm(config, rngs)
         self.rate = config.embedding_dropout
-        self.dtype = dtype
+        self.dtype = build.dtype
 
     def __call__(self, batch: Batch, key: PRNGKeyArray | None) -> Float[Array, "R T D"]:
         """Embeds the tokens of a batch."""
@@ -247,58 +246,47 @@ class Embeddings(nnx.Module):
 class Attention(nnx.Module):
     """Multi-head self-attention within each example, on rotary positions."""
 
-    def __init__(self, config: ModernBertConfig, linear: Callable[[str, int, int, bool], nnx.Linear]):
-        width = config.hidden_size
-        self.qkv = linear("qkv", width, 3 * width, config.attention_bias)
-        self.output = linear("output", width, width, config.attention_bias)
+    def __init__(self, config: ModernBertConfig, build: Build, rngs: nnx.Rngs):
+        width, use_bias = config.hidden_size, config.attention_bias
+        self.qkv = make_linear("qkv", width, 3 * width, build, rngs, use_bias)
+        self.output = make_linear("output", width, width, build, rngs, use_bias)
         self.heads = config.num_attention_heads
         self.rate = config.attention_probs_dropout_prob
+        self.implementation = build.attention
 
-    def __call__(self, hidden: Float[Array, "R T D"], sight: Sight, key: PRNGKeyArray | None) -> Float[Array, "R T D"]:
-        """Attends; `key` drops attention probabilities."""
+    def __call__(
+        self, hidden: Float[Array, "R T D"], batch: Batch, sight: Sight, key: PRNGKeyArray | None
+    ) -> Float[Array, "R T D"]:
+        """Attends; `key` is for dropout of the probabilities."""
         rows, width, _ = hidden.shape
         query, keys, values = self.qkv(hidden).reshape(rows, width, 3, self.heads, -1).transpose(2, 0, 3, 1, 4)
         query, keys = rotate(query, sight.angles), rotate(keys, sight.angles)
-        # Finite, so that no row of scores is empty; where there is no token, the others like it are attended to.
-        mask = jnp.where(sight.hidden_from, jnp.finfo(jnp.float32).min, 0.0)
-        rate, levels = 0.0, None
-        if key is not None and self.rate > 0:
-            rate, levels = self.rate, random_levels(key, (rows, self.heads, width, width))
-        return self.output(attend(query * query.shape[-1] ** -0.5, keys, values, mask, levels, rate))
+        query = query * query.shape[-1] ** -0.5
+        owners, rate = batch.owners, self.rate
+        return self.output(attend(query, keys, values, owners, sight.window, None, key, rate, self.implementation))
 
 
 class ModernBertLayer(nnx.Module):
-    """Attention and a gated feed-forward part, each of the LayerNorm of what it is added to."""
+    """Attention and a gated feed-forward part. Each is applied to the normalised hidden state and added to it."""
 
-    def __init__(self, config: ModernBertConfig, dtype: jnp.dtype, adapters: Adapters | None, rngs: nnx.Rngs):
-        width, inner = config.hidden_size, config.intermediate_size
-
-        def linear(name: str, inputs: int, outputs: int, use_bias: bool) -> nnx.Linear:
-            if adapters is None or name not in adapters.targets:
-                return nnx.Linear(inputs, outputs, use_bias=use_bias, dtype=dtype, rngs=rngs)
-            rank = adapters.rank
-            return nnx.LoRALinear(
-                inputs, outputs, lora_rank=rank, lora_dtype=dtype, use_bias=use_bias, dtype=dtype, rngs=rngs
-            )
-
+    def __init__(self, config: ModernBertConfig, build: Build, rngs: nnx.Rngs):
+        width, inner, use_bias = config.hidden_size, config.intermediate_size, config.mlp_bias
         self.attention_norm = _make_norm(config, rngs)
-        self.attention = Attention(config, linear)
+        self.attention = Attention(config, build, rngs)
         self.output_norm = _make_norm(config, rngs)
-        self.intermediate = linear("intermediate", width, 2 * inner, config.mlp_bias)
-        self.output = linear("output", inner, width, config.mlp_bias)
+        self.intermediate = make_linear("intermediate", width, 2 * inner, build, rngs, use_bias)
+        self.output = make_linear("output", inner, width, build, rngs, use_bias)
         self.activation = config.hidden_activation
         self.attention_rate = config.attention_probs_dropout_prob
         self.rate = config.hidden_dropout_prob
 
     def __call__(
-        self, hidden: Float[Array, "R T D"], is_first: Array, sight: Sight, key: PRNGKeyArray | None
+        self, hidden: Float[Array, "R T D"], batch: Batch, is_first: Array, sight: Sight, key: PRNGKeyArray | None
     ) -> Float[Array, "R T D"]:
-        """Applies the layer; LayerNorm is computed in float32, and left out before the first layer's attention."""
-        normed = self.attention_norm(hidden.astype(jnp.float32)).astype(hidden.dtype)
-        attended = self.attention(jnp.where(is_first, hidden, normed), sight, fold(key, 0))
+        """Applies the layer; the first one has no LayerNorm before attention."""
+        attended = self.attention(jnp.where(is_first, hidden, self.attention_norm(hidden)), batch, sight, fold(key, 0))
         hidden = hidden + dropout(attended, self.attention_rate, fold(key, 1))
-        normed = self.output_norm(hidden.astype(jnp.float32)).astype(hidden.dtype)
-        active, gate = jnp.split(self.intermediate(normed), 2, axis=-1)
+        active, gate = jnp.split(self.intermediate(self.output_norm(hidden)), 2, axis=-1)
         gated = dropout(activate(self.activation, active) * gate, self.rate, fold(key, 2))
         return hidden + self.output(gated)
 
@@ -312,7 +300,7 @@ class Head(nnx.Module):
         self.activation = config.classifier_activation
 
     def __call__(self, pooled: Float[Array, "B D"]) -> Float[Array, "B D"]:
-        """Transforms what was pooled."""
+        """Transforms the pooled hidden state."""
         return self.norm(activate(self.activation, self.dense(pooled)))
 
 
@@ -320,35 +308,20 @@ class ModernBertClassifier(Layered):
     """Embeddings, a stack of layers, a last LayerNorm, head and classifier.
 
     Args:
-        config: its sizes.
-        dtype: of matrix products and hidden states.
-        remat: recompute each layer in the backward pass.
-        rngs: of the parameters.
-        adapters: beside linear layers that are not frozen.
-        frozen_layers: how many layers at the bottom form a stack of their own.
+        config: sizes and rates.
+        build: choices besides the config.
+        rngs: random streams for the parameters.
 
     Raises:
         InputError: more frozen layers than there are.
     """
 
-    def __init__(
-        self,
-        config: ModernBertConfig,
-        dtype: jnp.dtype,
-        remat: bool,
-        rngs: nnx.Rngs,
-        adapters: Adapters | None = None,
-        frozen_layers: int = 0,
-    ):
-        def make_layer(adapters: Adapters | None, rngs: nnx.Rngs) -> ModernBertLayer:
-            return ModernBertLayer(config, dtype, adapters, rngs)
-
-        super().__init__(make_layer, config.num_hidden_layers, remat, rngs, adapters, frozen_layers)
-        self.embeddings = Embeddings(config, dtype, rngs)
+    def __init__(self, config: ModernBertConfig, build: Build, rngs: nnx.Rngs):
+        super().__init__(ModernBertLayer, config, build, rngs)
+        self.embeddings = Embeddings(config, build, rngs)
         self.final_norm = _make_norm(config, rngs)
         self.head = Head(config, rngs)
         self.classifier = nnx.Linear(config.hidden_size, config.num_labels, rngs=rngs)
-        self.config = config
 
     def __call__(self, batch: Batch, key: PRNGKeyArray | None = None, all_hidden_states: bool = False) -> Outputs:
         """Classifies a batch.
@@ -363,7 +336,7 @@ class ModernBertClassifier(Layered):
 
         def step(layer: ModernBertLayer, hidden: Array, number: Array) -> Array:
             sight = jax.tree.map(lambda *kinds: jnp.where(is_full[number], *kinds), full, sliding)
-            return layer(hidden, number == 0, sight, fold(key, number + 2))
+            return layer(hidden, batch, number == 0, sight, fold(key, number + 2))
 
         embedded = self.embeddings(batch, fold(key, 0))
         hidden, first_tokens, states = self.through_layers(embedded, batch, step, all_hidden_states)
@@ -372,8 +345,8 @@ class ModernBertClassifier(Layered):
         if states is not None:
             states = states.at[-1].set(batch.by_example(hidden).astype(states.dtype))
         pooled = first_tokens[-1] if self.config.classifier_pooling == "cls" else mean_over_tokens(batch, hidden)
-        kept = dropout(self.head(pooled), self.config.classifier_dropout, fold(key, 1))
-        return Outputs(self.classifier(kept), first_tokens, states)
+        dropped = dropout(self.head(pooled), self.config.classifier_dropout, fold(key, 1))
+        return Outputs(self.classifier(dropped), first_tokens, states)
 
 
 def mean_over_tokens(batch: Batch, hidden: Float[Array, "R T D"]) -> Float[Array, "B D"]:
@@ -383,6 +356,5 @@ def mean_over_tokens(batch: Batch, hidden: Float[Array, "R T D"]) -> Float[Array
     return jnp.einsum("brt,rtd->bd", owned, hidden) / counts[:, None]
 
 
-def _make_norm(config: ModernBertConfig, rngs: nnx.Rngs) -> nnx.LayerNorm:
-    epsilon, use_bias = config.layer_norm_eps, config.norm_bias
-    return nnx.LayerNorm(config.hidden_size, epsilon=epsilon, use_bias=use_bias, dtype=jnp.float32, rngs=rngs)
+def _make_norm(config: ModernBertConfig, rngs: nnx.Rngs) -> LayerNorm:
+    return LayerNorm(config.hidden_size, config.layer_norm_eps, rngs, config.norm_bias)

@@ -1,4 +1,4 @@
-"""Rearranging the parameters of a model: layers that are held apart, adapters and other parts that are merged."""
+"""Rearranging the parameters of a model: splitting off frozen layers, merging adapters and other parts."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,13 +10,13 @@ from jaxtyping import Array, Int, PRNGKeyArray
 
 
 def split_layers(params: Mapping[str, Any], frozen_layers: int) -> dict[str, Any]:
-    """Moves the bottom layers, so that the parameters fit a model with so many frozen ones.
+    """Splits the bottom layers off, so that the parameters fit a model with so many frozen layers.
 
     Every leaf [L, ...] in `layers` becomes [k, ...] in `frozen_layers` and [L - k, ...] in `layers`.
 
     Args:
-        params: of a model without frozen layers.
-        frozen_layers: k, how many layers at the bottom; with 0, nothing changes.
+        params: parameters of a model without frozen layers.
+        frozen_layers: k, the number of layers at the bottom to split off; with 0, nothing changes.
     """
     if frozen_layers == 0:
         return dict(params)
@@ -38,7 +38,7 @@ def join_layers(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def merged(base: Any, change: Any) -> Any:
-    """Returns the nested dict with the leaves of both, where both have one that of `change`."""
+    """Returns a nested dict with the leaves of both arguments; where both have one, that of `change`."""
     if not isinstance(base, Mapping) or not isinstance(change, Mapping):
         return change
     return {**base, **{name: merged(base.get(name), value) for name, value in change.items()}}
@@ -49,10 +49,10 @@ def merge_adapters(params: Mapping[str, Any], scale: float) -> dict[str, Any]:
 
     Args:
         params: nested dict; adapters are `lora/lora_a` [..., in, rank] and `lora/lora_b` [..., rank, out].
-        scale: of the products.
+        scale: factor on the products.
 
     Returns:
-        The same without adapters.
+        The parameters without adapters.
 
     Source: Hu et al. (2022), section 4.1.
     """
@@ -76,8 +76,8 @@ def nudged(params: Any, key: PRNGKeyArray, repeat: Int[Array, ""] | int) -> Any:
 
     Args:
         params: any tree of float32 arrays.
-        key: of the seed.
-        repeat: which one; 0 moves nothing.
+        key: the seed's.
+        repeat: number of the repeat, which the signs depend on; 0 moves nothing.
     """
     key = jax.random.fold_in(key, repeat)
     size = jnp.where(jnp.asarray(repeat) > 0, jnp.float32(jnp.finfo(jnp.float32).eps), jnp.float32(0))

@@ -1,4 +1,4 @@
-"""Pre-trained weights: which they are, and reading them."""
+"""Pre-trained models: finding them, reading their config and weights, naming weights for writing."""
 
 import importlib.util
 import json
@@ -29,10 +29,10 @@ NEEDED_FILES = [
 
 @dataclass(frozen=True)
 class Pretrained:
-    """What all seeds start from.
+    """The pre-trained model that all seeds start from.
 
     Attributes:
-        config: of the encoder, for the task's classes and vocabulary (`jaxstab.models.families`).
+        config: the family's config, for the task's classes and vocabulary (`jaxstab.models.families`).
         params: nested dict of float32 numpy arrays, without the parts in `missing`.
         missing: top-level parts that each seed initialises by itself (`classifier`, perhaps `pooler`).
     """
@@ -74,9 +74,9 @@ def load_encoder_config(directory: Path, num_labels: int, model: ModelConfig, dr
     """Reads `config.json`.
 
     Args:
-        directory: of the model.
-        num_labels: classes of the task.
-        model: for the number of layers to keep.
+        directory: the model's.
+        num_labels: number of the task's classes.
+        model: may cut the model down to its bottom layers (`model.layers`).
         dropout: replaces all dropout rates if given.
 
     Returns:
@@ -110,7 +110,7 @@ def load_pretrained(directory: Path, config: Any, vocabulary: np.ndarray | None 
     Args:
         directory: holds `model.safetensors`, or several files and their index.
         config: what the weights must fit.
-        vocabulary: [V] rows of the word embedding to keep, all by default.
+        vocabulary: [V] int32, the rows of the word embedding to load; all by default.
 
     Raises:
         InputError: no safetensors file, or weights that are missing or of another shape than the config says.
@@ -158,13 +158,16 @@ def to_tensors(config: Any, params: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
 
 def restore_vocabulary(pretrained: np.ndarray, trained: np.ndarray, vocabulary: np.ndarray, decay: float) -> np.ndarray:
-    """Puts trained rows of the word embedding back among those that were left out.
+    """Puts the trained rows of the word embedding back among those that were not loaded.
 
     Args:
-        pretrained: [V, D] float32, every row of the checkpoint.
+        pretrained: [V, D] float32, every row of the checkpoint; not changed.
         trained: [K, D] float32, the rows that were trained.
-        vocabulary: [K] their places.
-        decay: factor that weight decay has left of the others (`jaxstab.training.step.untouched_decay`).
+        vocabulary: [K] int32, the number of each trained row in the checkpoint.
+        decay: factor that weight decay leaves of the other rows (`jaxstab.training.step.untouched_decay`).
+
+    Returns:
+        [V, D] float32.
     """
     restored = pretrained * np.float32(decay)
     restored[vocabulary] = trained
@@ -172,10 +175,10 @@ def restore_vocabulary(pretrained: np.ndarray, trained: np.ndarray, vocabulary: 
 
 
 def init_head(key: jax.Array, pretrained: Pretrained) -> dict[str, Any]:
-    """Initialises what the checkpoint lacks: kernels from N(0, initializer_range), biases 0, LayerNorm's scales 1.
+    """Initialises what the checkpoint lacks: kernels from N(0, initializer_range^2), biases 0, LayerNorm's scales 1.
 
     Returns:
-        A dict of the parts in `pretrained.missing`.
+        A nested dict of float32 arrays, with the parts in `pretrained.missing`.
     """
     _, shapes = make_classifier(pretrained.config)
 
@@ -186,7 +189,8 @@ def init_head(key: jax.Array, pretrained: Pretrained) -> dict[str, Any]:
 
     head = {}
     parts = family_of(pretrained.config).head
-    for number, part in enumerate(parts):  # numbered by position, so that a pooler in the file changes no classifier
+    # A part's key depends on its place in the head, so that the classifier is the same with a pooler in the file.
+    for number, part in enumerate(parts):
         if part in pretrained.missing:
             part_key = jax.random.fold_in(key, number)
             head[part] = jax.tree_util.tree_map_with_path(lambda path, s, k=part_key: init(path, s, k), shapes[part])
@@ -194,7 +198,7 @@ def init_head(key: jax.Array, pretrained: Pretrained) -> dict[str, Any]:
 
 
 def _open_tensors(directory: Path) -> dict[str, Any]:
-    """Every tensor's lazily read slice by its name in the files."""
+    """Tensors by their names in the files; they are read when they are indexed."""
     from safetensors import SafetensorError, safe_open
 
     files = sorted(directory.glob("*.safetensors"))
@@ -216,9 +220,9 @@ def _open_tensors(directory: Path) -> dict[str, Any]:
 
 
 def _by_full_name(tensors: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """Also under the names that they would have in a file of the whole classifier, not of the encoder alone.
+    """Adds the names that the tensors would have in a file of the whole classifier, not of the encoder alone.
 
-    And LayerNorms under today's names, not those of TensorFlow's first BERT.
+    LayerNorms get today's names, if they have those of TensorFlow's first BERT.
     """
     today = {
         name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias"): value
@@ -242,7 +246,7 @@ def _read(
 
 
 def _fits_head(part: str, tensors: Mapping[str, Any], table: Sequence[Entry], config: Any) -> bool:
-    """Whether the files hold this part; a classifier for another number of classes counts as missing."""
+    """Whether the files hold this part of the head; a classifier for another number of classes does not count."""
     names = [entry.file_name for entry in table if entry.path[0] == part]
     if any(name not in tensors for name in names):
         return False

@@ -1,54 +1,73 @@
-"""What classifiers with encoder layers of their own have in common: the stacks of layers and the way through them."""
+"""The stack of encoder layers, for every family: its parameters, and the loop over layers."""
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float
 
 from jaxstab.data.batches import Batch
 from jaxstab.errors import InputError
-from jaxstab.models.encoder import Adapters
+from jaxstab.models.build import Build
+
+
+class Outputs(NamedTuple):
+    """What a classifier returns.
+
+    Attributes:
+        logits: [B, C] float32.
+        first_tokens: [L, B, D] float32, hidden state of the first token after each encoder layer.
+        hidden_states: [L + 1, B, T, D], of the embeddings and after each layer, zero on padding; only if asked for.
+    """
+
+    logits: Float[Array, "B C"]
+    first_tokens: Float[Array, "L B D"]
+    hidden_states: Float[Array, "M B T D"] | None
 
 
 class Layered(nnx.Module):
-    """Encoder layers as one set of parameters with a leading layer axis, `layers`; frozen ones in `frozen_layers`.
+    """A classifier's encoder layers: one set of parameters, `layers`, whose arrays have a leading layer axis.
+
+    Layers at the bottom that are not trained are a second set, `frozen_layers`. Layers that share their parameters are
+    one layer, applied again and again: the leading axis has length 1.
 
     Args:
-        make_layer: from adapters and random streams to one layer.
-        depth: number of layers, L.
-        remat: recompute each layer in the backward pass.
-        rngs: of the parameters.
-        adapters: beside linear layers that are not frozen.
-        frozen_layers: how many layers at the bottom form a stack of their own.
+        make_layer: from (config, build, random streams) to one layer.
+        config: the family's, with `num_hidden_layers` and `model_type`.
+        build: choices besides the config.
+        rngs: random streams for the parameters.
+        shared: whether all layers have the same parameters.
 
     Raises:
-        InputError: more frozen layers than there are.
+        InputError: more frozen layers than there are, or some of those that share their parameters.
     """
 
     def __init__(
         self,
-        make_layer: Callable[[Adapters | None, nnx.Rngs], nnx.Module],
-        depth: int,
-        remat: bool,
+        make_layer: Callable[[Any, Build, nnx.Rngs], nnx.Module],
+        config: Any,
+        build: Build,
         rngs: nnx.Rngs,
-        adapters: Adapters | None = None,
-        frozen_layers: int = 0,
+        shared: bool = False,
     ):
-        if frozen_layers > depth:
-            raise InputError(f"{frozen_layers} layers to freeze: the model has {depth}; freeze fewer")
+        depth, frozen = config.num_hidden_layers, build.frozen_layers
+        if frozen > depth:
+            raise InputError(f"{frozen} layers to freeze: the model has {depth}; freeze fewer")
+        if frozen and shared:
+            raise InputError(f"layers of {config.model_type} share their weights; freeze none, or another model's")
 
-        def stack(size: int, adapters: Adapters | None) -> nnx.Module:
-            return nnx.split_rngs(splits=size)(nnx.vmap(lambda rngs: make_layer(adapters, rngs)))(rngs)
+        def stack(size: int, build: Build) -> nnx.Module:
+            return nnx.split_rngs(splits=size)(nnx.vmap(lambda rngs: make_layer(config, build, rngs)))(rngs)
 
-        if frozen_layers:
-            self.frozen_layers = stack(frozen_layers, None)
-        self.layers = stack(depth - frozen_layers, adapters)
-        self.depth = depth
-        self.frozen = frozen_layers
-        self.remat = remat
+        if frozen:
+            self.frozen_layers = stack(frozen, replace(build, adapters=None))
+        self.layers = stack(1 if shared else depth - frozen, build)
+        self.config = config
+        self.build = build
+        self.shared = shared
 
     def through_layers(
         self,
@@ -60,41 +79,39 @@ class Layered(nnx.Module):
         """Applies all layers.
 
         Args:
-            embedded: the tokens.
-            batch: where they belong.
-            step: (layer, hidden, number of the layer) -> hidden.
+            embedded: the embedded tokens.
+            batch: where they lie.
+            step: from (layer, hidden state, number of the layer) to the next hidden state.
             all_hidden_states: also return every hidden state.
 
         Returns:
-            The last hidden state, and `first_tokens` and `hidden_states` as in `jaxstab.models.encoder.Outputs`.
+            The last hidden state, and `first_tokens` and `hidden_states` as in `Outputs`.
         """
+        frozen, depth = self.build.frozen_layers, self.config.num_hidden_layers
+        stacks = [(self.layers, jnp.arange(frozen, depth))]
+        if frozen:
+            stacks.insert(0, (self.frozen_layers, jnp.arange(frozen)))
         hidden, collected = embedded, []
-        if self.frozen:
-            numbers = jnp.arange(self.frozen)
-            hidden, of_frozen = self._scan(self.frozen_layers, hidden, numbers, batch, step, all_hidden_states)
-            collected.append(of_frozen)
-        numbers = jnp.arange(self.frozen, self.depth)
-        hidden, of_others = self._scan(self.layers, hidden, numbers, batch, step, all_hidden_states)
-        collected.append(of_others)
+        for layers, numbers in stacks:
+            hidden, outputs = self._scan(layers, hidden, numbers, batch, step, all_hidden_states)
+            collected.append(outputs)
         first_tokens, states = jax.tree.map(lambda *parts: jnp.concatenate(parts), *collected)
         if states is not None:
             states = jnp.concatenate([batch.by_example(embedded)[None], states])
         return hidden, first_tokens, states
 
     def _scan(
-        self, stack: nnx.Module, hidden: Array, numbers: Array, batch: Batch, step: Callable, all_hidden_states: bool
+        self, layers: nnx.Module, hidden: Array, numbers: Array, batch: Batch, step: Callable, all_hidden_states: bool
     ) -> tuple[Array, tuple[Array, Array | None]]:
-        definition, params = nnx.split(stack)
+        definition, params = nnx.split(layers)
+        # Shared parameters are the same in every iteration, which then differ by the layer's number alone.
+        shared = jax.tree.map(lambda leaf: leaf[0], params) if self.shared else None
 
-        def body(hidden: Array, scanned: tuple[nnx.State, Array]) -> tuple[Array, tuple[Array, Array | None]]:
+        def body(hidden: Array, scanned: tuple[nnx.State | None, Array]) -> tuple[Array, tuple[Array, Array | None]]:
             own, number = scanned
-            hidden = step(nnx.merge(definition, own), hidden, number)
+            hidden = step(nnx.merge(definition, shared if own is None else own), hidden, number)
             first = batch.first_tokens(hidden).astype(jnp.float32)
             return hidden, (first, batch.by_example(hidden) if all_hidden_states else None)
 
-        return jax.lax.scan(jax.checkpoint(body) if self.remat else body, hidden, (params, numbers))
-
-
-def fold(key: PRNGKeyArray | None, site: int | Array) -> PRNGKeyArray | None:
-    """Returns the key of a place where something is dropped, None without a key."""
-    return None if key is None else jax.random.fold_in(key, site)
+        body = jax.checkpoint(body) if self.build.remat else body
+        return jax.lax.scan(body, hidden, (None if self.shared else params, numbers), unroll=self.build.unroll)

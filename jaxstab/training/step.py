@@ -16,10 +16,11 @@ from jaxstab.config import TrainConfig
 from jaxstab.data.batches import Batch, Examples, Steps, make_batch
 from jaxstab.measures import score
 from jaxstab.mitigation import Context, Method, ValueAndGrad
-from jaxstab.models.encoder import Outputs, apply
-from jaxstab.models.families import family_of, make_classifier
+from jaxstab.models.build import Build
+from jaxstab.models.families import apply, family_of, make_classifier
 from jaxstab.models.parameters import merged, nudged
 from jaxstab.models.pretrained import Pretrained, init_head
+from jaxstab.models.stack import Outputs
 from jaxstab.training.optimizer import Hyper, learning_rate_at, make_optimizer, narrowed, widened
 
 ROUNDING, MITIGATION, REPEAT = (2**31 - n for n in (1, 2, 3))  # purposes of a key; the encoder's own are small
@@ -129,21 +130,19 @@ class Evaluation(NamedTuple):
 
 
 def define(pretrained: Pretrained, config: TrainConfig, methods: Sequence[Method], remat: bool = False) -> nnx.GraphDef:
-    """Returns the definition of the model as methods want it.
+    """Returns the definition of the model.
 
-    Args:
-        pretrained: for its sizes.
-        config: for the precision.
-        methods: of mitigation.
-        remat: recompute each layer in the backward pass.
+    Its sizes are those of `pretrained`, its precision that of `config`; methods may add adapters or freeze layers.
+    With `remat`, each layer is recomputed in the backward pass.
     """
+    dtype = jnp.bfloat16 if config.precision == "bfloat16" else jnp.float32
     adapters = next((method.adapters for method in methods if method.adapters), None)
-    frozen_layers = number_frozen(methods)
-    return make_classifier(pretrained.config, config.precision, remat, adapters, frozen_layers)[0]
+    build = Build(dtype, remat, adapters=adapters, frozen_layers=number_frozen(methods))
+    return make_classifier(pretrained.config, build)[0]
 
 
 def number_frozen(methods: Sequence[Method]) -> int:
-    """Returns how many of the bottom encoder layers methods hold apart (`jaxstab.models.parameters.split_layers`)."""
+    """Returns how many encoder layers at the bottom methods freeze (`jaxstab.models.parameters.split_layers`)."""
     return max((method.frozen_layers for method in methods), default=0)
 
 

@@ -1,0 +1,66 @@
+"""How a classifier is built, whatever its family: one record, and the modules that follow it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+
+@dataclass(frozen=True)
+class Adapters:
+    """Low-rank adapters beside linear layers of the encoder layers: y = x W + b + (x A) B.
+
+    Source: Hu et al. (2022), section 4.1, without its scale: the caller scales B.
+
+    Attributes:
+        rank: of the product A B.
+        targets: names of linear layers, the last part of their paths: `query`, `value`, ...
+    """
+
+    rank: int
+    targets: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Build:
+    """What can be chosen about a classifier besides its config.
+
+    Attributes:
+        dtype: of matrix products and hidden states, float32 or bfloat16; parameters are always float32.
+        remat: recompute each layer in the backward pass: less memory, more time.
+        unroll: how many layers each iteration of the loop over layers holds; True for all of them.
+        attention: name of the implementation; None leaves it to `jaxstab.models.attention.choose_attention`.
+        adapters: low-rank ones beside linear layers of the encoder layers, but not of frozen layers.
+        frozen_layers: how many layers at the bottom form a stack of their own, which is not trained.
+    """
+
+    dtype: Any = jnp.float32
+    remat: bool = False
+    unroll: int | bool = 1
+    attention: str | None = None
+    adapters: Adapters | None = None
+    frozen_layers: int = 0
+
+
+def make_linear(
+    name: str, inputs: int, outputs: int, build: Build, rngs: nnx.Rngs, use_bias: bool = True
+) -> nnx.Linear:
+    """Returns a linear layer of an encoder layer, with an adapter if its name is among the targets."""
+    dtype, adapters = build.dtype, build.adapters
+    if adapters is None or name not in adapters.targets:
+        return nnx.Linear(inputs, outputs, use_bias=use_bias, dtype=dtype, rngs=rngs)
+    rank = adapters.rank
+    return nnx.LoRALinear(inputs, outputs, lora_rank=rank, lora_dtype=dtype, use_bias=use_bias, dtype=dtype, rngs=rngs)
+
+
+class LayerNorm(nnx.LayerNorm):
+    """LayerNorm that is computed in float32 and returns the dtype that it was given."""
+
+    def __init__(self, width: int, epsilon: float, rngs: nnx.Rngs, use_bias: bool = True):
+        super().__init__(width, epsilon=epsilon, use_bias=use_bias, dtype=jnp.float32, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:  # type: ignore[override]
+        """Normalises the last axis."""
+        return super().__call__(x.astype(jnp.float32)).astype(x.dtype)
