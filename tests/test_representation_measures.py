@@ -1,6 +1,7 @@
 """Measures of representations against their definitions in float64, written without any of the shortcuts."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.spatial.distance import pdist, squareform

@@ -1,11 +1,10 @@
 """What measuring finds: values with their intervals, as plain numbers, tables and JSON."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +25,7 @@ class Interval(NamedTuple):
         return f"{self.low:.4f} to {self.high:.4f}"
 
     @classmethod
-    def of(cls, ends: ArrayLike) -> "Interval | None":
+    def of(cls, ends: Sequence[float] | np.ndarray) -> "Interval | None":
         """Returns the interval between two ends as plain numbers; None if one is not finite."""
         low, high = np.asarray(ends, np.float64)
         return cls(plain(low), plain(high)) if np.isfinite(low) and np.isfinite(high) else None
