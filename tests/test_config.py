@@ -1,3 +1,5 @@
+"""The config: defaults, overrides, what is refused and how, and that none of it needs JAX."""
+
 import dataclasses
 from pathlib import Path
 

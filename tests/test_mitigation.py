@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
-from test_train import EXAMPLES, LENGTHS
+from test_step import EXAMPLES, LENGTHS
 from tiny import SIZES, write_checkpoint
 
-from jaxstab.config import ModelConfig, hyperparameters, make_config
+from jaxstab.config import METHODS, ModelConfig, hyperparameters, make_config
 from jaxstab.data.batches import grid_sizes, make_batch, pack, steps_per_epoch
 from jaxstab.errors import InputError
-from jaxstab.mitigation import METHODS, make_methods, mitigated
+from jaxstab.mitigation import make_methods, mitigated
 from jaxstab.models.families import FAMILIES
 from jaxstab.models.parameters import join_layers, merge_adapters, split_layers
 from jaxstab.models.pretrained import load_encoder_config, load_pretrained

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from jaxstab.config import load_config, settings_of
+from jaxstab.config import expand_grid, load_config
 
 
 class InterruptedRunError(Exception):
@@ -88,7 +88,7 @@ def run_command(config: str, overrides: Sequence[str], quiet: bool, **others: An
     srun jaxstab run reviews.toml --distributed
     """
     settings = load_config(config, overrides)
-    settings_of(settings, config)  # complains about an impossible grid
+    expand_grid(settings, config)  # complains about an impossible grid
     from jaxstab.cli.display import Display
     from jaxstab.cli.printing import print_summary, print_table
     from jaxstab.experiment.run import run, run_grid  # imports JAX, which a mistake in the config need not wait for

@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from pydantic.dataclasses import dataclass
 
-from jaxstab.config.mitigation import STRICT, MitigationConfig
+from jaxstab.config.methods import STRICT
+from jaxstab.config.mitigation import MitigationConfig
 
 Metric = Literal["accuracy", "f1", "matthews", "macro_f1"]
 
@@ -169,7 +170,7 @@ class OutputConfig:
         keep_representations: also write `representations.npy` [S, L, N, D], the first token's hidden states.
         keep_weights: what `jaxstab export` needs: `true` or `best` keeps every seed's weights of the best validation
             score, `final` the last ones, a list the best ones of some seeds.
-        checkpoint_minutes: after so many minutes, again and again, seeds in training are kept, to go on from there.
+        checkpoint_minutes: minutes between checkpoints of the seeds in training, which an interrupted run resumes from.
     """
 
     dir: str | None = None

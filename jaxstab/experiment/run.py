@@ -12,7 +12,7 @@ import jax
 import platformdirs
 from jax.experimental.compilation_cache import compilation_cache
 
-from jaxstab.config import Config, hyperparameters, load_config, make_config, settings_of
+from jaxstab.config import Config, expand_grid, hyperparameters, load_config, make_config
 from jaxstab.data.task import Task
 from jaxstab.data.tokens import EncodedTask
 from jaxstab.errors import InputError
@@ -93,7 +93,7 @@ def run_grid(config: Config | Mapping[str, Any] | str | Path, *, display: Progre
     Raises:
         InputError: as for `run`.
     """
-    return _run_all(settings_of(_as_config(config)), display or Progress())
+    return _run_all(expand_grid(_as_config(config)), display or Progress())
 
 
 def _run_all(configs: Sequence[Config], display: Progress) -> list[Run]:
@@ -167,7 +167,7 @@ def plan(config: Config | Mapping[str, Any] | str | Path) -> tuple[Plan, Estimat
     Raises:
         InputError: something the user gave cannot be used; raised before anything is compiled.
     """
-    settings = settings_of(_as_config(config))
+    settings = expand_grid(_as_config(config))
     first = settings[0]
     _keep_compiled_programs()
     task, encoded, pretrained = load_inputs(first)
