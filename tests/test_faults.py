@@ -11,7 +11,6 @@ from jaxstab.cli import main
 from jaxstab.runs.directory import (
     CONFIG,
     DISTANCES,
-    FORMAT,
     HISTORY,
     INFO,
     MEASURES,
@@ -19,6 +18,7 @@ from jaxstab.runs.directory import (
     REPRESENTATIONS,
     TEXTS,
 )
+from jaxstab.runs.info import FORMAT
 
 pytestmark = pytest.mark.optimiser
 
@@ -106,7 +106,7 @@ def test_another_version_is_named(found, copy, capsys):
 
 
 def test_a_finished_seed_that_is_damaged_is_named(finished, settings, tmp_path, monkeypatch):
-    monkeypatch.setattr("jaxstab.experiment.finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("jaxstab.experiment.run.finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         jaxstab.run(settings)
     monkeypatch.undo()
@@ -132,6 +132,6 @@ def test_a_seed_that_diverges_leaves_the_others_as_they_are(vmapped, settings, t
     np.testing.assert_array_equal(good.logits, alone.logits)
     assert good.history.equals(alone.history)
     assert not np.isfinite(bad.final_logits).any()
-    assert bad.info["failed_seeds"] == [0, 1, 2]
-    assert all("not finite" in reason for reason in bad.info["failures"].values())
-    assert good.info["failures"] != bad.info["failures"]
+    assert bad.info.failed_seeds == (0, 1, 2)
+    assert all("not finite" in reason for reason in bad.info.failures.values())
+    assert good.info.failures != bad.info.failures

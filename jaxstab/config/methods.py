@@ -19,7 +19,7 @@ class Setting:
     Attributes:
         kind: its type, with its limits (`Annotated`).
         default: its value when not given.
-        varies: whether a grid may vary it: it is an argument of the compiled program then, else of the method's function.
+        varies: whether a grid may vary it: it is then an argument of the compiled program, otherwise of the function.
     """
 
     kind: Any

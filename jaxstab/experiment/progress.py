@@ -1,17 +1,18 @@
-"""What wants to know how a run gets on; silent, unless a subclass shows it (`jaxstab.cli.display`)."""
+"""The events of a run, in the order in which they happen; `jaxstab.cli.display` shows them."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from jaxstab.config import Config
+from jaxstab.runs.info import RunInfo
 from jaxstab.training.planning import Plan
 from jaxstab.training.step import Evaluation
 
 
 class Progress:
-    """Is told what happens, in this order; every method may be overridden."""
+    """Receives the events of a run and ignores them; a subclass overrides those that it shows."""
 
     @property
     def is_live(self) -> bool:
@@ -27,7 +28,7 @@ class Progress:
     ) -> None:
         """Training has ended, however it did."""
 
-    def prepared(self, configs: Sequence[Config], epochs: int, info: dict[str, Any]) -> None:
+    def prepared(self, configs: Sequence[Config], epochs: int, info: RunInfo) -> None:
         """Everything is loaded and checked."""
 
     def compiling(self) -> None:

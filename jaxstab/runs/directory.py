@@ -16,10 +16,10 @@ from filelock import FileLock, Timeout
 from jaxstab.config import Config, dump_config, load_config
 from jaxstab.errors import InputError
 from jaxstab.runs.files import digest, load_array, load_arrays, load_json, write_text
+from jaxstab.runs.info import RunInfo, load_info
 
 CONFIG, INFO, HISTORY = "config.toml", "run.json", "history.parquet"
 PREDICTIONS, MEASURES, TEXTS, CHECKPOINTS = "predictions.npz", "measures.json", "texts.parquet", "checkpoints"
-FORMAT = 1  # of the directory; a change that older versions cannot read counts it up
 LOCK = ".lock"  # stays; what counts is whether a process holds it
 SEED_KEYS = ("seeds.count", "seeds.list", "seeds.init", "seeds.order", "seeds.dropout")  # may grow
 DISTANCES, REPRESENTATIONS, WEIGHTS = "distances.npz", "representations.npy", "weights"
@@ -55,26 +55,18 @@ class Run:
         return load_config(self.path / CONFIG)
 
     @cached_property
-    def info(self) -> dict[str, Any]:
+    def info(self) -> RunInfo:
         """Status, seeds, group size, versions, device, timings, notes and digests of the other files: `run.json`.
 
         Raises:
             InputError: damaged, or written by another version.
         """
-        path = self.path / INFO
-        found = load_json(path)
-        if found.get("format") != FORMAT:
-            version = found.get("versions", {}).get("jaxstab", "another version")
-            raise InputError(
-                f"{path}: format {found.get('format', 0)} of jaxstab {version}; this version reads format {FORMAT}; "
-                "use that version, or delete the run and start it again"
-            )
-        return found
+        return load_info(self.path / INFO)
 
     @property
     def finished(self) -> bool:
         """Whether all seeds have been trained and measured."""
-        return (self.path / INFO).exists() and self.info["status"] == "finished"
+        return (self.path / INFO).exists() and self.info.finished
 
     @cached_property
     def history(self) -> pd.DataFrame:
@@ -134,7 +126,7 @@ class Run:
 
     def _whole(self, name: str) -> Path:
         """The path of a file, if it holds what the run wrote."""
-        path, recorded = self.path / name, self.info.get("sha256", {}).get(name)
+        path, recorded = self.path / name, self.info.sha256.get(name)
         if recorded and (not path.exists() or digest(path) != recorded):
             raise InputError(
                 f"{path}: missing or damaged; bring it back from a copy, or delete the run and start it again"

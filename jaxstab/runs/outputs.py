@@ -82,7 +82,7 @@ def _load_run(path: Path) -> Saved:
     if not finite.all():
         arrays = {name: array if name == "labels" else array[finite] for name, array in arrays.items()}
         seeds = seeds[finite]
-    return Saved(path, seeds.tolist(), arrays, run.info["metric"], run)
+    return Saved(path, seeds.tolist(), arrays, run.info.metric, run)
 
 
 def _load_directory(path: Path, labels: Path | None) -> Saved:
