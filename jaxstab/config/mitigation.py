@@ -30,7 +30,7 @@ _Tables: Any = _frozen("_Tables", {name: (table | None, None) for name, table in
 
 
 @dataclass(frozen=True, config=STRICT)
-class MitigationConfig(_Tables):
+class MitigationConfig(_Tables):  # type: ignore[misc]  # its fields follow from METHODS
     """`[mitigation]`: how training departs from the standard recipe.
 
     It also has an attribute for each method with settings, `mixout` and so on: their values if the method is used.
