@@ -17,6 +17,7 @@ from jaxstab.experiment.progress import Progress
 from jaxstab.experiment.status import PendingRun, record
 from jaxstab.runs.directory import (
     CHECKPOINTS,
+    CONFIG,
     DISTANCES,
     HISTORY,
     MEASURES,
@@ -73,7 +74,7 @@ def finish(pending: PendingRun, task: Task, display: Progress) -> None:
         failed_seeds=list(failed),
         failures=failed,
         measure_seconds=round(seconds, 2),
-        sha256={name: digest(path / name) for name in (PREDICTIONS, HISTORY, TEXTS, DISTANCES, MEASURES)},
+        sha256={name: digest(path / name) for name in (CONFIG, PREDICTIONS, HISTORY, TEXTS, DISTANCES, MEASURES)},
     )
 
 
@@ -95,7 +96,7 @@ def reopen(run: Run) -> None:
         write_array(representation_file(run, seed), run.representations[place])
         logits = {"logits": run.logits[place], "final_logits": run.final_logits[place]}
         write_arrays(seed_file(run, seed), logits | curves)
-    record([PendingRun(run, run.config, run.info)], status="interrupted")
+    record([PendingRun(run, run.config, run.info)], status="interrupted", sha256={})
 
 
 def _measure(

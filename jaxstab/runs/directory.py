@@ -52,7 +52,7 @@ class Run:
     @cached_property
     def config(self) -> Config:
         """The resolved config."""
-        return load_config(self.path / CONFIG)
+        return load_config(self._whole(CONFIG))
 
     @cached_property
     def info(self) -> RunInfo:
