@@ -11,7 +11,7 @@ from jaxstab.errors import InputError
 from jaxstab.runs.directory import INFO, Run
 from jaxstab.runs.info import FORMAT, BatchGrid, Examples, MajorityScore, Memory, info_from_json
 
-OLDER = (Path(__file__).parent / "golden" / "run.json").read_text()  # of a finished run, before `attention` was recorded
+OLDER = (Path(__file__).parent / "golden" / "run.json").read_text()  # before `attention` was recorded
 
 
 def _changed(**changes):
