@@ -62,7 +62,7 @@ class Display(Progress):
         self._bar.stop()
 
     def prepared(self, configs: Sequence[Config], epochs: int, info: RunInfo) -> None:
-        """Says what is going to be trained: one run, or several that share a program."""
+        """Prints what will be trained: one run, or several that share a program."""
         config = configs[0]
         self._info = info
         self._steps = info.steps_per_epoch * epochs
@@ -83,11 +83,11 @@ class Display(Progress):
             self._print(f"{info.processes} processes; the lines below are about the seeds of the first")
 
     def compiling(self) -> None:
-        """Says that the first step will take a moment."""
+        """Prints that compilation begins."""
         self._print("compiling ...")
 
     def compiled(self, seconds: float, waves: list[list[str]], plan: Plan) -> None:
-        """Says how long compilation took and what is planned; `waves` are the seeds that are to be trained."""
+        """Prints how long compilation took and what is planned; `waves` are labels of the seeds that remain."""
         self._waves = waves
         before, self._started = time.perf_counter() - self._started, time.perf_counter()
         self._print(
@@ -127,13 +127,13 @@ class Display(Progress):
         self._print(f"note: {line}")
 
     def out_of_memory(self, group_size: int) -> None:
-        """Says that training continues with smaller groups."""
+        """Prints that training continues with smaller groups."""
         self._bar.remove_task(self._task)
         self._print(f"out of memory; continuing with {group_size} seeds at once on each device")
 
     @contextmanager
     def measuring(self, seeds: int, shape: Sequence[int]) -> Iterator[None]:
-        """Says how long measuring took; `shape` is that of a seed's representations."""
+        """Prints how long measuring took; `shape` is that of a seed's representations."""
         layers, examples, features = shape
         started = time.perf_counter()
         self._print(f"measuring {seeds} seeds: {layers} layers, {examples} test examples, {features} features ...")
@@ -152,7 +152,7 @@ def describe_memory(plan: Plan) -> str:
 
 
 def make_console(quiet: bool = False, width: int = 120) -> Console:
-    """Returns a console on standard output; to a file its lines have at least so many characters."""
+    """Returns a console on standard output; to a file its lines have at least `width` characters."""
     console = Console(quiet=quiet)
     if not console.is_terminal:
         console.width = max(console.width, width)

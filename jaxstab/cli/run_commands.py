@@ -19,11 +19,11 @@ class InterruptedRunError(Exception):
 @contextmanager
 def _interruptible(advice: str) -> Iterator[None]:
     """Raises `InterruptedRunError` with this advice on Ctrl-C and SIGTERM, also where another process ends first."""
-    told_to_stop = False
+    stopped_by_signal = False
 
     def stop(number: int, frame: object) -> None:
-        nonlocal told_to_stop
-        told_to_stop = True
+        nonlocal stopped_by_signal
+        stopped_by_signal = True
         raise KeyboardInterrupt
 
     # SIGTERM, as schedulers send it before they kill, does what Ctrl-C does; JAX may have put its own handler there.
@@ -33,7 +33,7 @@ def _interruptible(advice: str) -> Iterator[None]:
     except KeyboardInterrupt:
         raise InterruptedRunError(advice) from None
     except RuntimeError:  # JAX's collectives fail when another process has ended
-        if not told_to_stop:
+        if not stopped_by_signal:
             raise
         raise InterruptedRunError(advice) from None
     finally:

@@ -26,7 +26,7 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Training has ended, however it did."""
+        """Training has ended, with or without an error."""
 
     def prepared(self, configs: Sequence[Config], epochs: int, info: RunInfo) -> None:
         """Everything is loaded and checked."""
@@ -35,16 +35,16 @@ class Progress:
         """Compilation begins."""
 
     def compiled(self, seconds: float, waves: list[list[str]], plan: Plan) -> None:
-        """Everything is compiled; `waves` are the seeds that are to be trained."""
+        """Everything is compiled; `waves` are the labels of the seeds that remain to be trained."""
 
     def stepped(self, wave: int, step: int) -> None:
-        """So many steps of a wave are done."""
+        """A wave has taken this many steps."""
 
     def evaluated(self, wave: int, epoch: int, evaluation: Evaluation) -> None:
         """An epoch of a wave is done; arrays are [seeds in the wave]."""
 
     def warn(self, line: str) -> None:
-        """Something may matter later; training continues."""
+        """There is a warning; training continues."""
 
     def out_of_memory(self, group_size: int) -> None:
         """Training continues with smaller groups."""

@@ -96,7 +96,7 @@ def _run_all(configs: Sequence[Config], display: Progress) -> list[Run]:
     finished = processes.decided(lambda: [_is_finished(config) for config in configs])
     unfinished = [config for config, done in zip(configs, finished, strict=True) if not done]
     if unfinished:
-        _keep_compiled_programs()
+        _cache_compiled_programs()
         task, encoded, recipe = processes.together(lambda: _load(unfinished, display))
         pending = [PendingRun(Run(one.directory), one, describe(one, task, encoded, recipe)) for one in unfinished]
         with ExitStack() as stack:
@@ -151,7 +151,7 @@ def _finish(pending: Sequence[PendingRun], task: Task, display: Progress) -> Non
 
 
 def plan(config: Config | Mapping[str, Any] | str | Path) -> tuple[Plan, Estimate]:
-    """Says how a run would divide its seeds, what memory it needs and how long it takes, and leaves nothing behind.
+    """Returns how a run would divide its seeds, what memory it needs and how long it takes; writes no run directory.
 
     Compiles what the run will use (and will then find in the cache), and takes a few steps.
 
@@ -163,7 +163,7 @@ def plan(config: Config | Mapping[str, Any] | str | Path) -> tuple[Plan, Estimat
     """
     configs = expand_grid(_as_config(config))
     first = configs[0]
-    _keep_compiled_programs()
+    _cache_compiled_programs()
     task, encoded, pretrained = load_inputs(first)
     recipe = recipe_for(first, task, encoded, pretrained)
     check_reinit(configs, recipe)
@@ -174,8 +174,8 @@ def plan(config: Config | Mapping[str, Any] | str | Path) -> tuple[Plan, Estimat
     return chosen, estimate(trainer, chosen, jobs, compilation=time.perf_counter() - started)
 
 
-def _keep_compiled_programs() -> None:
-    """Turns JAX's persistent cache of compiled programs on, in the user's cache directory, unless there is one."""
+def _cache_compiled_programs() -> None:
+    """Turns on JAX's persistent cache of compiled programs, in the user's cache directory, unless one is set."""
     if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
         jax.config.update("jax_compilation_cache_dir", str(Path(platformdirs.user_cache_dir("jaxstab")) / "compiled"))
         compilation_cache.reset_cache()  # it may have been found off already

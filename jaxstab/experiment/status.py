@@ -1,4 +1,4 @@
-"""What `run.json` says about a run while it is trained; only the first of several processes writes it."""
+"""Runs in training and their record in `run.json`, which only the first of several processes writes."""
 
 import hashlib
 import platform

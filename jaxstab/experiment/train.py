@@ -21,7 +21,7 @@ from jaxstab.training.programs import Job
 from jaxstab.training.waves import SeedResult, SeedTrainer, make_waves
 
 OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"  # in the messages of XLA
-LARGEST = "representations"  # of a seed's arrays: in a file of its own, from which layers are read one by one
+LARGEST = "representations"  # of a seed's arrays; has its own file, which is read layer by layer
 MakeTrainer = Callable[..., tuple[Plan, SeedTrainer]]
 
 
@@ -39,7 +39,7 @@ def train(pending: Sequence[PendingRun], make_trainer: MakeTrainer, display: Pro
         except jax.errors.JaxRuntimeError as error:
             info = pending[0].info
             size = info.group_size
-            # Of several processes, one that fails ends all: the others are in the middle of their seeds.
+            # One of several processes cannot start again alone: the others are in the middle of their seeds.
             if OUT_OF_MEMORY not in str(error) or size in (None, 1) or jax.process_count() > 1:
                 raise
             record(pending, group_size=size // 2, out_of_memory=(*info.out_of_memory, size))
@@ -47,7 +47,7 @@ def train(pending: Sequence[PendingRun], make_trainer: MakeTrainer, display: Pro
 
 
 def _unfinished_jobs(pending: Sequence[PendingRun]) -> list[Job]:
-    """What is to be trained, each seed from its first step or from its checkpoint."""
+    """Returns the seeds that remain to be trained, each from its first step or from its checkpoint."""
 
     def read_steps() -> list[list[tuple[int, int]]]:
         steps = [kept_steps(one.run) for one in pending]
@@ -119,7 +119,7 @@ def _weights_to_save(output: OutputConfig) -> Literal["best", "final"] | None:
 
 
 def _write_seed(pending: PendingRun, seed: int, result: SeedResult) -> None:
-    """Writes a finished seed's files; the one that says that it is finished comes last."""
+    """Writes a finished seed's files; the one that marks it as finished comes last."""
     arrays = result._asdict()
     weights, wanted = arrays.pop("weights"), pending.config.output.keep_weights
     if weights is not None and (not isinstance(wanted, tuple) or seed in wanted):

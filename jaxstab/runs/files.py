@@ -38,7 +38,7 @@ def whole_file(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        # numpy says how much it could not write, but not why.
+        # numpy reports how much it could not write, but not why.
         if error.errno not in FULL and not (error.errno is None and shutil.disk_usage(path.parent).free < LITTLE_DISK):
             raise
         advice = "make room and give the same command again; finished seeds are not trained again"

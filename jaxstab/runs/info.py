@@ -1,4 +1,4 @@
-"""`run.json`: what a run says about itself, typed, and its file."""
+"""The content of `run.json` as typed records, and reading and writing it."""
 
 import json
 from collections.abc import Mapping
