@@ -9,7 +9,7 @@ from tiny import FAMILY_SIZES, write_checkpoint
 import jaxstab
 from jaxstab import cli
 
-pytestmark = pytest.mark.optimiser
+pytestmark = [pytest.mark.optimiser, pytest.mark.usefixtures("one_grid")]
 
 
 def _run(settings, keep="best", **changes):

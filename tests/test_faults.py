@@ -20,7 +20,7 @@ from jaxstab.runs.directory import (
 )
 from jaxstab.runs.info import FORMAT
 
-pytestmark = pytest.mark.optimiser
+pytestmark = [pytest.mark.optimiser, pytest.mark.usefixtures("one_grid")]
 
 READERS = {
     PREDICTIONS: lambda run: run.logits,
@@ -35,13 +35,13 @@ READERS = {
 
 
 @pytest.fixture(scope="module")
-def finished(checkpoint, task_directory, tmp_path_factory):
+def finished(one_grid, checkpoint, task_directory, tmp_path_factory):
     return jaxstab.run(
         {
             "model": {"source": str(checkpoint)},
             "task": {"source": str(task_directory), "text": ["sentence"], "max_length": 16},
-            "seeds": {"count": 2, "group_size": 1},
-            "train": {"epochs": 1, "batch_size": 8},
+            "seeds": {"count": 2, "group_size": 2},
+            "train": {"epochs": 2, "batch_size": 8, "learning_rate": 1e-3},  # as in `settings`, and compiled once
             "output": {"dir": str(tmp_path_factory.mktemp("runs") / "run"), "keep_representations": True},
         }
     )

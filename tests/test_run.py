@@ -21,7 +21,7 @@ from jaxstab.runs.directory import Run, weights_file
 from jaxstab.runs.files import load_arrays, load_weights, whole_file, write_json
 from jaxstab.training.waves import SeedTrainer
 
-pytestmark = pytest.mark.optimiser
+pytestmark = [pytest.mark.optimiser, pytest.mark.usefixtures("one_grid")]
 
 
 def _config_file(settings, tmp_path):
@@ -196,7 +196,7 @@ def test_quiet_prints_nothing(settings, tmp_path, capfd):
 
 
 def test_failed_seeds_are_named(settings, capsys):
-    settings["train"] |= {"learning_rate": 1e-12, "epochs": 1}
+    settings["train"] |= {"learning_rate": 1e-12}
     run = jaxstab.run(settings)
     scores = (run.final_logits.argmax(-1) == run.labels).mean(axis=1)
     majority = max(np.bincount(run.labels)) / len(run.labels)

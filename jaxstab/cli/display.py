@@ -68,7 +68,7 @@ class Display(Progress):
         self._steps = info.steps_per_epoch * epochs
         self._epochs = epochs
         counts = ", ".join(f"{count} {name}" for name, count in asdict(info.examples).items())
-        name = config.name if len(configs) == 1 else f"{config.directory.parent} ({len(configs)} settings)"
+        name = config.name if len(configs) == 1 else f"{config.directory.parent} ({len(configs)} runs)"
         self._print(f"{name}: {config.model.source} on {config.task.source}")
         if config.mitigation.names:
             self._print(f"methods: {', '.join(config.mitigation.names)}")
