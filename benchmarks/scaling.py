@@ -71,16 +71,16 @@ def measure_point(arguments: argparse.Namespace) -> dict[str, Any]:
         plan, estimate = jaxstab.plan(settings)
         timer = Timer(quiet=True)
         info = jaxstab.run(settings, display=timer).info
-    count, memory = len(info["seeds"]), info["memory"]
+    count, memory = len(info.seeds), info.memory
     return {
         **arguments.point,
-        "devices": info["devices"],
-        "group_size": info["group_size"],
+        "devices": info.devices,
+        "group_size": info.group_size,
         "seconds_per_seed": timer.seconds / count,
         "predicted_seconds_per_seed": estimate.training / count,
         "compile_seconds": estimate.compilation,
-        "bytes": memory["peak_bytes"] - before,
-        "predicted_bytes": plan.needed_bytes * info["devices"],
+        "bytes": memory.peak_bytes - before,
+        "predicted_bytes": plan.needed_bytes * info.devices,
     }
 
 

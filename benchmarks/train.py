@@ -61,16 +61,16 @@ def time_jaxstab(settings: dict) -> dict:
 
     run = jaxstab.run(settings)
     seeds = len(run.seeds)
-    seconds, compilation = run.info["wall_seconds"] - run.info["measure_seconds"], run.info["compile_seconds"]
+    seconds, compilation = run.info.wall_seconds - run.info.measure_seconds, run.info.compile_seconds
     return {
         "seconds_per_seed": seconds / seeds,
         "seconds_per_seed_without_compilation": (seconds - compilation) / seeds,
         "compile_seconds": compilation,
-        "measure_seconds": run.info["measure_seconds"],
+        "measure_seconds": run.info.measure_seconds,
         "seeds": seeds,
         "mean_score": float((run.logits.argmax(-1) == run.labels).mean()),
-        "group_size": run.info["group_size"],
-        "memory": run.info["memory"],
+        "group_size": run.info.group_size,
+        "memory": run.info.to_json()["memory"],
     }
 
 

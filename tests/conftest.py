@@ -10,7 +10,7 @@ import pytest
 from jaxtyping import install_import_hook
 
 # Shapes and dtypes in annotations are checked at every call; this must come before the first import of jaxstab.
-CHECKED = ("data", "mitigation", "measures", "training")
+CHECKED = ("data", "mitigation", "measures", "models", "training")
 install_import_hook([f"jaxstab.{room}" for room in CHECKED], "checking.typecheck")
 
 from tiny import write_checkpoint, write_task  # noqa: E402

@@ -54,7 +54,7 @@ def test_an_epoch_goes_on_elsewhere_to_the_same_numbers(vmapped, settings, tmp_p
             jaxstab.run(settings, display=Interrupted(after))
         except KeyboardInterrupt:
             interruptions += 1
-            assert Run(tmp_path / "run").info["status"] == "interrupted"
+            assert Run(tmp_path / "run").info.status == "interrupted"
     assert interruptions == 3
     devices(1)
     run = jaxstab.run(settings)

@@ -1,4 +1,8 @@
+"""The config: defaults, overrides, what is refused and how, and that none of it needs JAX."""
+
 import dataclasses
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -106,6 +110,22 @@ def test_missing_and_malformed_files(tmp_path):
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match="not UTF-8"):
         load_config(tmp_path / "binary.toml")
+
+
+def test_a_mistake_in_a_config_is_found_without_jax(tmp_path):
+    """JAX takes seconds to import."""
+    (tmp_path / "c.toml").write_text(dump_config(make_config(MINIMAL)))
+    program = (
+        "import sys; from jaxstab.cli import main\n"
+        "codes = [main(['run', 'c.toml', *change.split()]) for change in sys.argv[1:]]\n"
+        "print(codes, 'jax' in sys.modules)"
+    )
+    mistakes = ["--train.epoch 3", "--mitigation.method mixot", "--mitigation.method sam --mitigation.sam.rho -1",
+                "--grid.mitigation.freeze.layers [1]"]  # fmt: skip
+    line = [sys.executable, "-c", program, *mistakes]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "[2, 2, 2, 2] False\n"
+    assert len(done.stderr.splitlines()) == 4
 
 
 def _seeds(**values) -> tuple[SeedTriple, ...]:

@@ -24,7 +24,7 @@ def _assert_same_logits_in_pytorch(directory, run, expected):
 
     model, report = AutoModelForSequenceClassification.from_pretrained(directory, output_loading_info=True)
     assert not any(report.values()), report
-    assert [model.config.id2label[i] for i in range(2)] == run.info["classes"]
+    assert [model.config.id2label[i] for i in range(2)] == list(run.info.classes)
     tokens = AutoTokenizer.from_pretrained(directory)(
         list(run.texts.text), truncation=True, max_length=16, padding=True, return_tensors="pt"
     )
@@ -69,7 +69,7 @@ def test_what_cannot_be_exported(settings, tmp_path, capsys):
     path, target = str(run.path), str(tmp_path / "exported")
     for arguments, message in {
         ("--seed", "7"): "has no seed 7; its seeds are 0, 1",
-        ("--seed", "0"): "has not kept the weights of seed 0",
+        ("--seed", "0"): "has not saved the weights of seed 0",
     }.items():
         assert cli.main(["export", path, *arguments, "--to", target]) == 2
         assert message in capsys.readouterr().err

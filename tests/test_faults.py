@@ -11,7 +11,6 @@ from jaxstab.cli import main
 from jaxstab.runs.directory import (
     CONFIG,
     DISTANCES,
-    FORMAT,
     HISTORY,
     INFO,
     MEASURES,
@@ -19,6 +18,7 @@ from jaxstab.runs.directory import (
     REPRESENTATIONS,
     TEXTS,
 )
+from jaxstab.runs.info import FORMAT
 
 pytestmark = pytest.mark.optimiser
 
@@ -40,8 +40,8 @@ def finished(checkpoint, task_directory, tmp_path_factory):
         {
             "model": {"source": str(checkpoint)},
             "task": {"source": str(task_directory), "text": ["sentence"], "max_length": 16},
-            "seeds": {"count": 2, "group_size": 1},
-            "train": {"epochs": 1, "batch_size": 8},
+            "seeds": {"count": 2, "group_size": 2},
+            "train": {"epochs": 2, "batch_size": 8, "learning_rate": 1e-3},  # as in `settings`, and compiled once
             "output": {"dir": str(tmp_path_factory.mktemp("runs") / "run"), "keep_representations": True},
         }
     )
@@ -70,7 +70,7 @@ def _flipped(content):
 @pytest.mark.parametrize("harm", [_truncated, _emptied, _flipped, None])
 def test_a_damaged_file_is_named(name, harm, copy):
     path = copy.path / name
-    if harm is _flipped and name in (REPRESENTATIONS, CONFIG, INFO):
+    if harm is _flipped and name in (REPRESENTATIONS, INFO):
         pytest.skip("has no digest")
     if harm is None and name == REPRESENTATIONS:
         pytest.skip("may be deleted to save room")
@@ -106,7 +106,7 @@ def test_another_version_is_named(found, copy, capsys):
 
 
 def test_a_finished_seed_that_is_damaged_is_named(finished, settings, tmp_path, monkeypatch):
-    monkeypatch.setattr("jaxstab.experiment.finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("jaxstab.experiment.run.finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         jaxstab.run(settings)
     monkeypatch.undo()
@@ -132,6 +132,6 @@ def test_a_seed_that_diverges_leaves_the_others_as_they_are(vmapped, settings, t
     np.testing.assert_array_equal(good.logits, alone.logits)
     assert good.history.equals(alone.history)
     assert not np.isfinite(bad.final_logits).any()
-    assert bad.info["failed_seeds"] == [0, 1, 2]
-    assert all("not finite" in reason for reason in bad.info["failures"].values())
-    assert good.info["failures"] != bad.info["failures"]
+    assert bad.info.failed_seeds == (0, 1, 2)
+    assert all("not finite" in reason for reason in bad.info.failures.values())
+    assert good.info.failures != bad.info.failures

@@ -85,8 +85,8 @@ def test_a_signal_keeps_what_is_finished_and_says_how_to_go_on(number, config, c
     process.send_signal(number)
     _, error = process.communicate()
     assert process.returncode == 130, error
-    assert f"jaxstab: interrupted; seeds are kept as they are; go on with: jaxstab resume {directory}" in error
-    assert jaxstab.Run(directory).info["status"] == "interrupted"
+    assert f"jaxstab: interrupted; progress is saved; resume with: jaxstab resume {directory}" in error
+    assert jaxstab.Run(directory).info.status == "interrupted"
     kept = {path: path.stat().st_mtime_ns for path in directory.glob("checkpoints/seed-*.npz")}
     assert 1 <= len(kept) < 6
     moved = directory.rename(tmp_path / "moved")
@@ -198,9 +198,9 @@ def test_added_seeds_train_alone(settings, monkeypatch):
 def test_seeds_cannot_be_added_without_representations(settings):
     run = jaxstab.run(settings)
     settings["seeds"]["count"] = 6
-    with pytest.raises(jaxstab.InputError, match="only if it has kept its representations"):
+    with pytest.raises(jaxstab.InputError, match="only if it has saved its representations"):
         jaxstab.run(settings)
-    assert jaxstab.Run.load(run.path).info["status"] == "finished"
+    assert jaxstab.Run.load(run.path).info.status == "finished"
 
 
 def test_resuming_needs_a_run(tmp_path, capsys):

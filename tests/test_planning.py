@@ -11,7 +11,7 @@ from test_run import _config_file
 import jaxstab
 from jaxstab import cli
 from jaxstab.config import make_config
-from jaxstab.experiment.inputs import load_inputs, make_recipe
+from jaxstab.experiment.inputs import load_inputs, recipe_for
 from jaxstab.training import planning, programs, waves
 from jaxstab.training.planning import fitting_size, plan_trainer
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.optimiser
 def inputs(settings):
     config = make_config(settings)
     task, encoded, pretrained = load_inputs(config)
-    return make_recipe(config, task, encoded, pretrained), encoded
+    return recipe_for(config, task, encoded, pretrained), encoded
 
 
 @pytest.mark.parametrize(
@@ -84,9 +84,9 @@ def test_out_of_memory_halves_the_group_and_is_recorded(settings, tmp_path, monk
     again = {**settings, "output": {"dir": str(tmp_path / "again")}}
     run = jaxstab.run(again)
     assert tried == [4, 2, 2]
-    assert (run.info["group_size"], run.info["out_of_memory"]) == (1, [2])
+    assert (run.info.group_size, run.info.out_of_memory) == (1, (2,))
     np.testing.assert_array_equal(run.logits, whole.logits)
-    assert run.info["memory"]["peak_bytes"] > run.info["memory"]["predicted_bytes"]
+    assert run.info.memory.peak_bytes > run.info.memory.predicted_bytes
 
 
 def test_other_errors_of_the_device_are_not_caught(settings, monkeypatch):
@@ -104,8 +104,8 @@ def test_plan_says_what_run_does_and_leaves_nothing(settings, tmp_path, capsys):
     plan = json.loads(capsys.readouterr().out)
     assert not (tmp_path / "run").exists()
     run = jaxstab.run(settings)
-    assert run.info["group_size"] == plan["group_size"] == 2
-    assert run.info["memory"]["predicted_bytes"] == plan["needed_bytes"]
+    assert run.info.group_size == plan["group_size"] == 2
+    assert run.info.memory.predicted_bytes == plan["needed_bytes"]
     assert plan["waves"] == 2
     assert plan["seconds"]["training"] > plan["seconds"]["step"] > 0
     assert cli.main(["plan", path]) == 0

@@ -102,7 +102,7 @@ def test_two_processes_of_two_devices_equal_one_of_four(config, start, whole, tm
     assert "Instability" in out[0]
     assert all(line.startswith("[Gloo]") for line in out[1].splitlines())  # of XLA
     run = jaxstab.Run.load(directory)
-    assert (run.info["processes"], run.info["devices"]) == (2, 4)
+    assert (run.info.processes, run.info.devices) == (2, 4)
     _same_with_weights(run, whole)
 
 
@@ -116,8 +116,8 @@ def test_three_processes_stopped_by_the_system_go_on_as_two(config, start, whole
     for process in started:
         process.send_signal(signal.SIGTERM)
     _, errors = _finish(started, 130)
-    assert f"go on with: jaxstab resume {directory}" in errors[0]
-    assert jaxstab.Run(directory).info["status"] == "interrupted"
+    assert f"resume with: jaxstab resume {directory}" in errors[0]
+    assert jaxstab.Run(directory).info.status == "interrupted"
     assert list(directory.glob("checkpoints/seed-*-step-*"))
     _finish(start(2, 1, "resume", directory, "--quiet"))
     _same_with_weights(jaxstab.Run.load(directory), whole)

@@ -1,6 +1,7 @@
 """The page: its content, its safety and its figures; in a browser see test_report_browser.py."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,8 @@ from jaxstab.report import drawing, figures
 from jaxstab.report.page import Page, Picture, Section, render
 from jaxstab.report.tables import Table
 from jaxstab.runs.directory import INFO, TEXTS
-from jaxstab.runs.files import digest, write_frame, write_json
+from jaxstab.runs.files import digest, write_frame
+from jaxstab.runs.info import write_info
 
 SCRIPT = "<script>document.title = 'broken'</script> & \"quotes\" $x_1$"
 rng = np.random.default_rng(0)
@@ -120,7 +122,7 @@ def test_a_run_becomes_a_page(run, tmp_path, capsys):
         "How to reproduce",
     ):
         assert f">{title}</h3>" in html
-    assert run.info["versions"]["jax"] in html
+    assert run.info.versions["jax"] in html
     names = {path.stem for path in (tmp_path / "f").glob("*.png")}
     assert names == {path.stem for path in (tmp_path / "f").glob("*.pdf")}
     assert {name for name in names if name.endswith(("seeds", "curves", "map-cka", "votes"))}
@@ -198,7 +200,7 @@ def test_runs_that_say_little(settings, seeds, rate, headline, tmp_path):
     page, _ = jaxstab.write_report([run.path], tmp_path / "p.html")
     assert headline in page.headline
     if rate < 1e-3:
-        assert set(run.info["failures"]) == {"0", "1", "2"}
+        assert set(run.info.failures) == {0, 1, 2}
 
 
 def test_published_numbers_beside_a_run(tmp_path):
@@ -250,8 +252,8 @@ def test_texts_with_markup_stay_texts(run, tmp_path):
     frame = pd.read_parquet(copy / "texts.parquet")
     frame["text"] = SCRIPT
     write_frame(copy / TEXTS, frame)
-    changed = {**run.info["sha256"], TEXTS: digest(copy / TEXTS)}
-    write_json(copy / INFO, {**run.info, "sha256": changed})
+    changed = {**run.info.sha256, TEXTS: digest(copy / TEXTS)}
+    write_info(copy / INFO, replace(run.info, sha256=changed))
     jaxstab.write_report([copy], tmp_path / "p.html")
     html = (tmp_path / "p.html").read_text()
     assert html.count("<script>") == 1

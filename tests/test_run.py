@@ -48,9 +48,9 @@ def test_run_leaves_a_directory_that_can_be_read(settings):
     best = run.history[run.history.best].sort_values("seed").validation_score
     assert (best.to_numpy() == run.history.groupby("seed").validation_score.max().to_numpy()).all()
     assert list(run.texts.columns) == ["example_id", "text", "label"]
-    assert run.texts.label.tolist() == [run.info["classes"][label] for label in run.labels]
-    assert run.info["status"] == "finished"
-    assert {"jax", "numpy", "transformers"} <= run.info["versions"].keys()
+    assert run.texts.label.tolist() == [run.info.classes[label] for label in run.labels]
+    assert run.info.status == "finished"
+    assert {"jax", "numpy", "transformers"} <= run.info.versions.keys()
 
 
 def test_a_finished_run_is_not_computed_again(settings, monkeypatch):
@@ -77,7 +77,7 @@ class Interrupted(Display):
             raise KeyboardInterrupt
 
 
-def test_an_interrupted_run_goes_on_to_the_same_numbers(settings, tmp_path):
+def test_an_interrupted_run_resumes_to_the_same_numbers(settings, tmp_path):
     whole = jaxstab.run({**settings, "output": {"dir": str(tmp_path / "whole")}})
     with pytest.raises(KeyboardInterrupt):
         jaxstab.run(settings, display=Interrupted(quiet=True))
@@ -102,7 +102,7 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(settings, tmp_path):
     np.testing.assert_array_equal(run.final_logits, whole.final_logits)
     pd.testing.assert_frame_equal(run.history, whole.history)
     assert run.measures == whole.measures
-    assert run.info["wall_seconds"] > interrupted["wall_seconds"] > 0
+    assert run.info.wall_seconds > interrupted["wall_seconds"] > 0
 
 
 def test_representations_of_a_large_test_split_are_those_of_a_sample(settings, tmp_path, monkeypatch):
@@ -120,7 +120,7 @@ def test_representations_of_a_large_test_split_are_those_of_a_sample(settings, t
 def test_representations_cannot_be_asked_for_afterwards(settings):
     run = jaxstab.run(settings)
     settings["output"]["keep_representations"] = True
-    with pytest.raises(jaxstab.InputError, match="finished without keeping representations"):
+    with pytest.raises(jaxstab.InputError, match="finished without saving representations"):
         jaxstab.run(settings)
     assert jaxstab.Run.load(run.path).representations is None
 
@@ -139,8 +139,8 @@ def test_seeds_that_diverge_are_scored_but_not_measured(settings, monkeypatch):
     assert run.distances["seeds"].tolist() == [0, 1, 3]
     assert run.distances["jsd"].shape == (1, 3, 3)
     assert "logits are not finite: seed 2" in run.measures["warnings"][0]
-    kept = [0, 1, 3]
-    assert run.measures["measures"]["jsd"] == measures.all(logits=run.logits[kept], only=["jsd"])["jsd"]
+    finite = [0, 1, 3]
+    assert run.measures["measures"]["jsd"] == measures.all(logits=run.logits[finite], only=["jsd"])["jsd"]
 
 
 def test_changed_examples_are_noticed(settings, task_directory, tmp_path):
@@ -196,14 +196,14 @@ def test_quiet_prints_nothing(settings, tmp_path, capfd):
 
 
 def test_failed_seeds_are_named(settings, capsys):
-    settings["train"] |= {"learning_rate": 1e-12, "epochs": 1}
+    settings["train"] |= {"learning_rate": 1e-12}
     run = jaxstab.run(settings)
     scores = (run.final_logits.argmax(-1) == run.labels).mean(axis=1)
     majority = max(np.bincount(run.labels)) / len(run.labels)
-    reasons = run.info["failures"]
-    assert run.info["failed_seeds"] == [0, 1, 2, 3]  # a loss that stays where it was
+    reasons = run.info.failures
+    assert run.info.failed_seeds == (0, 1, 2, 3)  # a loss that stays where it was
     for seed, one in zip(run.seeds, scores, strict=True):
-        assert (reasons[str(seed)] == MAJORITY) == (one <= majority + 1e-9)
+        assert (reasons[seed] == MAJORITY) == (one <= majority + 1e-9)
     assert set(reasons.values()) == {MAJORITY, FLAT}
 
 
@@ -269,9 +269,11 @@ def test_an_output_directory_of_another_config_is_never_overwritten(settings, tm
 
 
 def test_interruption_exits_130(settings, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("jaxstab.experiment.run", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("jaxstab.experiment.run.run", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
     assert cli.main(["run", _config_file(settings, tmp_path)]) == 130
-    assert f"go on with: jaxstab resume {tmp_path / 'run'}" in capsys.readouterr().err
+    assert (
+        f"interrupted; progress is saved; resume with: jaxstab resume {tmp_path / 'run'}\n" in capsys.readouterr().err
+    )
 
 
 def test_python_m_jaxstab_runs_where_there_is_no_terminal(tmp_path):
@@ -370,7 +372,7 @@ def test_a_grid_is_one_run_for_each_setting_in_one_compilation(settings, tmp_pat
     np.testing.assert_allclose(standard.final_logits, runs[1].final_logits, atol=1e-4)  # a rate of 1 changes nothing
 
 
-def test_a_grid_goes_on_and_grows(settings, monkeypatch):
+def test_a_grid_resumes_and_grows(settings, monkeypatch):
     grid = _grid(settings, train={"learning_rate": [1e-3, 3e-3]})
     with pytest.raises(KeyboardInterrupt):
         jaxstab.run_grid(grid, display=Interrupted(quiet=True))
@@ -402,18 +404,18 @@ def test_a_grid_on_the_command_line_prints_a_table(settings, tmp_path, capsys):
         jaxstab.run(_grid(settings, train={"learning_rate": [1e-3]}))
 
 
-@pytest.mark.parametrize("keep", ["best", "final", True, [1]])
-def test_weights_are_kept_where_asked_for(settings, keep, tmp_path):
-    settings["output"]["keep_weights"] = keep
+@pytest.mark.parametrize("wanted", ["best", "final", True, [1]])
+def test_weights_are_saved_where_asked_for(settings, wanted, tmp_path):
+    settings["output"]["keep_weights"] = wanted
     run = jaxstab.run(settings)
     files = sorted(file.name for file in (run.path / "weights").iterdir())
-    seeds = [1] if keep == [1] else [0, 1, 2, 3]
+    seeds = [1] if wanted == [1] else [0, 1, 2, 3]
     assert files == [*(f"seed-{seed}.safetensors" for seed in seeds), "vocabulary.npy"]
     weights = load_weights(weights_file(run, 1))
     assert weights["layers"]["attention"]["query"]["kernel"].shape == (2, 32, 32)
     assert jaxstab.run(settings).path == run.path
-    other = {**settings, "output": {**settings["output"], "keep_weights": "best" if keep == "final" else "final"}}
-    with pytest.raises(jaxstab.InputError, match="finished without keeping these weights"):
+    other = {**settings, "output": {**settings["output"], "keep_weights": "best" if wanted == "final" else "final"}}
+    with pytest.raises(jaxstab.InputError, match="finished without saving these weights"):
         jaxstab.run(other)
 
 

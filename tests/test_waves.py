@@ -6,7 +6,7 @@ import pytest
 from tiny import write_task
 
 from jaxstab.config import SeedTriple, make_config
-from jaxstab.experiment.inputs import load_inputs, make_recipe
+from jaxstab.experiment.inputs import load_inputs, recipe_for
 from jaxstab.training.programs import Job, Programs, on_other_devices
 from jaxstab.training.waves import SeedTrainer, make_waves
 
@@ -38,7 +38,7 @@ def _job(triple, **hyper):
 
 def _trainer(inputs, group_size, devices):
     config, task, encoded, pretrained = inputs
-    recipe = make_recipe(config, task, encoded, pretrained)
+    recipe = recipe_for(config, task, encoded, pretrained)
     first = Programs(recipe, encoded, group_size, jax.devices()[0])
     return SeedTrainer([first, *on_other_devices(first, encoded, jax.devices()[1:devices])])
 

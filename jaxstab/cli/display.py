@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from types import TracebackType
 from typing import Any
 
@@ -13,11 +14,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 
 from jaxstab.config import Config
 from jaxstab.experiment.progress import Progress
+from jaxstab.runs.info import RunInfo
 from jaxstab.training.planning import Plan
 
 
 class Display(Progress):
-    """Tells how training gets on: a bar on a terminal, plain lines elsewhere, nothing if quiet."""
+    """Shows the progress of training: a bar on a terminal, plain lines elsewhere, nothing if quiet."""
 
     def __init__(self, quiet: bool = False, console: Console | None = None):
         """Creates a display.
@@ -40,9 +42,8 @@ class Display(Progress):
         )
         self._started = time.perf_counter()
         self._waves: list[list[str]] = []
-        self._info: dict[str, Any] = {}
         self._steps = self._done = 0
-        self._before: int | None = None  # steps that were done when training began
+        self._before: int | None = None  # steps done when training began, by a run that is resumed
 
     @property
     def is_live(self) -> bool:
@@ -60,33 +61,33 @@ class Display(Progress):
         """Removes the bar."""
         self._bar.stop()
 
-    def prepared(self, configs: Sequence[Config], epochs: int, info: dict[str, Any]) -> None:
-        """Says what is going to be trained: one run, or several that share a program."""
+    def prepared(self, configs: Sequence[Config], epochs: int, info: RunInfo) -> None:
+        """Prints what will be trained: one run, or several that share a program."""
         config = configs[0]
         self._info = info
-        self._steps = info["steps_per_epoch"] * epochs
+        self._steps = info.steps_per_epoch * epochs
         self._epochs = epochs
-        counts = ", ".join(f"{count} {name}" for name, count in info["examples"].items())
-        name = config.name if len(configs) == 1 else f"{config.directory.parent} ({len(configs)} settings)"
+        counts = ", ".join(f"{count} {name}" for name, count in asdict(info.examples).items())
+        name = config.name if len(configs) == 1 else f"{config.directory.parent} ({len(configs)} runs)"
         self._print(f"{name}: {config.model.source} on {config.task.source}")
         if config.mitigation.names:
             self._print(f"methods: {', '.join(config.mitigation.names)}")
-        self._print(f"examples: {counts}; {len(info['classes'])} classes; {info['metric']}")
-        for note in info["notes"]:
+        self._print(f"examples: {counts}; {len(info.classes)} classes; {info.metric}")
+        for note in info.notes:
             self._print(f"note: {note}")
-        count, device = info["devices"], info["device"]
+        count, device = info.devices, info.device
         where = f"one {device} device" if count == 1 else f"each of {count} {device} devices"
-        seeds = f"{len(info['seeds'])} seeds" if len(configs) == 1 else f"{len(configs)} x {len(info['seeds'])} seeds"
+        seeds = f"{len(info.seeds)} seeds" if len(configs) == 1 else f"{len(configs)} x {len(info.seeds)} seeds"
         self._print(f"{seeds} on {where}; {self._steps} steps in {epochs} epochs")
-        if info["processes"] > 1:
-            self._print(f"{info['processes']} processes; the lines below are about the seeds of the first")
+        if info.processes > 1:
+            self._print(f"{info.processes} processes; the lines below are about the seeds of the first")
 
     def compiling(self) -> None:
-        """Says that the first step will take a moment."""
+        """Prints that compilation begins."""
         self._print("compiling ...")
 
     def compiled(self, seconds: float, waves: list[list[str]], plan: Plan) -> None:
-        """Says how long compilation took and what is planned; `waves` are the seeds that are to be trained."""
+        """Prints how long compilation took and what is planned; `waves` are labels of the seeds that remain."""
         self._waves = waves
         before, self._started = time.perf_counter() - self._started, time.perf_counter()
         self._print(
@@ -109,30 +110,30 @@ class Display(Progress):
             return
         scores = np.asarray(evaluation.validation_score, np.float64)
         seeds = self._waves[wave]
-        failed = int(np.sum(scores <= self._info["majority_score"]["validation"]))
+        failed = int(np.sum(scores <= self._info.majority_score.validation))
         spread = f" SD {scores.std(ddof=1):.3f}" if len(scores) > 1 else ""
         total = self._steps * len(self._waves)
         to_go = (time.perf_counter() - self._started) * (total - self._done) / max(1, self._done - (self._before or 0))
         self._print(
             f"wave {wave + 1}/{len(self._waves)} epoch {epoch}/{self._epochs}: "
-            f"train loss {np.mean(evaluation.train_loss):.3f}, validation {self._info['metric']} "
+            f"train loss {np.mean(evaluation.train_loss):.3f}, validation {self._info.metric} "
             f"mean {scores.mean():.3f}{spread}, best {scores.max():.3f} (seed {seeds[scores.argmax()]}), "
             f"worst {scores.min():.3f} (seed {seeds[scores.argmin()]}), failed {failed} of {len(scores)}; "
             f"step {self._done}/{total}, {minutes(to_go)} to go"
         )
 
     def warn(self, line: str) -> None:
-        """Says what may matter later; training goes on."""
+        """Prints a warning; training continues."""
         self._print(f"note: {line}")
 
     def out_of_memory(self, group_size: int) -> None:
-        """Says that the seeds go on in smaller groups."""
+        """Prints that training continues with smaller groups."""
         self._bar.remove_task(self._task)
-        self._print(f"out of memory; going on with {group_size} seeds at once on each device")
+        self._print(f"out of memory; continuing with {group_size} seeds at once on each device")
 
     @contextmanager
     def measuring(self, seeds: int, shape: Sequence[int]) -> Iterator[None]:
-        """Says how long measuring took; `shape` is that of a seed's representations."""
+        """Prints how long measuring took; `shape` is that of a seed's representations."""
         layers, examples, features = shape
         started = time.perf_counter()
         self._print(f"measuring {seeds} seeds: {layers} layers, {examples} test examples, {features} features ...")
@@ -151,7 +152,7 @@ def describe_memory(plan: Plan) -> str:
 
 
 def make_console(quiet: bool = False, width: int = 120) -> Console:
-    """Returns a console on standard output; to a file its lines have at least so many characters."""
+    """Returns a console on standard output; to a file its lines have at least `width` characters."""
     console = Console(quiet=quiet)
     if not console.is_terminal:
         console.width = max(console.width, width)

@@ -32,10 +32,10 @@ class Diagnosis:
 
 
 def diagnose(directory: str | Path = ".") -> Diagnosis:
-    """Looks at everything that a run needs; changes nothing.
+    """Checks everything that a run needs; changes nothing.
 
     Args:
-        directory: where runs are to be written.
+        directory: where runs will be written.
     """
     facts, problems = {"python": platform.python_version(), "system": platform.platform()}, list[str]()
     for look in (_versions, _devices, _memory):
@@ -43,7 +43,7 @@ def diagnose(directory: str | Path = ".") -> Diagnosis:
     _disk("disk for runs", Path(directory), facts, problems)
     _disk("cache", user_cache_path("jaxstab"), facts, problems)
     offline = os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")
-    facts["model hub"] = "offline (HF_HUB_OFFLINE)" if offline else "asked when a source begins with hub:"
+    facts["model hub"] = "offline (HF_HUB_OFFLINE)" if offline else "used when a source begins with hub:"
     return Diagnosis(facts, problems)
 
 

@@ -51,14 +51,14 @@ def print_summary(run: Run, console: Console | None = None) -> None:
     for warning in run.measures["warnings"]:
         console.print(f"note: {warning}", markup=False, highlight=False)
     console.print(_flips_table(run))
-    info, failed = run.info, run.info["failed_seeds"]
+    info, failed = run.info, run.info.failed_seeds
     if failed:
-        reasons = info.get("failures", {})
-        named = ", ".join(f"{seed} ({reasons[str(seed)]})" if str(seed) in reasons else f"{seed}" for seed in failed)
+        reasons = info.failures  # older versions did not record them
+        named = ", ".join(f"{seed} ({reasons[seed]})" if seed in reasons else f"{seed}" for seed in failed)
         console.print(f"Failed seeds: {named}", markup=False, highlight=False)
     else:
         console.print("No seed failed (all end above the majority class).")
-    seconds, count = info["wall_seconds"], len(info["seeds"])
+    seconds, count = info.wall_seconds, len(info.seeds)
     console.print(
         f"{count} seeds in {minutes(seconds)} ({60 * count / seconds:.1f} seeds per minute). Run: {run.path}",
         markup=False,
@@ -69,7 +69,7 @@ def print_summary(run: Run, console: Console | None = None) -> None:
 def print_table(runs: Sequence[Run], console: Console | None = None) -> None:
     """Prints runs below each other: score, its spread and how often two seeds disagree."""
     console = console or make_console()
-    metric = runs[0].info["metric"]
+    metric = runs[0].info.metric
     columns = ("run", "seeds", f"mean {metric}", "95 % interval", "SD", "95 % interval", "disagreement", "failed")
     table = Table(*columns)
     for run in runs:
@@ -83,7 +83,7 @@ def print_table(runs: Sequence[Run], console: Console | None = None) -> None:
             _number(sd.get("value")),
             _interval(sd.get("interval")),
             _number(disagreement.get("value")),
-            f"{len(run.info['failed_seeds'])}",
+            f"{len(run.info.failed_seeds)}",
         )
     console.print(table)
     console.print(f"Runs: {runs[0].path.parent}", markup=False)
@@ -162,9 +162,7 @@ def print_study(study: SeedStudy, console: Console | None = None) -> None:
 
 def _score_table(run: Run) -> Table:
     info, scores = run.info, run.scores
-    table = Table(
-        title=f"{escape(run.config.name)}: test {info['metric']} of {len(scores)} seeds", title_justify="left"
-    )
+    table = Table(title=f"{escape(run.config.name)}: test {info.metric} of {len(scores)} seeds", title_justify="left")
     for name in ("mean", "95 % interval", "SD", "worst", "median", "best", "majority class"):
         table.add_column(name, justify="right")
     sd = run.measures["measures"]["sd"]["value"]
@@ -176,7 +174,7 @@ def _score_table(run: Run) -> Table:
         f"{scores[worst]:.4f} (seed {run.seeds[worst]})",
         f"{np.median(scores):.4f}",
         f"{scores[best]:.4f} (seed {run.seeds[best]})",
-        f"{info['majority_score']['test']:.4f}",
+        f"{info.majority_score.test:.4f}",
     )
     return table
 
@@ -223,7 +221,7 @@ def _layers_table(rows: Mapping[str, Mapping[str, Any]]) -> Table:
 
 
 def _flips_table(run: Run) -> Table:
-    classes, predictions = run.info["classes"], run.logits.argmax(axis=-1)
+    classes, predictions = run.info.classes, run.logits.argmax(axis=-1)
     votes = np.stack([(predictions == c).sum(axis=0) for c in range(len(classes))], axis=1)
     order = np.argsort(-np.asarray(example_disagreement(predictions, len(classes))), kind="stable")
     table = Table(title="Examples on which seeds disagree most", title_justify="left", show_lines=True)

@@ -9,21 +9,21 @@ from typing import Any
 
 import click
 
-from jaxstab.config import load_config, settings_of
+from jaxstab.config import expand_grid, load_config
 
 
 class InterruptedRunError(Exception):
-    """By the user or the system; says how to go on."""
+    """A run was interrupted by the user or the system; the message says how to resume it."""
 
 
 @contextmanager
 def _interruptible(advice: str) -> Iterator[None]:
-    """Gives an interruption its advice; also that by other processes, which stop first when all are told to."""
-    told_to_stop = False
+    """Raises `InterruptedRunError` with this advice on Ctrl-C and SIGTERM, also where another process ends first."""
+    stopped_by_signal = False
 
     def stop(number: int, frame: object) -> None:
-        nonlocal told_to_stop
-        told_to_stop = True
+        nonlocal stopped_by_signal
+        stopped_by_signal = True
         raise KeyboardInterrupt
 
     # SIGTERM, as schedulers send it before they kill, does what Ctrl-C does; JAX may have put its own handler there.
@@ -32,8 +32,8 @@ def _interruptible(advice: str) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         raise InterruptedRunError(advice) from None
-    except RuntimeError:  # of JAX, whose collectives end when a process does
-        if not told_to_stop:
+    except RuntimeError:  # JAX's collectives fail when another process has ended
+        if not stopped_by_signal:
             raise
         raise InterruptedRunError(advice) from None
     finally:
@@ -42,7 +42,7 @@ def _interruptible(advice: str) -> Iterator[None]:
 
 
 def _processes(command: Callable) -> Callable:
-    """Gives a command the options of being one of several processes."""
+    """Adds the options of a run that several processes share."""
     options = [
         click.option(
             "--distributed", is_flag=True, help="One of several processes, which JAX finds (SLURM, GKE, TPU)."
@@ -59,7 +59,7 @@ def _processes(command: Callable) -> Callable:
 
 
 def _join(distributed: bool, coordinator: str | None, processes: int | None, process: int | None) -> bool:
-    """Connects with other processes if there are any; returns whether this one is to talk."""
+    """Connects with other processes if there are any; returns whether this one prints."""
     from jaxstab.training.processes import is_first, join
 
     if distributed or (coordinator, processes, process) != (None, None, None):
@@ -81,27 +81,27 @@ def run_command(config: str, overrides: Sequence[str], quiet: bool, **others: An
 
     A [grid] table of lists, such as train.learning_rate = [1e-5, 2e-5], makes one run of each combination.
 
-    The same command goes on with a run that was interrupted, and shows the summary of one that has finished.
+    The same command resumes a run that was interrupted, and shows the summary of one that has finished.
 
     On several machines, the same command on each:
 
     srun jaxstab run reviews.toml --distributed
     """
-    settings = load_config(config, overrides)
-    settings_of(settings, config)  # complains about an impossible grid
+    loaded = load_config(config, overrides)
+    expand_grid(loaded, config)  # raises where the grid is impossible
     from jaxstab.cli.display import Display
     from jaxstab.cli.printing import print_summary, print_table
-    from jaxstab.experiment.run import run, run_grid  # imports JAX, which a mistake in the config need not wait for
+    from jaxstab.experiment.run import run, run_grid  # after the config is checked: it imports JAX
 
     quiet = not _join(**others) or quiet
-    if settings.grid:
-        with _interruptible("the same command goes on from there"):
-            runs = run_grid(settings, display=Display(quiet))
+    if loaded.grid:
+        with _interruptible("resume with the same command"):
+            runs = run_grid(loaded, display=Display(quiet))
         if not quiet:
             print_table(runs)
         return
-    with _interruptible(f"go on with: jaxstab resume {settings.directory}"):
-        finished = run(settings, display=Display(quiet))
+    with _interruptible(f"resume with: jaxstab resume {loaded.directory}"):
+        finished = run(loaded, display=Display(quiet))
     if not quiet:
         print_summary(finished)
 
@@ -111,9 +111,9 @@ def run_command(config: str, overrides: Sequence[str], quiet: bool, **others: An
 @click.option("--quiet", is_flag=True, help="Print nothing; the run directory holds everything.")
 @_processes
 def resume_command(run: str, quiet: bool, **others: Any) -> None:
-    """Go on with RUN, the directory of a run that was interrupted; with as many devices as there are now.
+    """Resume RUN, the directory of a run that was interrupted, on as many devices as there are now.
 
-    Finished seeds are not trained again, others go on from where they were kept last.
+    Finished seeds are not trained again; others resume from their last checkpoints.
 
     jaxstab resume runs/quickstart
     """
@@ -122,7 +122,7 @@ def resume_command(run: str, quiet: bool, **others: Any) -> None:
     from jaxstab.experiment.run import resume
 
     quiet = not _join(**others) or quiet
-    with _interruptible(f"go on with: jaxstab resume {run}"):
+    with _interruptible(f"resume with: jaxstab resume {run}"):
         finished = resume(run, display=Display(quiet))
     if not quiet:
         print_summary(finished)
@@ -139,10 +139,10 @@ def plan_command(config: str, overrides: Sequence[str], as_json: bool) -> None:
 
     jaxstab plan bundled:quickstart --seeds.count 20
     """
-    settings = load_config(config, overrides)
+    loaded = load_config(config, overrides)
     from jaxstab.experiment.run import plan
 
-    chosen, seconds = plan(settings)
+    chosen, seconds = plan(loaded)
     if as_json:
         print(json.dumps({**asdict(chosen), "needed_bytes": chosen.needed_bytes, "seconds": asdict(seconds)}, indent=2))
     else:

@@ -1,4 +1,4 @@
-"""What types cannot say about a config, each failure with its remedy."""
+"""Checks of a config that types cannot express; each error names the remedy."""
 
 from jaxstab.config.mitigation import complaint
 from jaxstab.config.schema import Config, SeedsConfig
@@ -6,7 +6,7 @@ from jaxstab.errors import InputError
 
 
 def check(config: Config, where: str = "config") -> None:
-    """Checks what types cannot say.
+    """Checks what types cannot express.
 
     Raises:
         InputError: naming the key and the remedy.
@@ -46,16 +46,16 @@ def check(config: Config, where: str = "config") -> None:
     if problem is not None:
         raise InputError(f"{where}: {problem}")
     _check_seeds(seeds, where)
-    kept = config.output.keep_weights
-    if isinstance(kept, tuple):
-        unknown = set(kept) - {triple.seed for triple in seeds.resolve()}
+    wanted = config.output.keep_weights
+    if isinstance(wanted, tuple):
+        unknown = set(wanted) - {triple.seed for triple in seeds.resolve()}
         if unknown:
             raise InputError(f"{where}: output.keep_weights names seed {min(unknown)}, which is not in the run")
 
 
 def _check_seeds(seeds: SeedsConfig, where: str) -> None:
-    apart = {"init": seeds.init, "order": seeds.order, "dropout": seeds.dropout}
-    given = {name: values for name, values in apart.items() if values is not None}
+    separate = {"init": seeds.init, "order": seeds.order, "dropout": seeds.dropout}
+    given = {name: values for name, values in separate.items() if values is not None}
     if seeds.count is not None and seeds.list is not None:
         raise InputError(f"{where}: seeds.count and seeds.list exclude each other; keep one")
     if given and (seeds.count is not None or seeds.list is not None):

@@ -1,4 +1,4 @@
-"""Several settings in one program: which keys may vary, and the config of each setting."""
+"""`[grid]`: several runs in one compiled program; which keys may vary, and the config of each run."""
 
 import itertools
 from collections.abc import Iterator, Mapping
@@ -6,24 +6,15 @@ from dataclasses import replace
 from typing import Any
 
 from jaxstab.config.loading import as_values, make_config, merge, nested
+from jaxstab.config.methods import METHODS
 from jaxstab.config.schema import Config
 from jaxstab.errors import InputError
 
 TRAIN_KEYS = ("learning_rate", "warmup", "weight_decay", "clip_norm")
-METHOD_KEYS = {
-    "mixout": "p",
-    "llrd": "rate",
-    "reinit": "layers",
-    "lora": "alpha",
-    "ema": "decay",
-    "r_drop": "alpha",
-    "noisy_tune": "strength",
-    "sam": "rho",
-}
 # What a compiled program takes as a number, so that seeds with different values share it.
 GRID_KEYS = (
     *(f"train.{name}" for name in TRAIN_KEYS),
-    *(f"mitigation.{method}.{name}" for method, name in METHOD_KEYS.items()),
+    *(f"mitigation.{method}.{name}" for method, declared in METHODS.items() for name in declared.varying),
 )
 
 
@@ -31,13 +22,12 @@ def hyperparameters(config: Config) -> dict[str, float]:
     """Returns the numbers that training takes as arguments, by key: those of `[train]` and of the methods in use."""
     found = {f"train.{name}": getattr(config.train, name) for name in TRAIN_KEYS}
     for method in config.mitigation.names:
-        if method in METHOD_KEYS:
-            name = METHOD_KEYS[method]
-            found[f"mitigation.{method}.{name}"] = getattr(getattr(config.mitigation, method), name)
+        settings = config.mitigation.settings(method)
+        found |= {f"mitigation.{method}.{name}": settings[name] for name in METHODS[method].varying}
     return {key: float(value) for key, value in found.items()}
 
 
-def settings_of(config: Config, where: str = "config") -> list[Config]:
+def expand_grid(config: Config, where: str = "config") -> list[Config]:
     """Returns a config without `[grid]` for each combination of its values, each with a directory of its own.
 
     Raises:
@@ -57,15 +47,15 @@ def settings_of(config: Config, where: str = "config") -> list[Config]:
         if len({repr(value) for value in values}) < len(values):
             raise InputError(f"{where}: grid.{key} names a value twice; each may stand once")
     base = as_values(replace(config, grid=None))
-    settings = []
+    configs = []
     for combination in itertools.product(*varied.values()):
         chosen = dict(zip(varied, combination, strict=True))
         label = ",".join(f"{key.rpartition('.')[2]}={value}" for key, value in chosen.items())
         values = merge(base, {"name": f"{config.name}/{label}", "output": {"dir": str(config.directory / label)}})
         for key, value in chosen.items():
             values = merge(values, nested(key, value))
-        settings.append(make_config(values, f"{where}: grid"))
-    return settings
+        configs.append(make_config(values, f"{where}: grid"))
+    return configs
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

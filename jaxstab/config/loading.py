@@ -65,7 +65,8 @@ def dump_config(config: Config) -> str:
 
 def as_values(config: Config) -> dict[str, Any]:
     """Returns the config as nested plain values, which `make_config` takes; unset keys are left out."""
-    return _without_none(TypeAdapter(Config).dump_python(config, mode="json"))
+    values: dict[str, Any] = TypeAdapter(Config).dump_python(config, mode="json", exclude_none=True)
+    return values
 
 
 def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
@@ -90,9 +91,8 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
 
 def nested(key: str, value: Any) -> dict[str, Any]:
     """Returns `{"a": {"b": value}}` for `a.b`."""
-    for part in reversed(key.split(".")):
-        value = {part: value}
-    return value
+    first, dot, rest = key.partition(".")
+    return {first: nested(rest, value) if dot else value}
 
 
 def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
@@ -139,9 +139,3 @@ def _toml_value(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
-
-
-def _without_none(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_none(item) for key, item in value.items() if item is not None}
-    return value

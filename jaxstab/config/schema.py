@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from pydantic.dataclasses import dataclass
 
-from jaxstab.config.mitigation import STRICT, MitigationConfig
+from jaxstab.config.methods import STRICT
+from jaxstab.config.mitigation import MitigationConfig
 
 Metric = Literal["accuracy", "f1", "matthews", "macro_f1"]
 
@@ -20,7 +21,7 @@ class ModelConfig:
     Attributes:
         source: `bundled:minilm`, `hub:owner/name`, or a local directory in the Hugging Face layout.
         revision: branch, tag or commit of a hub model.
-        layers: keep only the first this many encoder layers; all of them by default.
+        layers: use only this many encoder layers, from the first; all of them by default.
     """
 
     source: str
@@ -80,11 +81,11 @@ class SeedsConfig:
     Attributes:
         count: train seeds 0 ... count - 1.
         list: train these seeds instead.
-        init: initialisation seeds, where they are to differ from order and dropout.
+        init: initialisation seeds, where they differ from order and dropout.
         order: example-order seeds, likewise.
         dropout: dropout seeds, likewise.
         crossed: every combination of `init`, `order` and `dropout` instead of element by element.
-        repeats: train each seed so many times, to see what numerical noise alone does; seeds then count from 0.
+        repeats: train each seed this many times, to see what numerical noise alone does; seeds then count from 0.
         rounding: start every repeat but the first from parameters moved by one unit in their last place, up or down at
             random: what another order of sums does. Without it repeats are equal where the device is deterministic.
         group_size: seeds per device in one program; part of a run's identity, chosen at the start when not given.
@@ -167,9 +168,9 @@ class OutputConfig:
     Attributes:
         dir: the run directory; `runs/NAME` by default.
         keep_representations: also write `representations.npy` [S, L, N, D], the first token's hidden states.
-        keep_weights: what `jaxstab export` needs: `true` or `best` keeps every seed's weights of the best validation
+        keep_weights: what `jaxstab export` needs: `true` or `best` saves every seed's weights of the best validation
             score, `final` the last ones, a list the best ones of some seeds.
-        checkpoint_minutes: after so many minutes, again and again, seeds in training are kept, to go on from there.
+        checkpoint_minutes: minutes between checkpoints of the seeds in training, which an interrupted run resumes from.
     """
 
     dir: str | None = None

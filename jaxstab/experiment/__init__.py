@@ -1,1 +1,1 @@
-"""One experiment from config to run directory, and what is made of its seeds."""
+"""One experiment: from its config to its run directory, and models exported from it."""

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from jaxstab.config import Config, hyperparameters
+from jaxstab.config import hyperparameters
 from jaxstab.data.tokens import load_tokenizer
 from jaxstab.errors import InputError
-from jaxstab.mitigation import make_methods, mitigated
+from jaxstab.experiment.inputs import make_recipe
+from jaxstab.mitigation import make_methods
 from jaxstab.models.parameters import join_layers, merge_adapters, merged, split_layers
 from jaxstab.models.pretrained import (
     Pretrained,
@@ -22,7 +23,7 @@ from jaxstab.models.pretrained import (
 )
 from jaxstab.runs.directory import Run, vocabulary_file, weights_file
 from jaxstab.runs.files import load_array, load_weights, write_json
-from jaxstab.training.step import Recipe, define, number_frozen, untouched_decay
+from jaxstab.training.step import number_frozen, untouched_decay
 
 
 def export(run: Run | str | Path, seed: int, to: str | Path) -> Path:
@@ -32,7 +33,7 @@ def export(run: Run | str | Path, seed: int, to: str | Path) -> Path:
     embedding rows of tokens that are in no text of the task are what weight decay would have made of them.
 
     Args:
-        run: a finished run that kept weights (`[output] keep_weights`), or its directory.
+        run: a finished run with saved weights (`[output] keep_weights`), or its directory.
         seed: whose weights.
         to: the directory, which must not exist or be empty.
 
@@ -44,13 +45,13 @@ def export(run: Run | str | Path, seed: int, to: str | Path) -> Path:
         raise InputError(f"{run.path}: has no seed {seed}; its seeds are {', '.join(map(str, run.seeds))}")
     if not weights_file(run, seed).exists():
         raise InputError(
-            f"{run.path}: has not kept the weights of seed {seed}; run again in another directory with "
+            f"{run.path}: has not saved the weights of seed {seed}; run again in another directory with "
             "--output.keep_weights best"
         )
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise InputError(f"{target}: exists and is not empty; give --to another directory")
     directory, config = resolve_model(run.config.model), run.config
-    encoder = load_encoder_config(directory, len(run.info["classes"]), config.model, config.train.dropout)
+    encoder = load_encoder_config(directory, len(run.info.classes), config.model, config.train.dropout)
     pretrained = load_pretrained(directory, encoder)
     params = whole_parameters(run, seed, pretrained)
     partial = target.with_name(f".{target.name}.partial")
@@ -70,7 +71,7 @@ def whole_parameters(run: Run, seed: int, pretrained: Pretrained) -> dict[str, A
     """Returns every parameter of a seed's classifier, whatever part of it was trained, as nested float32 arrays.
 
     Args:
-        run: that kept the seed's weights.
+        run: with saved weights of the seed.
         seed: its number.
         pretrained: with every row of the word embedding.
     """
@@ -78,7 +79,15 @@ def whole_parameters(run: Run, seed: int, pretrained: Pretrained) -> dict[str, A
     methods = make_methods(config.mitigation)
     params = merged(split_layers(pretrained.params, number_frozen(methods)), trained)
     if "word" in trained.get("embeddings", {}):
-        decay = untouched_decay(_recipe(run, pretrained), hyperparameters(config), _step(run, seed))
+        recipe = make_recipe(
+            config,
+            pretrained,
+            classes=len(run.info.classes),
+            metric=run.info.metric,
+            steps_per_epoch=run.info.steps_per_epoch,
+            rows=run.info.grid.rows,
+        )
+        decay = untouched_decay(recipe, hyperparameters(config), _saved_step(run, seed))
         params["embeddings"]["word"]["embedding"] = restore_vocabulary(
             pretrained.params["embeddings"]["word"]["embedding"],
             trained["embeddings"]["word"]["embedding"],
@@ -89,28 +98,8 @@ def whole_parameters(run: Run, seed: int, pretrained: Pretrained) -> dict[str, A
     return merge_adapters(join_layers(params), lora.alpha / lora.rank if lora else 1.0)
 
 
-def _recipe(run: Run, pretrained: Pretrained) -> Recipe:
-    config: Config = run.config
-    methods = make_methods(config.mitigation)
-    train = mitigated(config.train, methods)
-    pretrained = Pretrained(
-        pretrained.config, split_layers(pretrained.params, number_frozen(methods)), pretrained.missing
-    )
-    return Recipe(
-        config=train,
-        methods=methods,
-        pretrained=pretrained,
-        definition=define(pretrained, train, methods),
-        classes=len(run.info["classes"]),
-        metric=run.info["metric"],
-        steps_per_epoch=run.info["steps_per_epoch"],
-        hyper=tuple(hyperparameters(config)),
-        rows=tuple(run.info["grid"]["rows"]),
-    )
-
-
-def _step(run: Run, seed: int) -> int:
-    """How many steps the kept weights have seen."""
+def _saved_step(run: Run, seed: int) -> int:
+    """After how many steps the seed's weights were saved."""
     history = run.history[run.history.seed == seed]
     return int(history.step.max() if run.config.output.keep_weights == "final" else history[history.best].step.iloc[0])
 
@@ -121,7 +110,7 @@ def _write(target: Path, source: Path, run: Run, tensors: dict[str, np.ndarray])
 
     values = json.loads((source / "config.json").read_text(encoding="utf-8"))
     depth = "n_layers" if "n_layers" in values else "num_hidden_layers"  # of DistilBERT and of all others
-    labels = dict(enumerate(run.info["classes"]))
+    labels = dict(enumerate(run.info.classes))
     values |= {
         "architectures": [NAMES[values["model_type"]]],
         depth: run.config.model.layers or values[depth],

@@ -1,9 +1,8 @@
-"""What a run leaves when its last seed is trained: the seeds' files gathered into the run's own, and measured."""
+"""The end of a run, when its last seed is trained: the seeds' files are gathered into the run's own, and measured."""
 
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,15 +10,16 @@ import pandas as pd
 from jaxstab import measures
 from jaxstab.analysis.failures import failures
 from jaxstab.analysis.measuring import add_without_failed
-from jaxstab.config import Config, SeedTriple
+from jaxstab.config import SeedTriple
 from jaxstab.data.task import Task
 from jaxstab.errors import InputError
 from jaxstab.experiment.progress import Progress
+from jaxstab.experiment.status import PendingRun, record
 from jaxstab.runs.directory import (
     CHECKPOINTS,
+    CONFIG,
     DISTANCES,
     HISTORY,
-    INFO,
     MEASURES,
     PREDICTIONS,
     REPRESENTATIONS,
@@ -40,14 +40,14 @@ from jaxstab.runs.files import (
 )
 
 
-def finish(experiment: Run, config: Config, task: Task, info: dict[str, Any], display: Progress) -> None:
-    """Writes the run's files; adds failed seeds and the seconds that measuring took to `info`."""
-    triples = config.seeds.resolve()
+def finish(pending: PendingRun, task: Task, display: Progress) -> None:
+    """Gathers the seeds' files into those of the run, measures, and records failed seeds, seconds and digests."""
+    run, path, test = pending.run, pending.run.path, task.test
+    triples = pending.config.seeds.resolve()
     numbers = [triple.seed for triple in triples]
-    by_seed = [load_arrays(seed_file(experiment, seed)) for seed in numbers]
+    by_seed = [load_arrays(seed_file(run, seed)) for seed in numbers]
     results = {name: np.stack([one[name] for one in by_seed]) for name in by_seed[0]}
-    representations = [load_array(representation_file(experiment, seed)) for seed in numbers]
-    path, test = experiment.path, task.test
+    representations = [load_array(representation_file(run, seed)) for seed in numbers]
     predictions = {
         "logits": results["logits"],
         "final_logits": results["final_logits"],
@@ -56,35 +56,37 @@ def finish(experiment: Run, config: Config, task: Task, info: dict[str, Any], di
         "example_ids": test.example_ids,
     }
     write_arrays(path / PREDICTIONS, predictions)
-    write_frame(path / HISTORY, _history(triples, results, info))
-    texts = {name: list(column) for name, column in zip(_text_names(task), test.texts, strict=True)}
-    labels = [task.classes[label] for label in test.labels]
-    write_frame(path / TEXTS, pd.DataFrame({"example_id": test.example_ids, **texts, "label": labels}))
-    if config.output.keep_representations:
+    write_frame(path / HISTORY, _history(triples, results, pending.info.steps_per_epoch))
+    write_frame(path / TEXTS, _texts(task))
+    if pending.config.output.keep_representations:
         write_stacked(path / REPRESENTATIONS, representations)
     reasons = failures(results["final_logits"], test.labels, task.metric, results["train_loss"])
     failed = {seed: reason for seed, reason in zip(numbers, reasons, strict=True) if reason}
-    info["failed_seeds"], info["failures"] = list(failed), {str(seed): reason for seed, reason in failed.items()}
     started = time.perf_counter()
     with display.measuring(len(numbers), representations[0].shape):
         converged, found = _measure(task, numbers, results["logits"], representations, failed)
-    info["measure_seconds"] = round(time.perf_counter() - started, 2)
+    seconds = time.perf_counter() - started
     represented = measures.represented_examples(len(test.labels))
     write_arrays(path / DISTANCES, found.distances | {"seeds": np.asarray(converged), "represented": represented})
     write_json(path / MEASURES, found.as_json())
-    written = [PREDICTIONS, HISTORY, TEXTS, DISTANCES, MEASURES]
-    info["sha256"] = {name: digest(path / name) for name in written}
+    record(
+        [pending],
+        failed_seeds=list(failed),
+        failures=failed,
+        measure_seconds=round(seconds, 2),
+        sha256={name: digest(path / name) for name in (CONFIG, PREDICTIONS, HISTORY, TEXTS, DISTANCES, MEASURES)},
+    )
 
 
 def reopen(run: Run) -> None:
     """Turns a finished run back into one whose seeds are all trained but not gathered, so that more can be trained.
 
     Raises:
-        InputError: it has not kept the representations, which new seeds are to be compared with.
+        InputError: it has no saved representations, which new seeds must be compared with.
     """
     if run.representations is None:
         raise InputError(
-            f"{run.path}: seeds can be added to a finished run only if it has kept its representations "
+            f"{run.path}: seeds can be added to a finished run only if it has saved its representations "
             "(--output.keep_representations true); give --output.dir another directory"
         )
     (run.path / CHECKPOINTS).mkdir(exist_ok=True)
@@ -94,7 +96,7 @@ def reopen(run: Run) -> None:
         write_array(representation_file(run, seed), run.representations[place])
         logits = {"logits": run.logits[place], "final_logits": run.final_logits[place]}
         write_arrays(seed_file(run, seed), logits | curves)
-    write_json(run.path / INFO, run.info | {"status": "interrupted"})
+    record([PendingRun(run, run.config, run.info)], status="interrupted", sha256={})
 
 
 def _measure(
@@ -113,8 +115,8 @@ def _measure(
     if not converged:
         return converged, replace(scored, warnings=["every seed diverged: logits are not finite"])
     inputs = measures.check(logits[finite], labels=task.test.labels, seeds=converged)
-    kept = [one for one, good in zip(representations, finite, strict=True) if good]
-    found = measures.measure_inputs(replace(inputs, representations=kept), task.metric)
+    represented = [one for one, good in zip(representations, finite, strict=True) if good]
+    found = measures.measure_inputs(replace(inputs, representations=represented), task.metric)
     found = add_without_failed(found, inputs, [failed.get(seed) for seed in converged])
     if diverged:
         named = ", ".join(map(str, diverged))
@@ -122,14 +124,17 @@ def _measure(
     return converged, replace(found, scores=scored.scores)
 
 
-def _text_names(task: Task) -> list[str]:
-    return ["text"] if len(task.test.texts) == 1 else ["text_1", "text_2"]
+def _texts(task: Task) -> pd.DataFrame:
+    """One row per test example."""
+    names = ["text"] if len(task.test.texts) == 1 else ["text_1", "text_2"]
+    texts = {name: list(column) for name, column in zip(names, task.test.texts, strict=True)}
+    labels = [task.classes[label] for label in task.test.labels]
+    return pd.DataFrame({"example_id": task.test.example_ids, **texts, "label": labels})
 
 
-def _history(triples: Sequence[SeedTriple], results: Mapping[str, np.ndarray], info: dict[str, Any]) -> pd.DataFrame:
+def _history(triples: Sequence[SeedTriple], results: Mapping[str, np.ndarray], steps_per_epoch: int) -> pd.DataFrame:
     """One row per seed and evaluation."""
     epochs = results["train_loss"].shape[1]
-    steps = info["steps_per_epoch"]
     rows = []
     for i, triple in enumerate(triples):
         best = int(np.argmax(results["validation_score"][i]))
@@ -140,7 +145,7 @@ def _history(triples: Sequence[SeedTriple], results: Mapping[str, np.ndarray], i
                     **{f"{name}_seed": getattr(triple, name) for name in ("init", "order", "dropout")},
                     "repeat": triple.repeat,
                     "epoch": epoch + 1,
-                    "step": (epoch + 1) * steps,
+                    "step": (epoch + 1) * steps_per_epoch,
                     "train_loss": results["train_loss"][i, epoch],
                     "validation_loss": results["validation_loss"][i, epoch],
                     "validation_score": results["validation_score"][i, epoch],

@@ -44,9 +44,19 @@ def load_inputs(config: Config, show_progress: bool = False) -> tuple[Task, Enco
     return task, encoded, load_pretrained(directory, encoder, encoded.vocabulary)
 
 
-def make_recipe(config: Config, task: Task, encoded: EncodedTask, pretrained: Pretrained) -> Recipe:
-    """Returns what is fixed for a whole run."""
-    lengths = np.asarray(encoded.train.lengths)
+def make_recipe(
+    config: Config, pretrained: Pretrained, *, classes: int, metric: str, steps_per_epoch: int, rows: tuple[int, ...]
+) -> Recipe:
+    """Returns what is fixed for a whole run.
+
+    Args:
+        config: of the run.
+        pretrained: what all seeds start from.
+        classes: C, of the task.
+        metric: the task's score.
+        steps_per_epoch: optimiser steps per epoch.
+        rows: of the grids that training batches may be laid out in, ascending.
+    """
     methods = make_methods(config.mitigation)
     train = mitigated(config.train, methods)
     pretrained = replace(pretrained, params=split_layers(pretrained.params, number_frozen(methods)))
@@ -55,17 +65,34 @@ def make_recipe(config: Config, task: Task, encoded: EncodedTask, pretrained: Pr
         methods=methods,
         pretrained=pretrained,
         definition=define(pretrained, train, methods),
-        classes=len(task.classes),
-        metric=task.metric,
-        steps_per_epoch=steps_per_epoch(len(lengths), config.train.batch_size),
+        classes=classes,
+        metric=metric,
+        steps_per_epoch=steps_per_epoch,
         hyper=tuple(hyperparameters(config)),
-        rows=grid_sizes(lengths, encoded.train.input_ids.shape[1], config.train.batch_size),
+        rows=rows,
         rounding=config.seeds.rounding,
     )
 
 
+def recipe_for(config: Config, task: Task, encoded: EncodedTask, pretrained: Pretrained) -> Recipe:
+    """Returns the recipe of a run on a task; shapes of batches follow from its training examples."""
+    lengths, size = np.asarray(encoded.train.lengths), config.train.batch_size
+    return make_recipe(
+        config,
+        pretrained,
+        classes=len(task.classes),
+        metric=task.metric,
+        steps_per_epoch=steps_per_epoch(len(lengths), size),
+        rows=grid_sizes(lengths, encoded.train.input_ids.shape[1], size),
+    )
+
+
 def check_reinit(configs: Sequence[Config], recipe: Recipe) -> None:
-    """Complains about more layers to reinitialise than are trained."""
+    """Checks that no more layers are to be re-initialised than are trained.
+
+    Raises:
+        InputError: they are.
+    """
     depth = number_of_layers(recipe.pretrained.params)
     for config in configs:
         reinit = config.mitigation.reinit

@@ -1,17 +1,18 @@
-"""What wants to know how a run gets on; silent, unless a subclass shows it (`jaxstab.cli.display`)."""
+"""The events of a run, in the order in which they happen; `jaxstab.cli.display` shows them."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from jaxstab.config import Config
+from jaxstab.runs.info import RunInfo
 from jaxstab.training.planning import Plan
 from jaxstab.training.step import Evaluation
 
 
 class Progress:
-    """Is told what happens, in this order; every method may be overridden."""
+    """Receives the events of a run and ignores them; a subclass overrides those that it shows."""
 
     @property
     def is_live(self) -> bool:
@@ -25,25 +26,25 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Training has ended, however it did."""
+        """Training has ended, with or without an error."""
 
-    def prepared(self, configs: Sequence[Config], epochs: int, info: dict[str, Any]) -> None:
+    def prepared(self, configs: Sequence[Config], epochs: int, info: RunInfo) -> None:
         """Everything is loaded and checked."""
 
     def compiling(self) -> None:
         """Compilation begins."""
 
     def compiled(self, seconds: float, waves: list[list[str]], plan: Plan) -> None:
-        """Everything is compiled; `waves` are the seeds that are to be trained."""
+        """Everything is compiled; `waves` are the labels of the seeds that remain to be trained."""
 
     def stepped(self, wave: int, step: int) -> None:
-        """So many steps of a wave are done."""
+        """A wave has taken this many steps."""
 
     def evaluated(self, wave: int, epoch: int, evaluation: Evaluation) -> None:
         """An epoch of a wave is done; arrays are [seeds in the wave]."""
 
     def warn(self, line: str) -> None:
-        """Something may matter later; training continues."""
+        """There is a warning; training continues."""
 
     def out_of_memory(self, group_size: int) -> None:
         """Training continues with smaller groups."""

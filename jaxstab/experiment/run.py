@@ -1,23 +1,22 @@
 """One experiment from config to run directory, in the order of the data flow."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import jax
-
-from jaxstab.config import Config, hyperparameters, load_config, make_config, settings_of
+from jaxstab.config import Config, expand_grid, hyperparameters, load_config, make_config
 from jaxstab.data.task import Task
 from jaxstab.data.tokens import EncodedTask
 from jaxstab.errors import InputError
 from jaxstab.experiment.finish import finish, reopen
-from jaxstab.experiment.inputs import check_reinit, load_inputs, make_recipe
+from jaxstab.experiment.inputs import check_reinit, load_inputs, recipe_for
 from jaxstab.experiment.progress import Progress
-from jaxstab.experiment.status import Setting, describe, earlier, note, recorded
+from jaxstab.experiment.status import PendingRun, describe, recorded, resumed_values
+from jaxstab.experiment.train import train
 from jaxstab.runs.directory import (
     CONFIG,
     Run,
@@ -26,32 +25,25 @@ from jaxstab.runs.directory import (
     find_run,
     locked,
     remove_checkpoints,
-    representation_file,
-    seed_file,
     vocabulary_file,
     weights_file,
 )
-from jaxstab.runs.files import write_array, write_arrays, write_weights
+from jaxstab.runs.files import write_array
 from jaxstab.training import processes
-from jaxstab.training.checkpoints import Checkpoints, checkpointed_steps
-from jaxstab.training.devices import cache_compiled_programs, local_devices, peak_memory
+from jaxstab.training.devices import cache_compiled_programs, local_devices
 from jaxstab.training.planning import Estimate, Plan, estimate, plan_trainer
 from jaxstab.training.programs import Job
 from jaxstab.training.step import Recipe
-from jaxstab.training.waves import SeedResult, SeedTrainer, make_waves
-
-OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"  # in the messages of XLA
-LARGEST = "representations"  # of a seed's arrays: in a file of its own, from which layers are read one by one
 
 
 def run(config: Config | Mapping[str, Any] | str | Path, *, display: Progress | None = None) -> Run:
     """Fine-tunes every seed of a config, measures how much they differ, and leaves a run directory.
 
-    A run that was interrupted goes on after its last finished wave; one that has finished is only read.
+    A run that was interrupted resumes from its checkpoints; one that has finished is only read.
 
     Args:
         config: a `Config`, nested plain values, or the path of a TOML file.
-        display: shows how it gets on; silent by default.
+        display: shows the progress; silent by default.
 
     Raises:
         InputError: something the user gave cannot be used; raised before anything is compiled.
@@ -63,7 +55,7 @@ def run(config: Config | Mapping[str, Any] | str | Path, *, display: Progress | 
 
 
 def resume(path: str | Path, *, display: Progress | None = None) -> Run:
-    """Goes on with a run that was interrupted, wherever its directory is now, and returns it.
+    """Resumes an interrupted run, wherever its directory is now, and returns it when it has finished.
 
     Args:
         path: the run directory.
@@ -92,71 +84,71 @@ def run_grid(config: Config | Mapping[str, Any] | str | Path, *, display: Progre
     Raises:
         InputError: as for `run`.
     """
-    return _run_all(settings_of(_as_config(config)), display or Progress())
+    return _run_all(expand_grid(_as_config(config)), display or Progress())
 
 
 def _run_all(configs: Sequence[Config], display: Progress) -> list[Run]:
     """Trains the seeds of all configs, which differ in numbers only, and measures each."""
     started = time.perf_counter()
-    finished = processes.decided(lambda: [_look(config) for config in configs])
-    pending = [config for config, done in zip(configs, finished, strict=True) if not done]
-    if pending:
+    finished = processes.decided(lambda: [_is_finished(config) for config in configs])
+    unfinished = [config for config, done in zip(configs, finished, strict=True) if not done]
+    if unfinished:
         cache_compiled_programs()
-        task, encoded, recipe = processes.together(lambda: _prepare(pending, display))
-        settings = [Setting(Run(one.directory), one, describe(one, task, encoded, recipe)) for one in pending]
-        with ExitStack() as records:
-            before = processes.decided(lambda: _begin(settings, encoded, records))
-            for setting, kept in zip(settings, before, strict=True):
-                setting.info.update(kept)
-                records.enter_context(recorded(setting, len(settings), started))
-            display.prepared(pending, recipe.config.epochs, settings[0].info)
-            _train(settings, partial(plan_trainer, recipe, encoded), display)
-            processes.decided(lambda: _finish(settings, task, display))
+        task, encoded, recipe = processes.together(lambda: _load(unfinished, display))
+        pending = [PendingRun(Run(one.directory), one, describe(one, task, encoded, recipe)) for one in unfinished]
+        with ExitStack() as stack:
+            resumed = processes.decided(lambda: _lock_and_create(pending, encoded, stack))
+            for one, values in zip(pending, resumed, strict=True):
+                stack.enter_context(recorded(one, values, len(pending), started))
+            display.prepared(unfinished, recipe.config.epochs, pending[0].info)
+            train(pending, partial(plan_trainer, recipe, encoded), display)
+            processes.decided(lambda: _finish(pending, task, display))
         if processes.is_first():
-            for setting in settings:
-                remove_checkpoints(setting.run)
+            for one in pending:
+                remove_checkpoints(one.run)
     load = Run.load if processes.is_first() else Run
     return [load(config.directory) for config in configs]
 
 
-def _look(config: Config) -> bool:
-    """Whether a run has finished; one that is to get more seeds has not."""
+def _is_finished(config: Config) -> bool:
+    """Whether the run of a config has finished; one that gets more seeds is reopened."""
     found = find_run(config)
     if not found.finished:
         return False
     if adds_seeds(found.config, config):
         reopen(found)
         return False
-    _check_kept(found, config)
+    _check_saved(found, config)
     return True
 
 
-def _prepare(configs: Sequence[Config], display: Progress) -> tuple[Task, EncodedTask, Recipe]:
+def _load(configs: Sequence[Config], display: Progress) -> tuple[Task, EncodedTask, Recipe]:
+    """Loads and checks what all configs share."""
     task, encoded, pretrained = load_inputs(configs[0], show_progress=display.is_live)
-    recipe = make_recipe(configs[0], task, encoded, pretrained)
+    recipe = recipe_for(configs[0], task, encoded, pretrained)
     check_reinit(configs, recipe)
     return task, encoded, recipe
 
 
-def _begin(settings: Sequence[Setting], encoded: EncodedTask, locks: ExitStack) -> list[dict[str, Any]]:
-    """Locks and creates the directories; returns what stays as it was in those that exist."""
-    for setting in settings:
-        locks.enter_context(locked(setting.run))
-    before = [earlier(setting) for setting in settings]
-    for setting in settings:
-        begin_run(setting.run, setting.config)
-        if setting.config.output.keep_weights:
-            write_array(vocabulary_file(setting.run), encoded.vocabulary)
-    return before
+def _lock_and_create(pending: Sequence[PendingRun], encoded: EncodedTask, locks: ExitStack) -> list[dict[str, Any]]:
+    """Locks and creates the directories; returns what each run resumes with."""
+    for one in pending:
+        locks.enter_context(locked(one.run))
+    resumed = [resumed_values(one) for one in pending]
+    for one in pending:
+        begin_run(one.run, one.config)
+        if one.config.output.keep_weights:
+            write_array(vocabulary_file(one.run), encoded.vocabulary)
+    return resumed
 
 
-def _finish(settings: Sequence[Setting], task: Task, display: Progress) -> None:
-    for setting in settings:
-        finish(setting.run, setting.config, task, setting.info, display)
+def _finish(pending: Sequence[PendingRun], task: Task, display: Progress) -> None:
+    for one in pending:
+        finish(one, task, display)
 
 
 def plan(config: Config | Mapping[str, Any] | str | Path) -> tuple[Plan, Estimate]:
-    """Says how a run would divide its seeds, what memory it needs and how long it takes, and leaves nothing behind.
+    """Returns how a run would divide its seeds, what memory it needs and how long it takes; writes no run directory.
 
     Compiles what the run will use (and will then find in the cache), and takes a few steps.
 
@@ -166,13 +158,13 @@ def plan(config: Config | Mapping[str, Any] | str | Path) -> tuple[Plan, Estimat
     Raises:
         InputError: something the user gave cannot be used; raised before anything is compiled.
     """
-    settings = settings_of(_as_config(config))
-    first = settings[0]
+    configs = expand_grid(_as_config(config))
+    first = configs[0]
     cache_compiled_programs()
     task, encoded, pretrained = load_inputs(first)
-    recipe = make_recipe(first, task, encoded, pretrained)
-    check_reinit(settings, recipe)
-    jobs = [Job(triple, hyperparameters(one)) for one in settings for triple in one.seeds.resolve()]
+    recipe = recipe_for(first, task, encoded, pretrained)
+    check_reinit(configs, recipe)
+    jobs = [Job(triple, hyperparameters(one)) for one in configs for triple in one.seeds.resolve()]
     started = time.perf_counter()
     given = first.seeds.group_size, first.train.remat
     chosen, trainer = plan_trainer(recipe, encoded, len(jobs), local_devices(), None, *given)
@@ -185,109 +177,20 @@ def _as_config(config: Config | Mapping[str, Any] | str | Path) -> Config:
     return make_config(config) if isinstance(config, Mapping) else load_config(config)
 
 
-def _train(
-    settings: Sequence[Setting], make_trainer: Callable[..., tuple[Plan, SeedTrainer]], display: Progress
-) -> None:
-    """Trains the seeds that have no file yet, with smaller groups where memory does not suffice."""
-    while jobs := _jobs(settings):
-        try:
-            _train_waves(settings, jobs, make_trainer, display)
-        except jax.errors.JaxRuntimeError as error:
-            info = settings[0].info
-            size = info["group_size"]
-            # Of several processes, one that fails ends all: the others are in the middle of their seeds.
-            if OUT_OF_MEMORY not in str(error) or size in (None, 1) or jax.process_count() > 1:
-                raise
-            note(settings, group_size=size // 2, out_of_memory=[*info["out_of_memory"], size])
-            display.out_of_memory(size // 2)
+def _check_saved(found: Run, config: Config) -> None:
+    """Checks that a finished run has saved what a config asks for.
 
-
-def _jobs(settings: Sequence[Setting]) -> list[Job]:
-    """What is to be trained, from the first step or from where it was kept."""
-
-    def look() -> list[list[tuple[int, int]]]:
-        kept = [checkpointed_steps(setting.run) for setting in settings]
-        return [
-            [(triple.seed, steps.get(triple.seed, 0)) for triple in setting.unfinished]
-            for setting, steps in zip(settings, kept, strict=True)
-        ]
-
-    jobs = []
-    for setting, unfinished in zip(settings, processes.decided(look), strict=True):
-        triples = {triple.seed: triple for triple in setting.config.seeds.resolve()}
-        jobs += [Job(triples[seed], setting.hyper, step, setting.run.path) for seed, step in unfinished]
-    return jobs
-
-
-def _train_waves(
-    settings: Sequence[Setting],
-    jobs: Sequence[Job],
-    make_trainer: Callable[..., tuple[Plan, SeedTrainer]],
-    display: Progress,
-) -> None:
-    """Plans, compiles and trains; each wave's seeds are written when it ends."""
-    started = time.perf_counter()
-    first, devices = settings[0], local_devices()
-    output = first.config.output
-    which: Literal["best", "final"] | None = "final" if output.keep_weights == "final" else "best"
-    which = which if output.keep_weights else None
-    by_run = {setting.run.path: setting for setting in settings}
-    with display, Checkpoints(output.checkpoint_minutes, display.warn) as checkpoints:
-        display.compiling()
-        share = -(-sum(len(setting.info["seeds"]) for setting in settings) // jax.process_count())
-        plan, trainer = make_trainer(share, devices, which, first.info["group_size"], first.info["remat"])
-        agreed = processes.smallest(plan.group_size)
-        if agreed != plan.group_size:
-            plan, trainer = make_trainer(share, devices, which, agreed, plan.remat)
-        compile_seconds = time.perf_counter() - started
-        note(
-            settings,
-            group_size=plan.group_size,
-            remat=plan.remat,
-            compile_seconds=round(compile_seconds, 2),
-            memory={"predicted_bytes": plan.needed_bytes, "limit_bytes": plan.limit_bytes},
-        )
-        waves = make_waves(jobs, trainer.width, trainer.groups * jax.process_count())
-        shares = [processes.shares(wave, trainer.groups)[jax.process_index()] for wave in waves]
-        # A process for which no seeds are left trains a dummy, as long as the others take.
-        own = [share or wave[:1] for share, wave in zip(shares, waves, strict=True)]
-        labels = [[_label(by_run, job) for group in share for job in group] for share in own]
-        display.compiled(compile_seconds, labels, plan)
-        for number, (wave, share) in enumerate(zip(waves, shares, strict=True)):
-            results = trainer.train_wave(own[number], number, display, checkpoints if share else None)
-            for job, result in processes.gathered(wave, trainer.groups, results):
-                if processes.is_first():
-                    _write(by_run[job.run], job.triple.seed, result)
-            for group in share:
-                for job in group:
-                    checkpoints.forget(job)
-    memory = {**first.info["memory"], "peak_bytes": peak_memory(devices)}
-    note(settings, memory=memory)
-
-
-def _write(setting: Setting, seed: int, result: SeedResult) -> None:
-    """Leaves a finished seed's files; the one that says that it is finished comes last."""
-    arrays = result._asdict()
-    weights, kept = arrays.pop("weights"), setting.config.output.keep_weights
-    if weights is not None and (not isinstance(kept, tuple) or seed in kept):
-        write_weights(weights_file(setting.run, seed), weights)
-    write_array(representation_file(setting.run, seed), arrays.pop(LARGEST))
-    write_arrays(seed_file(setting.run, seed), arrays)
-
-
-def _label(by_run: Mapping[Path, Setting], job: Job) -> str:
-    return f"{job.triple.seed}" if len(by_run) == 1 else f"{job.triple.seed} of {job.run.name}"
-
-
-def _check_kept(found: Run, config: Config) -> None:
-    """Refuses to find in a finished run what it has not kept."""
-    wanted, kept = config.output.keep_weights, found.config.output.keep_weights
+    Raises:
+        InputError: it has not.
+    """
+    wanted, saved = config.output.keep_weights, found.config.output.keep_weights
     seeds = wanted if isinstance(wanted, tuple) else [triple.seed for triple in config.seeds.resolve()]
-    has_weights = (wanted == "final") == (kept == "final") and all(weights_file(found, seed).exists() for seed in seeds)
-    lacking = {
+    same_kind = (wanted == "final") == (saved == "final")
+    has_weights = same_kind and all(weights_file(found, seed).exists() for seed in seeds)
+    missing = {
         "representations": config.output.keep_representations and found.representations is None,
         "these weights": wanted is not False and not has_weights,
     }
-    for name, lacks in lacking.items():
-        if lacks:
-            raise InputError(f"{found.path}: has finished without keeping {name}; give --output.dir another directory")
+    for name, is_missing in missing.items():
+        if is_missing:
+            raise InputError(f"{found.path}: has finished without saving {name}; give --output.dir another directory")

@@ -3,7 +3,7 @@
 from jaxstab.mitigation.method import Context, Method, Path
 
 
-def bitfit(settings: None) -> Method:
+def bitfit() -> Method:
     """Returns the method; the classifier is trained whole, and so is what the checkpoint lacks."""
 
     def trained(path: Path, context: Context) -> bool:

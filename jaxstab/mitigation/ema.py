@@ -2,12 +2,15 @@
 
 import jax
 
-from jaxstab.config.mitigation import Ema
 from jaxstab.mitigation.method import Context, Method, Params
 
 
-def ema(settings: Ema) -> Method:
-    """Returns the method: training stays as it is; the average, which starts at the initial weights, is evaluated."""
+def ema() -> Method:
+    """Returns the method: training stays as it is; the average, which starts at the initial weights, is evaluated.
+
+    Settings:
+        decay: share of the average so far in the next one.
+    """
 
     def average(so_far: Params, params: Params, context: Context) -> Params:
         decay = context.hyper["mitigation.ema.decay"]

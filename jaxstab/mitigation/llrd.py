@@ -3,16 +3,18 @@
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxstab.config.mitigation import Llrd
 from jaxstab.mitigation.method import Context, Method, Params, Path, by_layer, map_named, number_of_layers
 
 TOP = "final_norm"  # of encoders that end with one
 
 
-def llrd(settings: Llrd) -> Method:
+def llrd() -> Method:
     """Returns the method: the head's rate is that of the schedule, each layer's `rate` times that of the layer above.
 
     So the top layer has depth 1, and the embeddings one more than the bottom layer.
+
+    Settings:
+        rate: factor on the learning rate from each layer to the one below.
     """
 
     def slower(updates: Params, context: Context) -> Params:

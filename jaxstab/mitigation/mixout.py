@@ -3,17 +3,19 @@
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from jaxstab.config.mitigation import Mixout
 from jaxstab.mitigation.method import Context, Method, Params, Path, map_drawn, pretrained_or
 from jaxstab.models.operations import DROPOUT_LEVELS, random_levels
 
 
-def mixout(settings: Mixout) -> Method:
+def mixout() -> Method:
     """Returns the method.
 
     A weight w of a linear layer becomes (m u + (1 - m) w - p u) / (1 - p), u its pre-trained value and m = 1 with
     probability p, so that its expectation is w and its gradient carries 1 / (1 - p). Biases, embeddings, LayerNorm and
     what has no pre-trained value stay; dropout is off.
+
+    Settings:
+        p: probability that a weight is replaced by its pre-trained value; rounded to a multiple of 1/256.
     """
 
     def mix(params: Params, key: PRNGKeyArray | None, context: Context) -> Params:

@@ -3,7 +3,7 @@
 from jaxstab.mitigation.method import Method
 
 
-def no_bias_correction(settings: None) -> Method:
+def no_bias_correction() -> Method:
     """Returns the method; rather the opposite of a mitigation, to compare with."""
     return Method(
         about="AdamW without bias correction, as the original BERT was fine-tuned; makes runs fail",

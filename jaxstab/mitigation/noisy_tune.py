@@ -4,12 +4,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from jaxstab.config.mitigation import NoisyTune
 from jaxstab.mitigation.method import Context, Method, Params, Path, map_drawn
 
 
-def noisy_tune(settings: NoisyTune) -> Method:
-    """Returns the method: adds U(-strength / 2, strength / 2) times the standard deviation of the matrix."""
+def noisy_tune() -> Method:
+    """Returns the method: adds U(-strength / 2, strength / 2) times the standard deviation of the matrix.
+
+    Settings:
+        strength: width of the uniform noise, in standard deviations of the matrix it is added to.
+    """
 
     def initial(params: Params, key: PRNGKeyArray, context: Context) -> Params:
         strength = context.hyper["mitigation.noisy_tune.strength"]

@@ -4,13 +4,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jaxstab.config.mitigation import RDrop
 from jaxstab.data.batches import Batch
 from jaxstab.mitigation.method import Context, LogitsOf, Method
 
 
-def r_drop(settings: RDrop) -> Method:
-    """Returns the method: the mean of two passes' cross-entropies, plus alpha times their mean divergence both ways."""
+def r_drop() -> Method:
+    """Returns the method: the mean of two passes' cross-entropies, plus alpha times their mean divergence both ways.
+
+    Settings:
+        alpha: weight of the divergence between two passes.
+    """
 
     def loss(logits_of: LogitsOf, batch: Batch, key: PRNGKeyArray, context: Context) -> Float[Array, ""]:
         first, second = (jax.nn.log_softmax(logits_of(jax.random.fold_in(key, number))) for number in range(2))

@@ -4,12 +4,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, PRNGKeyArray
 
-from jaxstab.config.mitigation import Reinit
 from jaxstab.mitigation.method import Context, Method, Params, Path, by_layer, map_drawn
 
 
-def reinit(settings: Reinit) -> Method:
-    """Returns the method: kernels from N(0, initializer_range), LayerNorm 1 and 0, biases 0; drawn for each seed."""
+def reinit() -> Method:
+    """Returns the method: kernels from N(0, initializer_range), LayerNorm 1 and 0, biases 0; drawn for each seed.
+
+    Settings:
+        layers: how many of the top encoder layers start anew; the pooler always does.
+    """
 
     def forgets(path: Path, value: Array, context: Context) -> Bool[Array, "..."]:
         if path[0] != "layers":

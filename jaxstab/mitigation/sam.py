@@ -5,12 +5,15 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from jaxstab.config.mitigation import Sam
 from jaxstab.mitigation.method import Context, Method, Params, ValueAndGrad
 
 
-def sam(settings: Sam) -> Method:
-    """Returns the method: the gradient at w + rho g / |g|, g that at w; two passes per step, with the same dropout."""
+def sam() -> Method:
+    """Returns the method: the gradient at w + rho g / |g|, g that at w; two passes per step, with the same dropout.
+
+    Settings:
+        rho: length of the step to where the gradient is taken.
+    """
 
     def uphill(value_and_grad: ValueAndGrad, context: Context) -> ValueAndGrad:
         def there(params: Params) -> tuple[Float[Array, ""], Params]:

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxstab.mitigation.method import Context, Method, Params, pretrained_or
 
 
-def wd_pre(settings: None) -> Method:
+def wd_pre() -> Method:
     """Returns the method: `train.weight_decay` pulls to pre-trained values instead of 0, what has none to 0."""
 
     def target(params: Params, context: Context) -> Params:

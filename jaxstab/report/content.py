@@ -88,7 +88,7 @@ def _scores(sample: Sample, name: str, study: SeedStudy | None) -> Section | Non
     pictures = []
     curves = _history(sample)
     if curves is not None:
-        majority = sample.run.info["majority_score"]["test"] if sample.run else None
+        majority = sample.run.info.majority_score.test if sample.run else None
         dots = figures.seed_dots(
             curves["validation_score"],
             sample.scores,
@@ -220,7 +220,7 @@ def _examples(sample: Sample, name: str, texts: bool) -> Section | None:
 
 
 def _classes(sample: Sample) -> list[str]:
-    known = [] if sample.run is None else list(sample.run.info["classes"])
+    known = [] if sample.run is None else list(sample.run.info.classes)
     return known or [str(c) for c in range(sample.inputs.classes)]
 
 
@@ -229,10 +229,8 @@ def _reproduce(sample: Sample) -> Section | None:
     if run is None:
         return None
     info = run.info
-    facts = {"device": f"{info['devices']} x {info['device']}", "seeds at once": str(info["group_size"])}
-    rows = [
-        [name, value] for name, value in {**info["versions"], **facts, "examples": info["examples_sha256"][:16]}.items()
-    ]
+    facts = {"device": f"{info.devices} x {info.device}", "seeds at once": str(info.group_size)}
+    rows = [[name, value] for name, value in {**info.versions, **facts, "examples": info.examples_sha256[:16]}.items()]
     config = (run.path / "config.toml").read_text(encoding="utf-8")
     return Section(
         "How to reproduce",

@@ -16,11 +16,11 @@ from filelock import FileLock, Timeout
 from jaxstab.config import Config, dump_config, load_config
 from jaxstab.errors import InputError
 from jaxstab.runs.files import digest, load_array, load_arrays, load_json, write_text
+from jaxstab.runs.info import RunInfo, load_info
 
 CONFIG, INFO, HISTORY = "config.toml", "run.json", "history.parquet"
 PREDICTIONS, MEASURES, TEXTS, CHECKPOINTS = "predictions.npz", "measures.json", "texts.parquet", "checkpoints"
-FORMAT = 1  # of the directory; a change that older versions cannot read counts it up
-LOCK = ".lock"  # stays; what counts is whether a process holds it
+LOCK = ".lock"  # the file is never deleted; it counts only while a process holds it
 SEED_KEYS = ("seeds.count", "seeds.list", "seeds.init", "seeds.order", "seeds.dropout")  # may grow
 DISTANCES, REPRESENTATIONS, WEIGHTS = "distances.npz", "representations.npy", "weights"
 
@@ -52,29 +52,21 @@ class Run:
     @cached_property
     def config(self) -> Config:
         """The resolved config."""
-        return load_config(self.path / CONFIG)
+        return load_config(self._whole(CONFIG))
 
     @cached_property
-    def info(self) -> dict[str, Any]:
+    def info(self) -> RunInfo:
         """Status, seeds, group size, versions, device, timings, notes and digests of the other files: `run.json`.
 
         Raises:
             InputError: damaged, or written by another version.
         """
-        path = self.path / INFO
-        found = load_json(path)
-        if found.get("format") != FORMAT:
-            version = found.get("versions", {}).get("jaxstab", "another version")
-            raise InputError(
-                f"{path}: format {found.get('format', 0)} of jaxstab {version}; this version reads format {FORMAT}; "
-                "use that version, or delete the run and start it again"
-            )
-        return found
+        return load_info(self.path / INFO)
 
     @property
     def finished(self) -> bool:
         """Whether all seeds have been trained and measured."""
-        return (self.path / INFO).exists() and self.info["status"] == "finished"
+        return (self.path / INFO).exists() and self.info.finished
 
     @cached_property
     def history(self) -> pd.DataFrame:
@@ -103,7 +95,7 @@ class Run:
 
     @cached_property
     def representations(self) -> np.ndarray | None:
-        """[S, L, M, D] float32, read from disk as needed; None unless the run kept them."""
+        """[S, L, M, D] float32, read from disk as needed; None unless the run saved them."""
         path = self.path / REPRESENTATIONS
         return load_array(path) if path.exists() else None
 
@@ -134,7 +126,7 @@ class Run:
 
     def _whole(self, name: str) -> Path:
         """The path of a file, if it holds what the run wrote."""
-        path, recorded = self.path / name, self.info.get("sha256", {}).get(name)
+        path, recorded = self.path / name, self.info.sha256.get(name)
         if recorded and (not path.exists() or digest(path) != recorded):
             raise InputError(
                 f"{path}: missing or damaged; bring it back from a copy, or delete the run and start it again"
@@ -166,10 +158,10 @@ def find_run(config: Config) -> Run:
 
 @contextmanager
 def locked(run: Run) -> Iterator[None]:
-    """Keeps other processes from working on a run at the same time; ends with the process, however it ends.
+    """Locks a run, so that no other process works on it at the same time; a process that ends loses its lock.
 
     Raises:
-        InputError: another process does, or has just finished it, or the directory cannot be created.
+        InputError: another process holds the lock or has just finished the run, or the directory cannot be created.
     """
     try:
         run.path.mkdir(parents=True, exist_ok=True)
@@ -212,7 +204,7 @@ def begin_run(run: Run, config: Config) -> None:
 
 
 def seed_file(run: Run, seed: int) -> Path:
-    """The file that holds a finished seed until the whole run has finished."""
+    """The file that holds a finished seed's results until the whole run has finished."""
     return run.path / CHECKPOINTS / f"seed-{seed}.npz"
 
 
@@ -222,12 +214,12 @@ def representation_file(run: Run, seed: int) -> Path:
 
 
 def weights_file(run: Run, seed: int) -> Path:
-    """The file of a seed's trained weights, if the run keeps them."""
+    """The file of a seed's trained weights, if the run saves them."""
     return run.path / WEIGHTS / f"seed-{seed}.safetensors"
 
 
 def vocabulary_file(run: Run) -> Path:
-    """The file beside them that says which rows of the word embedding they hold."""
+    """The file beside them with the indices [V] of the rows of the word embedding that they hold."""
     return run.path / WEIGHTS / "vocabulary.npy"
 
 
@@ -237,7 +229,7 @@ def remove_checkpoints(run: Run) -> None:
 
 
 def _differences(one: Config, other: Config) -> list[str]:
-    """Keys in which two configs differ; where a run lies and what it is called do not count."""
+    """Keys in which two configs differ; the run's directory and name do not count."""
     tables = ({**tomllib.loads(dump_config(config)), "name": None, "output": {}} for config in (one, other))
     first, second = ({(s, k): v for s, table in t.items() for k, v in (table or {}).items()} for t in tables)
     return [

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and read back; a damaged one is named."""
+"""Files that are written whole or not at all, and read back; errors name the file."""
 
 import errno
 import hashlib
@@ -38,10 +38,10 @@ def whole_file(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        # numpy says how much it could not write, but not why.
+        # numpy reports how much it could not write, but not why.
         if error.errno not in FULL and not (error.errno is None and shutil.disk_usage(path.parent).free < LITTLE_DISK):
             raise
-        advice = "make room and give the same command again; what is finished is kept"
+        advice = "make room and give the same command again; finished seeds are not trained again"
         raise InputError(f"{path}: no space left on the disk; {advice}") from None
     finally:
         temporary.unlink(missing_ok=True)
@@ -128,9 +128,10 @@ def load_json(path: Path) -> dict[str, Any]:
         InputError: missing or damaged.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: missing or damaged ({error}); delete the run and start it again") from None
+    return values
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -153,9 +154,10 @@ def load_array(path: Path) -> np.ndarray:
         InputError: damaged or not an npy file.
     """
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{path}: damaged or not an npy file ({error}); delete it and run again") from None
+    return array
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:

@@ -83,7 +83,7 @@ def _of_run(run: Run) -> Outputs:
     if not finite.all():
         arrays = {name: array if name == "labels" else array[finite] for name, array in arrays.items()}
         seeds = seeds[finite]
-    return Outputs(run.path, seeds.tolist(), arrays, run.info["metric"], run)
+    return Outputs(run.path, seeds.tolist(), arrays, run.info.metric, run)
 
 
 def _load_directory(path: Path, labels: Path | None) -> Outputs:
