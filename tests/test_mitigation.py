@@ -17,15 +17,8 @@ from jaxstab.models.families import FAMILIES
 from jaxstab.models.parameters import join_layers, merge_adapters
 from jaxstab.models.pretrained import load_encoder_config, load_pretrained
 from jaxstab.training.optimizer import learning_rate_at
-from jaxstab.training.step import (
-    SeedInputs,
-    init_state,
-    loss_fn,
-    reference_part,
-    train_steps,
-    untouched_decay,
-    weights_in_use,
-)
+from jaxstab.training.recipe import reference_part
+from jaxstab.training.step import SeedInputs, init_state, loss_fn, train_steps, untouched_decay, weights_in_use
 
 pytestmark = pytest.mark.optimiser
 

@@ -16,17 +16,8 @@ from jaxstab.mitigation import make_methods, mitigated
 from jaxstab.models.families import apply
 from jaxstab.models.pretrained import load_encoder_config, load_pretrained, restore_vocabulary
 from jaxstab.training.optimizer import learning_rate_at, narrowed, widened
-from jaxstab.training.step import (
-    Recipe,
-    SeedInputs,
-    define,
-    evaluate,
-    init_state,
-    loss_fn,
-    predict,
-    train_steps,
-    untouched_decay,
-)
+from jaxstab.training.recipe import Recipe, define
+from jaxstab.training.step import SeedInputs, evaluate, init_state, loss_fn, predict, train_steps, untouched_decay
 
 pytestmark = pytest.mark.optimiser
 

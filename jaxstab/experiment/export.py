@@ -23,7 +23,8 @@ from jaxstab.models.pretrained import (
 )
 from jaxstab.runs.directory import Run, vocabulary_file, weights_file
 from jaxstab.runs.files import load_array, load_weights, write_json
-from jaxstab.training.step import number_frozen, untouched_decay
+from jaxstab.training.recipe import number_frozen
+from jaxstab.training.step import untouched_decay
 
 
 def export(run: Run | str | Path, seed: int, to: str | Path) -> Path:

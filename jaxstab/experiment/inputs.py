@@ -13,7 +13,7 @@ from jaxstab.errors import InputError
 from jaxstab.mitigation import make_methods, mitigated, number_of_layers
 from jaxstab.models.parameters import split_layers
 from jaxstab.models.pretrained import Pretrained, load_encoder_config, load_pretrained, resolve_model
-from jaxstab.training.step import Recipe, define, number_frozen
+from jaxstab.training.recipe import Recipe, define, number_frozen
 
 
 def load_inputs(config: Config, show_progress: bool = False) -> tuple[Task, EncodedTask, Pretrained]:

@@ -33,7 +33,7 @@ from jaxstab.training import processes
 from jaxstab.training.devices import cache_compiled_programs, local_devices
 from jaxstab.training.planning import Estimate, Plan, estimate, plan_trainer
 from jaxstab.training.programs import Job
-from jaxstab.training.step import Recipe
+from jaxstab.training.recipe import Recipe
 
 
 def run(config: Config | Mapping[str, Any] | str | Path, *, display: Progress | None = None) -> Run:

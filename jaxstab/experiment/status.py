@@ -18,11 +18,11 @@ from jaxstab.config import Config, SeedTriple, hyperparameters
 from jaxstab.data.task import Task
 from jaxstab.data.tokens import EncodedTask
 from jaxstab.errors import InputError
+from jaxstab.models.attention import choose_attention
 from jaxstab.runs.directory import INFO, Run, seed_file
 from jaxstab.runs.info import BatchGrid, Examples, MajorityScore, RunInfo, write_info
-from jaxstab.training import processes
-from jaxstab.training.devices import local_devices
-from jaxstab.training.step import Recipe
+from jaxstab.training import devices, processes
+from jaxstab.training.recipe import Recipe
 
 PACKAGES = ("jaxstab", "jax", "jaxlib", "flax", "optax", "transformers", "datasets", "numpy")
 RESUMED = ("group_size", "remat", "out_of_memory", "wall_seconds")  # an interrupted run resumes with these
@@ -76,7 +76,8 @@ def describe(config: Config, task: Task, encoded: EncodedTask, recipe: Recipe) -
         out_of_memory=(),
         processes=jax.process_count(),
         devices=jax.device_count(),
-        device=local_devices()[0].device_kind,
+        device=devices.local_devices()[0].device_kind,
+        attention=choose_attention(devices.platform()),
         versions={"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
     )
 

@@ -24,7 +24,7 @@ def attend(
     bias: Float[Array, "#R H T T"] | None = None,
     key: PRNGKeyArray | None = None,
     rate: float = 0.0,
-    implementation: str | None = None,
+    implementation: str = "reference",
 ) -> Float[Array, "R T D"]:
     """Multi-head attention within each example, with dropout on the probabilities.
 
@@ -40,32 +40,25 @@ def attend(
         bias: float32, added to the scores; one for all rows or one for each row.
         key: draws what is dropped; None drops nothing.
         rate: of dropout, rounded to a multiple of 1/256. At 0 nothing random is drawn.
-        implementation: one of `IMPLEMENTATIONS`; None leaves it to `choose_attention`.
+        implementation: one of `IMPLEMENTATIONS`, see `choose_attention`.
 
     Raises:
         InputError: no such implementation.
 
     Source: Vaswani et al. (2017), eq. 1.
     """
-    run = IMPLEMENTATIONS[choose_attention(jax.default_backend(), implementation)]
-    return run(query, keys, values, owners, window, bias, key, rate)
+    if implementation not in IMPLEMENTATIONS:
+        raise InputError(f"attention {implementation!r} is not one of {', '.join(IMPLEMENTATIONS)}")
+    return IMPLEMENTATIONS[implementation](query, keys, values, owners, window, bias, key, rate)
 
 
-def choose_attention(platform: str, wanted: str | None = None) -> str:
-    """Returns the name of the implementation to use.
+def choose_attention(platform: str) -> str:
+    """Returns the name of the implementation that is used on a kind of device.
 
     Args:
         platform: of the device, as JAX calls it: `cpu`, `gpu` or `tpu`. All have the same implementation today.
-        wanted: overrides the choice.
-
-    Raises:
-        InputError: no implementation is called as wanted.
     """
-    if wanted is None:
-        return "reference"
-    if wanted not in IMPLEMENTATIONS:
-        raise InputError(f"attention {wanted!r} is not one of {', '.join(IMPLEMENTATIONS)}")
-    return wanted
+    return "reference"
 
 
 def _mask(owners: Int[Array, "R T"], window: Int[Array, ""] | int | None) -> Float[Array, "R 1 T T"]:

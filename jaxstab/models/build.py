@@ -31,7 +31,7 @@ class Build:
         dtype: of matrix products and hidden states, float32 or bfloat16; parameters are always float32.
         remat: recompute each layer in the backward pass: less memory, more time.
         unroll: how many layers each iteration of the loop over layers holds; True for all of them.
-        attention: name of the implementation; None leaves it to `jaxstab.models.attention.choose_attention`.
+        attention: name of the implementation (`jaxstab.models.attention`).
         adapters: low-rank ones beside linear layers of the encoder layers, but not of frozen layers.
         frozen_layers: how many layers at the bottom form a stack of their own, which is not trained.
     """
@@ -39,7 +39,7 @@ class Build:
     dtype: Any = jnp.float32
     remat: bool = False
     unroll: int | bool = 1
-    attention: str | None = None
+    attention: str = "reference"
     adapters: Adapters | None = None
     frozen_layers: int = 0
 

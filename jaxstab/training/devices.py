@@ -21,6 +21,11 @@ def local_devices() -> list[jax.Device]:
     return jax.local_devices()
 
 
+def platform() -> str:
+    """Returns what JAX calls the kind of these devices: `cpu`, `gpu` or `tpu`."""
+    return local_devices()[0].platform
+
+
 def host_devices() -> list[jax.Device]:
     """Returns one CPU device of every process, in the order of the processes."""
     return [jax.local_devices(process_index=i, backend="cpu")[0] for i in range(jax.process_count())]

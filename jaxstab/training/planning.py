@@ -10,7 +10,7 @@ import jax
 from jaxstab.data.tokens import EncodedTask
 from jaxstab.training.devices import memory_limit, wanted_group_size
 from jaxstab.training.programs import Job, Programs, on_other_devices
-from jaxstab.training.step import Recipe, define
+from jaxstab.training.recipe import Recipe, define
 from jaxstab.training.waves import SeedTrainer, make_waves
 
 

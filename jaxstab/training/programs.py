@@ -17,16 +17,14 @@ from jaxstab.data.batches import Examples, Steps, example_orders, fixed_batches
 from jaxstab.data.tokens import EncodedTask
 from jaxstab.measures import represented_examples
 from jaxstab.training.devices import MATMUL_PRECISION, vmaps_seeds
+from jaxstab.training.recipe import Recipe, frozen_part, reference_part
 from jaxstab.training.step import (
     Evaluation,
-    Recipe,
     SeedInputs,
     TrainState,
     evaluate,
-    frozen_part,
     init_state,
     predict,
-    reference_part,
     train_steps,
     weights_in_use,
 )

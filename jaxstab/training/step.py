@@ -1,7 +1,5 @@
 """Fine-tuning with one seed, as pure functions: loss, step, prediction. No seed axis here."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -9,67 +7,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from jaxstab.config import TrainConfig
 from jaxstab.data.batches import Batch, Examples, Steps, make_batch
 from jaxstab.measures import score
-from jaxstab.mitigation import Context, Method, ValueAndGrad
-from jaxstab.models.build import Build
-from jaxstab.models.families import apply, family_of, make_classifier
+from jaxstab.mitigation import Context, ValueAndGrad
+from jaxstab.models.families import apply
 from jaxstab.models.parameters import merged, nudged
-from jaxstab.models.pretrained import Pretrained, init_head
+from jaxstab.models.pretrained import init_head
 from jaxstab.models.stack import Outputs
 from jaxstab.training.optimizer import Hyper, learning_rate_at, make_optimizer, narrowed, widened
+from jaxstab.training.recipe import Recipe, trained_part
 
 ROUNDING, MITIGATION, REPEAT = (2**31 - n for n in (1, 2, 3))  # purposes of a key; the encoder's own are small
-
-
-@dataclass(frozen=True, eq=False)
-class Recipe:
-    """What is fixed for a whole run.
-
-    Attributes:
-        config: `[train]`, with what the methods replace of it; numbers that may differ between seeds are in
-            `SeedInputs.hyper` instead.
-        methods: of mitigation.
-        pretrained: what all seeds start from.
-        definition: of the model.
-        classes: C, of the task.
-        metric: the task's score.
-        steps_per_epoch: optimiser steps per epoch.
-        hyper: keys of the numbers that each seed brings along.
-        rows: of the grids that a training batch may be laid out in, ascending.
-        rounding: whether repeats start from parameters moved by one unit in the last place.
-    """
-
-    config: TrainConfig
-    methods: tuple[Method, ...]
-    pretrained: Pretrained
-    definition: nnx.GraphDef
-    classes: int
-    metric: str
-    steps_per_epoch: int
-    hyper: tuple[str, ...]
-    rows: tuple[int, ...]
-    rounding: bool = False
-
-    @property
-    def total_steps(self) -> int:
-        """Optimiser steps of one seed."""
-        return self.config.epochs * self.steps_per_epoch
-
-    def context(self, hyper: Hyper, pretrained: Any) -> Context:
-        """Returns what methods may look at."""
-        return Context(
-            hyper=hyper,
-            pretrained=pretrained,
-            head=family_of(self.pretrained.config).head,
-            missing=self.pretrained.missing,
-            initializer_range=self.pretrained.config.initializer_range,
-            forgets=tuple(method.forgets for method in self.methods if method.forgets),
-        )
 
 
 class SeedInputs(NamedTuple):
@@ -129,34 +79,6 @@ class Evaluation(NamedTuple):
     validation_score: Float[Array | np.ndarray, "..."]
 
 
-def define(pretrained: Pretrained, config: TrainConfig, methods: Sequence[Method], remat: bool = False) -> nnx.GraphDef:
-    """Returns the definition of the model.
-
-    Its sizes are those of `pretrained`, its precision that of `config`; methods may add adapters or freeze layers.
-    With `remat`, each layer is recomputed in the backward pass.
-    """
-    dtype = jnp.bfloat16 if config.precision == "bfloat16" else jnp.float32
-    adapters = next((method.adapters for method in methods if method.adapters), None)
-    build = Build(dtype, remat, adapters=adapters, frozen_layers=number_frozen(methods))
-    return make_classifier(pretrained.config, build)[0]
-
-
-def number_frozen(methods: Sequence[Method]) -> int:
-    """Returns how many encoder layers at the bottom methods freeze (`jaxstab.models.parameters.split_layers`)."""
-    return max((method.frozen_layers for method in methods), default=0)
-
-
-def frozen_part(recipe: Recipe, params: Any) -> Any:
-    """Returns those of all parameters that no seed trains."""
-    return _select(params, lambda path: not _trained(recipe, path))
-
-
-def reference_part(recipe: Recipe, params: Any) -> Any:
-    """Returns the pre-trained values that a training step looks at: frozen ones, and all if a method asks for them."""
-    asked = any(method.needs_pretrained for method in recipe.methods)
-    return params if asked else frozen_part(recipe, params)
-
-
 def init_state(recipe: Recipe, pretrained: Any, inputs: SeedInputs) -> TrainState:
     """Starts one seed: pre-trained parameters, its own head, what methods change of them, an empty optimiser.
 
@@ -171,7 +93,7 @@ def init_state(recipe: Recipe, pretrained: Any, inputs: SeedInputs) -> TrainStat
         if method.initial:
             key = jax.random.fold_in(jax.random.fold_in(inputs.init_key, MITIGATION), number)
             params = method.initial(params, key, context)
-    params = _select(params, lambda path: _trained(recipe, path))
+    params = trained_part(recipe, params)
     if recipe.rounding:
         params = nudged(params, jax.random.fold_in(inputs.init_key, REPEAT), inputs.repeat)
     opt_state = make_optimizer(recipe.config, inputs.hyper).init(params)
@@ -257,7 +179,7 @@ def untouched_decay(recipe: Recipe, hyper: Hyper, step: int) -> float:
     """
     layers = jax.tree.leaves(recipe.pretrained.params["layers"])[0].shape[0]
     probe = {"embeddings": {"word": {"embedding": jnp.ones((1, 1))}}, "layers": {"bias": jnp.zeros((layers, 1))}}
-    params = _select(probe, lambda path: _trained(recipe, path))
+    params = trained_part(recipe, probe)
     if "embeddings" not in params:
         return 1.0
     context = recipe.context(hyper, probe)
@@ -379,21 +301,3 @@ def evaluate(
     best_params = jax.tree.map(lambda new, old: jnp.where(better, new, old), state.evaluated, state.best_params)
     best_score = jnp.where(better, validation_score, state.best_score)
     return state._replace(best_params=best_params, best_score=best_score, loss_sum=jnp.float32(0)), evaluation
-
-
-def _trained(recipe: Recipe, path: tuple[str, ...]) -> bool:
-    context = recipe.context({}, {})
-    return all(method.trained(path, context) for method in recipe.methods if method.trained)
-
-
-def _select(tree: Any, wanted: Callable[[tuple[str, ...]], bool], path: tuple[str, ...] = ()) -> Any:
-    """The nested dict of the leaves whose path is wanted."""
-    found = {}
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            value = _select(value, wanted, (*path, name))
-            if value:
-                found[name] = value
-        elif wanted((*path, name)):
-            found[name] = value
-    return found

@@ -1,0 +1,115 @@
+"""What is fixed for a whole run, and which parameters each seed trains."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxstab.config import TrainConfig
+from jaxstab.mitigation import Context, Method
+from jaxstab.models.attention import choose_attention
+from jaxstab.models.build import Build
+from jaxstab.models.families import family_of, make_classifier
+from jaxstab.models.pretrained import Pretrained
+from jaxstab.training.devices import platform
+from jaxstab.training.optimizer import Hyper
+
+
+@dataclass(frozen=True, eq=False)
+class Recipe:
+    """What is fixed for a whole run.
+
+    Attributes:
+        config: `[train]`, with what the methods replace of it; numbers that may differ between seeds are in
+            `SeedInputs.hyper` instead.
+        methods: of mitigation.
+        pretrained: what all seeds start from.
+        definition: of the model.
+        classes: C, of the task.
+        metric: the task's score.
+        steps_per_epoch: optimiser steps per epoch.
+        hyper: keys of the numbers that each seed brings along.
+        rows: of the grids that a training batch may be laid out in, ascending.
+        rounding: whether repeats start from parameters moved by one unit in the last place.
+    """
+
+    config: TrainConfig
+    methods: tuple[Method, ...]
+    pretrained: Pretrained
+    definition: nnx.GraphDef
+    classes: int
+    metric: str
+    steps_per_epoch: int
+    hyper: tuple[str, ...]
+    rows: tuple[int, ...]
+    rounding: bool = False
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps of one seed."""
+        return self.config.epochs * self.steps_per_epoch
+
+    def context(self, hyper: Hyper, pretrained: Any) -> Context:
+        """Returns what methods may look at."""
+        return Context(
+            hyper=hyper,
+            pretrained=pretrained,
+            head=family_of(self.pretrained.config).head,
+            missing=self.pretrained.missing,
+            initializer_range=self.pretrained.config.initializer_range,
+            forgets=tuple(method.forgets for method in self.methods if method.forgets),
+        )
+
+
+def define(pretrained: Pretrained, config: TrainConfig, methods: Sequence[Method], remat: bool = False) -> nnx.GraphDef:
+    """Returns the definition of the model.
+
+    Its sizes are those of `pretrained`, its precision that of `config`; methods may add adapters or freeze layers.
+    With `remat`, each layer is recomputed in the backward pass.
+    """
+    dtype = jnp.bfloat16 if config.precision == "bfloat16" else jnp.float32
+    adapters = next((method.adapters for method in methods if method.adapters), None)
+    attention = choose_attention(platform())
+    build = Build(dtype, remat, attention=attention, adapters=adapters, frozen_layers=number_frozen(methods))
+    return make_classifier(pretrained.config, build)[0]
+
+
+def number_frozen(methods: Sequence[Method]) -> int:
+    """Returns how many encoder layers at the bottom methods freeze (`jaxstab.models.parameters.split_layers`)."""
+    return max((method.frozen_layers for method in methods), default=0)
+
+
+def trained_part(recipe: Recipe, params: Any) -> Any:
+    """Returns those of all parameters that each seed trains."""
+    return _select(params, lambda path: _trained(recipe, path))
+
+
+def frozen_part(recipe: Recipe, params: Any) -> Any:
+    """Returns those of all parameters that no seed trains."""
+    return _select(params, lambda path: not _trained(recipe, path))
+
+
+def reference_part(recipe: Recipe, params: Any) -> Any:
+    """Returns the pre-trained values that a training step looks at: frozen ones, and all if a method asks for them."""
+    asked = any(method.needs_pretrained for method in recipe.methods)
+    return params if asked else frozen_part(recipe, params)
+
+
+def _trained(recipe: Recipe, path: tuple[str, ...]) -> bool:
+    context = recipe.context({}, {})
+    return all(method.trained(path, context) for method in recipe.methods if method.trained)
+
+
+def _select(tree: Any, wanted: Callable[[tuple[str, ...]], bool], path: tuple[str, ...] = ()) -> Any:
+    """The nested dict of the leaves whose path is wanted."""
+    found = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            value = _select(value, wanted, (*path, name))
+            if value:
+                found[name] = value
+        elif wanted((*path, name)):
+            found[name] = value
+    return found
