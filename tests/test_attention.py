@@ -24,7 +24,7 @@ def _inputs(bias_rows=None, dtype=jnp.float32):
     return (*arrays, bias)
 
 
-def _attend(inputs, window=None, rate=0.0, name=None, key=KEY):
+def _attend(inputs, window=None, rate=0.0, name="reference", key=KEY):
     *arrays, bias = inputs
     return attend(*arrays, jnp.asarray(OWNERS), window, bias, key, rate, name)
 

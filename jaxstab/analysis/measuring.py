@@ -81,8 +81,7 @@ def _measure_sample(sample: Sample, only: Iterable[str] | None, subset: str | No
         if one.name in sample.nulls and one.name in sample.distances:
             nulls = {key: sample.nulls[one.name][key] for key in ("null", "null_shuffled")}
             measures.add_layers(results, one.name, sample.distances[one.name], nulls)
-    if sample.run is not None:
-        results.warnings.extend(sample.run.measures["warnings"])
+    results.warnings.extend(sample.warnings)
     return add_without_failed(results, sample.inputs, sample.reasons)
 
 

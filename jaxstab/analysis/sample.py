@@ -39,6 +39,7 @@ class Sample:
         reasons: [S] why a seed counts as failed, or None.
         diverged: seeds that are left out because their logits are not finite.
         nulls: of measures of representations `null` and `null_shuffled`, as in `measures.Results`.
+        warnings: of measuring them, one line each.
         run: if it is one.
     """
 
@@ -52,6 +53,7 @@ class Sample:
     reasons: tuple[str | None, ...]
     diverged: tuple[int, ...] = ()
     nulls: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
     run: Run | None = None
 
     @classmethod
@@ -248,7 +250,18 @@ def _measured(
     nulls = {key: row for key, row in results.items() if "null" in row}
     task = task or f"{inputs.examples} examples"
     reasons = _why_failed(inputs, metric)
-    return Sample(name, source, task, metric, inputs, results.distances, identities, reasons, nulls=nulls)
+    return Sample(
+        name,
+        source,
+        task,
+        metric,
+        inputs,
+        results.distances,
+        identities,
+        reasons,
+        nulls=nulls,
+        warnings=tuple(results.warnings),
+    )
 
 
 def _of_run(
@@ -266,6 +279,7 @@ def _of_run(
         reasons=why_failed(outputs, inputs, metric),
         diverged=tuple(int(seed) for seed in run.seeds if int(seed) not in set(inputs.names)),
         nulls={key: row for key, row in run.measures["measures"].items() if "null" in row},
+        warnings=tuple(run.measures["warnings"]),
         run=run,
     )
 

@@ -45,8 +45,18 @@ def run(config: Config | Mapping[str, Any] | str | Path, *, display: Progress | 
         config: a `Config`, nested plain values, or the path of a TOML file.
         display: shows the progress; silent by default.
 
+    Returns:
+        The finished run: its scores, logits, measures and learning curves.
+
     Raises:
         InputError: something the user gave cannot be used; raised before anything is compiled.
+
+    Example:
+        >>> found = run(tiny)  # nested values: four seeds of a tiny model, two classes, 30 test examples
+        >>> found.logits.shape
+        (4, 30, 2)
+        >>> found.to_frame().columns.tolist()[:6]
+        ['seed', 'init_seed', 'order_seed', 'dropout_seed', 'repeat', 'score']
     """
     config = _as_config(config)
     if config.grid:

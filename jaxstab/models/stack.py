@@ -107,7 +107,7 @@ class Layered(nnx.Module):
         # Shared parameters are the same in every iteration, which then differ by the layer's number alone.
         shared = jax.tree.map(lambda leaf: leaf[0], params) if self.shared else None
 
-        def body(hidden: Array, scanned: tuple[nnx.State | None, Array]) -> tuple[Array, tuple[Array, Array | None]]:
+        def body(hidden: Array, scanned: tuple[Any, Array]) -> tuple[Array, tuple[Array, Array | None]]:
             own, number = scanned
             hidden = step(nnx.merge(definition, shared if own is None else own), hidden, number)
             first = batch.first_tokens(hidden).astype(jnp.float32)

@@ -1,5 +1,6 @@
 """The run directory: what is in it, who works on it, and reading it back."""
 
+import html
 import shutil
 import tomllib
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ SEED_KEYS = ("seeds.count", "seeds.list", "seeds.init", "seeds.order", "seeds.dr
 DISTANCES, REPRESENTATIONS, WEIGHTS = "distances.npz", "representations.npy", "weights"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """One experiment's directory; everything in it is read when first asked for.
 
@@ -123,6 +124,34 @@ class Run:
     def scores(self) -> np.ndarray:
         """[S] float64, each seed's test score with its best-validation parameters."""
         return np.asarray(self.measures["scores"]["per_seed"])
+
+    def __repr__(self) -> str:
+        """One line."""
+        if not self.finished:
+            return f"Run({self.path}: not finished)"
+        sd = self.measures["measures"].get("sd", {}).get("value")
+        spread = "" if sd is None else f", SD {sd:.4f}"
+        return f"Run({self.path}: {len(self.seeds)} seeds, mean {self.info.metric} {self.scores.mean():.4f}{spread})"
+
+    def to_frame(self) -> pd.DataFrame:
+        """Returns a row for each seed.
+
+        Columns: `seed`; `init_seed`, `order_seed`, `dropout_seed` and `repeat`, what it stands for; `score`, on the
+        test split with the best-validation parameters; `best_epoch`, from 1, and `validation_score`, of these
+        parameters; `failed`; `reason`, why it failed, missing if it did not.
+        """
+        best = self.history[self.history["best"]].set_index("seed").loc[self.seeds].reset_index()
+        return best[["seed", "init_seed", "order_seed", "dropout_seed", "repeat"]].assign(
+            score=self.scores,
+            best_epoch=best["epoch"],
+            validation_score=best["validation_score"],
+            failed=best["seed"].isin(list(self.info.failed_seeds)),
+            reason=best["seed"].map(dict(self.info.failures)),
+        )
+
+    def _repr_html_(self) -> str:
+        table = self.to_frame().to_html(index=False, na_rep="", float_format="{:.4f}".format) if self.finished else ""
+        return f"<p>{html.escape(repr(self))}</p>{table}"
 
     def _whole(self, name: str) -> Path:
         """The path of a file, if it holds what the run wrote."""
