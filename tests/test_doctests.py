@@ -20,6 +20,7 @@ MODULES = (
 )
 
 
+@pytest.mark.optimiser
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_in_docstrings(name, settings, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -143,6 +143,7 @@ def test_intervals_are_plain_and_lists_in_json():
     assert measures.as_plain({"a": (Interval(0.0, 1.0), np.array([np.nan, 0.5]))}) == {"a": [[0.0, 1.0], [None, 0.5]]}
 
 
+@pytest.mark.optimiser
 def test_a_run_is_a_row_for_each_seed(settings):
     run = jaxstab.run(settings)
     frame = run.to_frame()
