@@ -73,6 +73,8 @@ def test_a_name_renames_a_sample(sample, better):
         ({"logits": LOGITS, "seeds": (1, 2)}, "mine: seeds: 2 numbers for 8 seeds"),
         ({}, "mine: nothing to measure"),
         ({"logits": LOGITS, "labels": LABELS, "metric": "bleu"}, "mine: unknown metric 'bleu'"),
+        ({"logits": LOGITS, "metric": "bleu"}, "mine: unknown metric 'bleu'"),
+        ({"logits": LOGITS, "seeds": (1, 1, 2, 3, 4, 5, 6, 7)}, "mine: seeds: a number occurs twice"),
         ({"logits": LOGITS, "only": ["nope"]}, "mine: no measure 'nope'"),
     ],
 )
@@ -94,7 +96,16 @@ def test_options_of_paths_are_refused_for_samples(sample, better):
         jaxstab.compare([])
 
 
+def test_one_source_need_not_be_in_a_list(sample, tmp_path):
+    assert jaxstab.write_report(sample, tmp_path / "page.html", brief=True)[0].title == "jaxstab: plain"
+    with pytest.raises(jaxstab.InputError, match="plain: one method only"):
+        jaxstab.compare(sample)
+    with pytest.raises(jaxstab.InputError, match=r"missing\.npz: no such file"):
+        jaxstab.compare("missing.npz")
+
+
 def test_results_are_a_mapping_and_a_table(sample):
+    assert measures.measure_inputs(sample.inputs, "accuracy", ()), "scores alone are results"
     found = jaxstab.measure(sample, only=["sd", "jsd", "cka"])
     assert isinstance(found, Results)
     assert list(found) == list(found.keys()) == ["sd", "jsd", "cka"]

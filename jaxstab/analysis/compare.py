@@ -20,7 +20,7 @@ from jaxstab.analysis.permutation import (
     spread_sizes,
 )
 from jaxstab.analysis.ranking import compare_rankings
-from jaxstab.analysis.sample import Sample, Source, as_sample
+from jaxstab.analysis.sample import Sample, Sources, as_samples
 from jaxstab.analysis.values import STANDARD_DEVIATIONS
 from jaxstab.errors import InputError
 from jaxstab.measures import MEAN, Interval, plain_or_none
@@ -29,7 +29,7 @@ Floats = NDArray[np.float64]
 
 
 def compare(
-    samples: Sequence[Source] | Mapping[str, Source],
+    samples: Sources,
     *,
     baseline: str | None = None,
     only: Sequence[str] | None = None,
@@ -70,8 +70,7 @@ def compare(
         0  better    mean       0.230
         1  better      sd      -0.003
     """
-    by_name = samples.items() if isinstance(samples, Mapping) else [(None, one) for one in samples]
-    given = [as_sample(one, name, metric=metric, labels=labels, only=only) for name, one in by_name]
+    given = as_samples(samples, metric=metric, labels=labels, only=only)
     return _compare([one.without_failed() for one in given] if without_failed else given, baseline, only)
 
 

@@ -15,7 +15,7 @@ from jaxstab.analysis.failures import failures
 from jaxstab.analysis.values import contributions, seed_scores, take_pairs, values_with_intervals
 from jaxstab.config import SeedTriple
 from jaxstab.errors import InputError
-from jaxstab.measures import MEAN, MEASURES, Inputs
+from jaxstab.measures import MEAN, MEASURES, METRICS, Inputs
 from jaxstab.runs.directory import Run
 from jaxstab.runs.outputs import Outputs, load_outputs
 
@@ -98,7 +98,12 @@ class Sample:
         """
         try:
             inputs = measures.check(logits, predictions, labels, representations, seeds)
-            identities = None if seeds is None else tuple((int(seed),) * 3 for seed in seeds)
+            if metric not in METRICS:
+                raise ValueError(f"unknown metric {metric!r}; use {', '.join(METRICS[:-1])} or {METRICS[-1]}")
+            numbers = None if seeds is None else [int(seed) for seed in seeds]
+            if numbers is not None and len(set(numbers)) < len(numbers):
+                raise ValueError("seeds: a number occurs twice; samples are paired by these numbers")
+            identities = None if numbers is None else tuple((number,) * 3 for number in numbers)
             return _measured(name, name, task, metric, inputs, identities, _of_pairs(only))
         except ValueError as error:
             raise InputError(f"{name}: {error}") from None
@@ -169,6 +174,7 @@ class Sample:
 
 
 Source = str | Path | Run | Sample
+Sources = Source | Sequence[Source] | Mapping[str, Source]
 
 
 def as_sample(
@@ -208,6 +214,20 @@ def as_sample(
         return _measured(name, str(outputs.path), None, metric or outputs.metric, inputs, identities, chosen)
     except ValueError as error:
         raise InputError(f"{outputs.path}: {error}") from None
+
+
+def as_samples(
+    sources: Sources,
+    *,
+    metric: str | None = None,
+    labels: str | Path | None = None,
+    only: Iterable[str] | None = None,
+) -> list[Sample]:
+    """Does what `as_sample` does for one source, for several, or for several by name."""
+    if isinstance(sources, str | Path | Run | Sample):
+        sources = [sources]
+    by_name = sources.items() if isinstance(sources, Mapping) else [(None, one) for one in sources]
+    return [as_sample(one, name, metric=metric, labels=labels, only=only) for name, one in by_name]
 
 
 def check_options(sample: Sample, metric: str | None, labels: str | Path | None) -> None:

@@ -6,7 +6,7 @@ Axes: S seeds, L layers, N examples, C classes, D features.
 from jaxstab.measures.compute import add_layers, measure_inputs, represented_examples
 from jaxstab.measures.compute import measure_arrays as all
 from jaxstab.measures.inputs import Inputs, check
-from jaxstab.measures.performance import calibration_error, majority_score, score, scores, sd
+from jaxstab.measures.performance import METRICS, calibration_error, majority_score, score, scores, sd
 from jaxstab.measures.prediction import (
     ambiguity,
     calibration_spread,
@@ -37,6 +37,7 @@ from jaxstab.measures.subsets import MEAN, subset_values
 __all__ = [
     "MEAN",
     "MEASURES",
+    "METRICS",
     "Inputs",
     "Interval",
     "Measure",

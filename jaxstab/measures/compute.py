@@ -135,7 +135,12 @@ def pair_distances(arrays: OnDevice, names: tuple[str, ...]) -> dict[str, jax.Ar
 @partial(jax.jit, static_argnames="names")
 def set_values(arrays: OnDevice, names: tuple[str, ...], masks: jax.Array) -> dict[str, jax.Array]:
     """Measures [R] of sets of seeds; `masks` [R, S] is 1 for seeds that count and 0 for others."""
-    return jax.lax.map(lambda mask: {name: MEASURES[name].compute(arrays, mask) for name in names}, masks)  # type: ignore[misc]
+
+    def of_set(mask: jax.Array) -> dict[str, jax.Array]:
+        return {name: MEASURES[name].compute(arrays, mask) for name in names}  # type: ignore[misc]
+
+    values: dict[str, jax.Array] = jax.lax.map(of_set, masks)
+    return values
 
 
 def _scores(inputs: Inputs, metric: str) -> dict[str, Any] | None:

@@ -45,8 +45,8 @@ class Inputs:
     def examples(self) -> int:
         """N."""
         if self.predictions is not None:
-            return self.predictions.shape[1]
-        return self.representations[0].shape[1] if self.representations else 0
+            return len(self.predictions[0])
+        return len(self.representations[0][0]) if self.representations else 0
 
     def take(self, rows: Sequence[int]) -> "Inputs":
         """Some of the seeds, by their places."""
@@ -163,7 +163,8 @@ def _check_lengths(
     logits: Array | None, predictions: Array | None, labels: Array | None, per_seed: list[Array] | None
 ) -> int:
     """All arrays must have the same seeds, whose number it returns, and the same examples."""
-    seeds, examples = {}, {}
+    seeds: dict[str, int] = {}
+    examples: dict[str, int] = {}
     for name, array in (("logits", logits), ("predictions", predictions)):
         if array is not None:
             seeds[name], examples[name] = array.shape[:2]

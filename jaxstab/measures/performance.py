@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 CALIBRATION_BINS = 15
+METRICS = ("accuracy", "f1", "matthews", "macro_f1")
 
 
 def score(metric: str, predictions: Int[Array, " N"], labels: Int[Array, " N"], classes: int) -> Float[Array, ""]:
@@ -35,7 +36,8 @@ def score(metric: str, predictions: Int[Array, " N"], labels: Int[Array, " N"], 
 @partial(jax.jit, static_argnames=("metric", "classes"))  # without jit, the map would be compiled on every call
 def scores(metric: str, predictions: Int[Array, "S N"], labels: Int[Array, " N"], classes: int) -> Float[Array, " S"]:
     """Computes the score of every seed, see `score`."""
-    return jax.lax.map(lambda one: score(metric, one, labels, classes), predictions)
+    per_seed: Array = jax.lax.map(lambda one: score(metric, one, labels, classes), predictions)
+    return per_seed
 
 
 def score_of_confusion(
@@ -109,4 +111,5 @@ def calibration_error(logits: Float[Array, "S N C"], labels: Int[Array, " N"]) -
         bins = jnp.clip(jnp.ceil(confidence * CALIBRATION_BINS).astype(jnp.int32) - 1, 0, CALIBRATION_BINS - 1)
         return jnp.abs(jax.ops.segment_sum(gap, bins, CALIBRATION_BINS)).sum() / labels.shape[0]
 
-    return jax.lax.map(one_seed, logits.astype(jnp.float32))
+    per_seed: Array = jax.lax.map(one_seed, logits.astype(jnp.float32))
+    return per_seed

@@ -182,7 +182,8 @@ def ambiguity(
         own, competing = baseline
         return jnp.mean(jnp.any((predictions != own) & competing[:, None], axis=0), dtype=jnp.float32)
 
-    return (jax.lax.map(conflicts, (predictions, competes)) * mask).sum() / mask.sum()
+    by_baseline: Array = jax.lax.map(conflicts, (predictions, competes))
+    return (by_baseline * mask).sum() / mask.sum()
 
 
 @jax.jit
@@ -257,9 +258,10 @@ def ensemble_gain(
     """
     mask, classes = _all(logits, mask), logits.shape[-1]
     logits = logits.astype(jnp.float32)
-    alone = scores(metric, jnp.argmax(logits, axis=-1), labels, classes)
+    alone: Array = scores(metric, jnp.argmax(logits, axis=-1), labels, classes)
     mean = jnp.tensordot(mask, jax.nn.softmax(logits), 1, precision="highest")
-    return score(metric, jnp.argmax(mean, axis=-1), labels, classes) - (mask * alone).sum() / mask.sum()
+    together: Array = score(metric, jnp.argmax(mean, axis=-1), labels, classes)
+    return together - (mask * alone).sum() / mask.sum()
 
 
 def _all(per_seed: Array, mask: Array | None) -> Array:
@@ -268,12 +270,13 @@ def _all(per_seed: Array, mask: Array | None) -> Array:
 
 def _disagreements(predictions: Int[Array, "S N"]) -> Float[Array, "S S"]:
     """Counts the examples on which two seeds differ."""
-    return jax.lax.map(lambda one: jnp.sum(one != predictions, axis=1, dtype=jnp.float32), predictions)
+    counts: Array = jax.lax.map(lambda one: jnp.sum(one != predictions, axis=1, dtype=jnp.float32), predictions)
+    return counts
 
 
 def _shares(predictions: Int[Array, "S N"], classes: int) -> Float[Array, "S C"]:
     """How often each seed predicts each class."""
-    shares = jax.lax.map(lambda c: jnp.mean(predictions == c, axis=1, dtype=jnp.float32), jnp.arange(classes))
+    shares: Array = jax.lax.map(lambda c: jnp.mean(predictions == c, axis=1, dtype=jnp.float32), jnp.arange(classes))
     return shares.T
 
 

@@ -52,7 +52,9 @@ class Measure:
         return {**{name: getattr(self, name) for name in names}, "range": [low, high], "needs": sorted(self.needs)}
 
 
-def _predictions(name: str, shape: Literal["pairs", "set"], needs: str, compute: Callable, **how: Any) -> Measure:
+def _predictions(
+    name: str, shape: Literal["pairs", "set"], needs: str, compute: Callable[..., jax.Array], **how: Any
+) -> Measure:
     return Measure(name, "prediction", shape, frozenset(needs.split()), compute=compute, **how)
 
 

@@ -79,7 +79,7 @@ def center(representations: Float[Array, "S N D"]) -> tuple[Float[Array, "S N D"
     X = X - X.mean(axis=1, keepdims=True)
     X = X - X.mean(axis=1, keepdims=True)
     spread = jnp.abs(X).max(axis=(1, 2), keepdims=True)
-    constant = spread <= 4 * jnp.finfo(X.dtype).eps
+    constant: Array = spread <= 4 * np.finfo(X.dtype).eps
     X = X / jnp.where(constant, 1, spread)
     X = X / jnp.where(constant, 1, jnp.sqrt((X**2).sum(axis=(1, 2), keepdims=True)))
     return jnp.where(constant, 0, X), constant[:, 0, 0]
@@ -137,11 +137,11 @@ def rsa(X: Float[Array, "S N D"]) -> Float[Array, "S S"]:
     pairs = jnp.triu_indices(X.shape[1], 1)
 
     def ranks(one: Float[Array, "N D"]) -> Float[Array, " M"]:
-        ranks = jax.scipy.stats.rankdata(_squared_distances(one[None], one[None])[0][pairs]).astype(jnp.float32)
-        centred = ranks - (len(pairs[0]) + 1) / 2
+        ranks: Array = jax.scipy.stats.rankdata(_squared_distances(one[None], one[None])[0][pairs])
+        centred = ranks.astype(jnp.float32) - (len(pairs[0]) + 1) / 2
         return centred / len(pairs[0])
 
-    vectors = jax.lax.map(ranks, X)
+    vectors: Array = jax.lax.map(ranks, X)
     return _one_minus_cosine(matmul(vectors, vectors.T))
 
 
@@ -188,7 +188,7 @@ def _subspace_distances(X: Float[Array, "S N D"], names: Sequence[str]) -> dict[
     seeds, n, d = X.shape
     U, s, Vt = jnp.linalg.svd(X, full_matrices=False)
     size, total = s.shape[-1], s.sum(axis=-1, keepdims=True)
-    rank = jnp.sum(s > s[:, :1] * max(n, d) * jnp.finfo(s.dtype).eps, axis=-1)
+    rank = jnp.sum(s > s[:, :1] * max(n, d) * np.finfo(s.dtype).eps, axis=-1)
     # The margin is for a sum that is exactly this share.
     dimensions = jnp.maximum(jnp.sum(jnp.cumsum(s, axis=-1) <= (LEADING_SHARE + 1e-6) * total, axis=-1), 1)
     places = jnp.arange(size)
@@ -214,7 +214,7 @@ def _subspace_distances(X: Float[Array, "S N D"], names: Sequence[str]) -> dict[
                 ]
             )
             weights = jnp.where(common, weights, 0)
-            totals = jnp.maximum(weights.sum(axis=-1), jnp.finfo(s.dtype).tiny)
+            totals = jnp.maximum(weights.sum(axis=-1), np.finfo(s.dtype).tiny)
             found["pwcca"] = 1 - (matmul(weights, jnp.minimum(correlations, 1)) / totals).mean()
         return found
 
@@ -232,7 +232,8 @@ def nuclear_norm(M: Float[Array, "K K"]) -> Float[Array, ""]:
 
     By LAPACK's singular values on the CPU; elsewhere by `polar_nuclear_norm`, which is matrix products only.
     """
-    return jax.lax.platform_dependent(M, cpu=_svd_nuclear_norm, default=polar_nuclear_norm)
+    norm: Array = jax.lax.platform_dependent(M, cpu=_svd_nuclear_norm, default=polar_nuclear_norm)
+    return norm
 
 
 def _svd_nuclear_norm(M: Float[Array, "K K"]) -> Float[Array, ""]:
@@ -274,13 +275,15 @@ def _gram_products(X: Float[Array, "S N D"]) -> Float[Array, "S S"]:
             flat = einsum("sbd,snd->sbn", block[0], X).reshape(seeds, -1)
             return matmul(flat, flat.T)
 
-        return jax.lax.map(products, _row_blocks(X, n)).sum(axis=0)
+        summed: Array = jax.lax.map(products, _row_blocks(X, n)).sum(axis=0)
+        return summed
     # <X X^T, Y Y^T> = |X^T Y|^2
 
     def of_seed(one: Float[Array, "N D"]) -> Float[Array, " S"]:
         return (einsum("nd,sne->sde", one, X) ** 2).sum(axis=(1, 2))
 
-    return jax.lax.map(of_seed, X)
+    products_of_seed: Array = jax.lax.map(of_seed, X)
+    return products_of_seed
 
 
 def _map_rows(X: Float[Array, "S N D"], function: Callable[[Array, Array], Array], width: int | None = None) -> Array:
@@ -288,10 +291,11 @@ def _map_rows(X: Float[Array, "S N D"], function: Callable[[Array, Array], Array
 
     The last block may be filled up with rows whose index is N or more.
     """
-    return jax.lax.map(
+    found: Array = jax.lax.map(
         lambda block: function(_squared_distances(block[0], X, block[1]), block[1]),
         _row_blocks(X, width or X.shape[1]),
     )
+    return found
 
 
 def _row_blocks(X: Float[Array, "S N D"], width: int) -> tuple[Float[Array, "M S B D"], Int[Array, "M B"]]:
@@ -313,13 +317,13 @@ def _squared_distances(
     return jnp.where(indices[:, None] == jnp.arange(X.shape[1]), 0, jnp.maximum(found, 0))
 
 
-def _map_blocks(function: Callable, items: np.ndarray, size: int) -> dict[str, Array]:
+def _map_blocks(function: Callable[[Array], dict[str, Array]], items: np.ndarray, size: int) -> dict[str, Array]:
     """Maps a function over items, as many at once as have fewer than BLOCK numbers if each has `size`."""
     count = -(-len(items) // max(1, BLOCK // size))
     block = -(-len(items) // count)
     filled = np.concatenate([items, np.repeat(items[:1], count * block - len(items), axis=0)])
     blocks = jax.lax.map(jax.vmap(function), jnp.asarray(filled.reshape(count, block, *items.shape[1:])))
-    return jax.tree.map(lambda values: values.reshape(-1)[: len(items)], blocks)
+    return {name: values.reshape(-1)[: len(items)] for name, values in blocks.items()}
 
 
 def _one_minus_cosine(products: Float[Array, "S S"]) -> Float[Array, "S S"]:

@@ -75,7 +75,7 @@ def jackknife_interval(
 def chi_square_interval(sd: float, seeds: int) -> Float[np.ndarray, " 2"]:
     """Returns the 95 % interval of a standard deviation over seeds, exact if scores are normally distributed: [2]."""
     tails = np.array([(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return sd * np.sqrt((seeds - 1) / chdtri(seeds - 1, tails))
+    return np.asarray(sd * np.sqrt((seeds - 1) / chdtri(seeds - 1, tails)))
 
 
 def multi_bootstrap(
@@ -108,4 +108,4 @@ def multi_bootstrap(
     of_seeds = scores.mean(0).var(ddof=1) / seeds
     freedom = (seeds - 1) * (means.var() / of_seeds) ** 2 if of_seeds > 0 else np.inf
     tail = ndtr(stdtrit(freedom, (1 - LEVEL) / 2))
-    return np.quantile(means, [tail, 1 - tail])
+    return np.asarray(np.quantile(means, [tail, 1 - tail]))

@@ -73,6 +73,9 @@ class Results(Tabular, Mapping[str, dict[str, Any]]):
     def __len__(self) -> int:
         return len(self.measures)
 
+    def __bool__(self) -> bool:
+        return True  # scores count too, where no measure was asked for
+
     def __repr__(self) -> str:
         seeds = "" if self.scores is None else f" of {len(self.scores['per_seed'])} seeds"
         return f"Results({len(self)} measures{seeds}: {', '.join(self)})"

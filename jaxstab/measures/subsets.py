@@ -62,11 +62,11 @@ def subset_values(
 def _of_scores(name: str, scores: Floats, weights: Floats) -> Floats:
     with np.errstate(divide="ignore", invalid="ignore"):
         count = weights.sum(1)
-        mean = weights @ scores / count
+        mean = np.asarray(weights @ scores / count)
         if name == MEAN:
             return mean
         squares = (weights * (scores - mean[:, None]) ** 2).sum(1)
-        return np.where(count > 1, np.sqrt(squares / (count - 1)), np.nan)
+        return np.asarray(np.where(count > 1, np.sqrt(squares / (count - 1)), np.nan))
 
 
 def _mean_over_pairs(distances: np.ndarray, weights: Floats) -> Floats:

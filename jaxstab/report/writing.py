@@ -11,7 +11,7 @@ from jaxstab.analysis.comparison import ALL_TASKS, Comparison
 from jaxstab.analysis.matching import by_task
 from jaxstab.analysis.measuring import measure
 from jaxstab.analysis.reference import Reference, load_reference
-from jaxstab.analysis.sample import Sample, Source, as_sample
+from jaxstab.analysis.sample import Sample, Sources, as_samples
 from jaxstab.errors import InputError
 from jaxstab.measures import MEAN, Results
 from jaxstab.report import drawing, figures, tables
@@ -21,7 +21,7 @@ from jaxstab.runs.files import write_text
 
 
 def write_report(
-    sources: Sequence[Source],
+    sources: Sources,
     to: str | Path | None = "report.html",
     *,
     directory: str | Path | None = None,
@@ -36,7 +36,7 @@ def write_report(
     """Writes a page about runs, and compares them where they are on the same examples.
 
     Args:
-        sources: samples, runs or paths as for `jaxstab.compare`; one is enough.
+        sources: as for `jaxstab.compare`; one is enough.
         to: the HTML file; None writes none.
         directory: where every figure is to be written as PNG and PDF; None for nowhere.
         baseline: name of the method that the others are compared with.
@@ -62,7 +62,7 @@ def write_report(
         'jaxstab: mine'
     """
     published = None if reference is None else load_reference(reference)
-    samples = [as_sample(one, metric=metric, labels=labels) for one in sources]
+    samples = as_samples(sources, metric=metric, labels=labels)
     by_task(samples)  # complains about a name that occurs twice
     results = []
     for sample in samples:
