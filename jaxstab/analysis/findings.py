@@ -85,9 +85,9 @@ def examples(share: str, found: Mapping[str, Mapping[str, Any]]) -> str:
     if not moved:
         return f"{start}every measure keeps its value within {CLOSE:.0%} on average."
     named = ", ".join(f"{name} ({ratio:.2f} times)" for name, ratio in moved.items())
-    kept = [name for name in ratios if name not in moved]
+    steady = [name for name in ratios if name not in moved]
     return f"{start}the average moves for {named}" + (
-        f"; {', '.join(kept)} keep theirs within {CLOSE:.0%}." if kept else "."
+        f"; {', '.join(steady)} keep theirs within {CLOSE:.0%}." if steady else "."
     )
 
 

@@ -30,7 +30,7 @@ def print_plan(plan: Plan, estimate: Estimate, console: Console | None = None) -
         "waves": f"{plan.waves}",
         "memory of each device": describe_memory(plan),
         "": f"{plan.fixed_bytes / 1e9:.2f} GB and {plan.seed_bytes / 1e9:.2f} GB for each seed at once",
-        "compilation": f"{estimate.compilation:.1f} s (kept for the next run)",
+        "compilation": f"{estimate.compilation:.1f} s (cached for the next run)",
         "a step of a wave": f"{estimate.step:.3f} s",
         "an evaluation of a wave": f"{estimate.evaluation:.2f} s",
         "training of all seeds": minutes(estimate.training),
