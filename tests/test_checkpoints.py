@@ -16,7 +16,7 @@ from jaxstab.cli.display import Display
 from jaxstab.config import SeedTriple
 from jaxstab.runs.directory import Run
 from jaxstab.training import checkpoints, waves
-from jaxstab.training.programs import Job
+from jaxstab.training.programs import Job, Programs
 
 pytestmark = pytest.mark.optimiser
 
@@ -176,7 +176,8 @@ def test_a_seed_is_saved_between_steps_only(monkeypatch):
         time.sleep(0.05)
 
     monkeypatch.setattr(jax, "block_until_ready", wait)
-    fake = SimpleNamespace(
+    fake = Programs.__new__(Programs)
+    vars(fake).update(
         recipe=SimpleNamespace(steps_per_epoch=50, config=SimpleNamespace(epochs=1)),
         inputs=lambda jobs: None,
         init=lambda inputs: SimpleNamespace(step=0),

@@ -34,7 +34,12 @@ def _assert_same_logits_in_pytorch(directory, run, expected):
     np.testing.assert_allclose(logits, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("family", FAMILY_SIZES)
+QUICK = ("bert", "deberta-v2", "modernbert")  # each with layers of its own; the others are like BERT
+
+
+@pytest.mark.parametrize(
+    "family", [one if one in QUICK else pytest.param(one, marks=pytest.mark.slow) for one in FAMILY_SIZES]
+)
 def test_every_family(family, settings, tmp_path):
     directory = write_checkpoint(tmp_path / "model", FAMILY_SIZES[family])
     run = _run({**settings, "model": {"source": str(directory)}})

@@ -56,10 +56,10 @@ class Setup:
         return weights_in_use(self.recipe, state.evaluated, self.context)
 
     def train(self, steps=STEPS):
-        run = jax.jit(
-            lambda state: train_steps(self.recipe, state, self.inputs, self.reference, EXAMPLES, 0, jnp.int32(steps))
-        )
-        return run(self.start)
+        def run(state, stop):
+            return train_steps(self.recipe, state, self.inputs, self.reference, EXAMPLES, jnp.int32(0), stop)
+
+        return jax.jit(run)(self.start, jnp.int32(steps))
 
     def rate(self, step):
         return float(learning_rate_at(jnp.int32(step), self.hyper, self.recipe.total_steps))
@@ -140,6 +140,7 @@ def to_torch(weights):
     return found
 
 
+@pytest.mark.usefixtures("all_grids")
 def test_the_standard_recipe_in_pytorch(directory):
     rows = grid_sizes(LENGTHS, 16, 8)
     assert len(rows) > 1

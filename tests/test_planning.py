@@ -69,6 +69,7 @@ def test_groups_shrink_to_the_memory_and_activations_are_recomputed_last(inputs,
     assert (given.group_size, given.remat) == (2, False)
 
 
+@pytest.mark.slow
 def test_out_of_memory_halves_the_group_and_is_recorded(settings, tmp_path, monkeypatch, devices):
     devices(2)
     whole = jaxstab.run({**settings, "seeds": {"count": 4, "group_size": 4}})

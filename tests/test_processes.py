@@ -17,6 +17,7 @@ from jaxstab.cli import main
 from jaxstab.config import SeedTriple
 from jaxstab.training import processes
 from jaxstab.training.programs import Job
+from jaxstab.training.waves import SeedResult
 
 
 @pytest.fixture(scope="module")
@@ -135,21 +136,25 @@ def _jobs(*groups):
     return [[Job(SeedTriple(seed, seed, seed, seed), {}) for seed in group] for group in groups]
 
 
-def test_a_wave_is_shared_out_and_dummies_count_once(monkeypatch):
+def _result(seed):
+    return SeedResult(*[np.float32(seed)] * 7)
+
+
+def test_a_wave_is_shared_out_and_padding_counts_once(monkeypatch):
     wave = _jobs([0, 1], [2, 3], [4])
     monkeypatch.setattr("jax.process_count", lambda: 3)
     shares = processes.shares(wave, 2)
     assert shares == [wave[:2], wave[2:], []]
     by_process = [[0, 1, 2, 3], [4], [0, 1]]
-    mine = [np.float32(seed) for seed in by_process[0]]
+    mine = [_result(seed) for seed in by_process[0]]
     place = iter(range(4))
 
     def everyone(result):
         i = next(place)
-        return [np.float32(seeds[min(i, len(seeds) - 1)]) for seeds in by_process]
+        return [_result(seeds[min(i, len(seeds) - 1)]) for seeds in by_process]
 
     monkeypatch.setattr(processes, "_everyones", everyone)
-    found = [(job.triple.seed, float(result)) for job, result in processes.gathered(wave, 2, mine)]
+    found = [(job.triple.seed, float(result.logits)) for job, result in processes.gathered(wave, 2, mine)]
     assert sorted(found) == [(seed, float(seed)) for seed in range(5)]
 
 

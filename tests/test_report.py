@@ -164,7 +164,7 @@ def test_several_runs_are_compared(tmp_path, run):
     ("seeds", "headline"),
     [
         (1, "cannot be told from one"),
-        (200, "over 200 seeds"),
+        pytest.param(200, "over 200 seeds", marks=pytest.mark.slow),
     ],
 )
 def test_one_seed_and_many(seeds, headline, tmp_path):
@@ -192,7 +192,11 @@ def test_all_equal_and_all_failed(tmp_path):
 @pytest.mark.optimiser
 @pytest.mark.parametrize(
     ("seeds", "rate", "headline"),
-    [(1, 1e-3, "with one seed"), (3, 1e-12, "all 3 seeds failed"), (2, 1e-3, "2 seeds")],
+    [
+        (1, 1e-3, "with one seed"),
+        pytest.param(3, 1e-12, "all 3 seeds failed", marks=pytest.mark.slow),
+        pytest.param(2, 1e-3, "2 seeds", marks=pytest.mark.slow),
+    ],
 )
 def test_runs_that_say_little(settings, seeds, rate, headline, tmp_path):
     settings["seeds"]["count"], settings["train"]["learning_rate"] = seeds, rate

@@ -224,6 +224,7 @@ def test_moments_in_bfloat16_are_right_on_average():
     np.testing.assert_array_equal(widened(narrowed({"x": exact}, KEY))["x"], exact)
 
 
+@pytest.mark.slow
 def test_training_with_moments_in_bfloat16_stays_close(checkpoint):
     ends = {}
     for moments in ("float32", "bfloat16"):

@@ -72,6 +72,8 @@ def load_outputs(path: str | Path | Run, labels: str | Path | None = None) -> Ou
     if labels is not None:
         given["labels"] = np.asarray(_codes([], _read_table(Path(labels)))[1])
     seeds = arrays.get("seeds")
+    if seeds is not None and seeds.dtype.kind not in "iu":
+        raise InputError(f"{path}: seeds of type {seeds.dtype}; expected integers, one for each seed")
     return Outputs(path, None if seeds is None else seeds.ravel().tolist(), given)
 
 

@@ -134,8 +134,9 @@ class Checkpoints:
         older = [one for one in _all_of(job) if one != path]
         try:
             self._save(path, arrays)
-        except (OSError, ValueError, RuntimeError) as error:
-            self._complain(f"seed {job.triple.seed} cannot be saved ({str(error).splitlines()[0][:200]})")
+        except Exception as error:  # otherwise lost in the thread, and nobody would know that there is no checkpoint
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+            self._complain(f"seed {job.triple.seed} cannot be saved ({reason})")
         else:
             _delete(older)
         finally:

@@ -154,7 +154,7 @@ class Programs:
         """Copies the state of one of W seeds to the host, as arrays by name."""
         leaves = jax.tree_util.tree_leaves_with_path(state)
         if self.width == 1:  # nothing to compile
-            return {_name(path): np.array(leaf)[0] for path, leaf in leaves}
+            return {_name(path): np.array(leaf)[0, ...] for path, leaf in leaves}
         return {_name(path): np.array(leaf[place]) for path, leaf in leaves}
 
     def to_device(self, seeds: Sequence[Mapping[str, np.ndarray]]) -> TrainState:
