@@ -87,7 +87,9 @@ def test_checkpoints_are_written_when_due_and_replace_older_ones(settings, tmp_p
     assert Listening.steps == min(steps.values())
 
 
-@pytest.mark.parametrize("harm", ["truncated", "emptied", "another"])
+@pytest.mark.parametrize(
+    "harm", ["truncated", *(pytest.param(harm, marks=pytest.mark.slow) for harm in ("emptied", "another"))]
+)
 def test_a_damaged_one_is_named_and_the_seed_can_start_again(harm, settings, tmp_path, capsys):
     with pytest.raises(KeyboardInterrupt):
         jaxstab.run(settings, display=Interrupted(9))

@@ -131,6 +131,7 @@ def test_all_equal_and_too_few_seeds_say_so(save, labels, tmp_path):
     json.dumps(single.as_json(), allow_nan=False)
 
 
+@pytest.mark.slow
 def test_many_seeds(save):
     found = jaxstab.compare([save("a", 200), save("b", 200, draw=1)], only=["jsd"])
     assert all(one.interval is not None for one in found.differences)

@@ -51,8 +51,8 @@ def test_every_family(family, settings, tmp_path):
     "mitigation",
     [
         {"method": "lora", "lora": {"rank": 2, "targets": ["query", "intermediate"]}},
-        {"method": "freeze", "freeze": {"layers": 1}},
-        {"methods": ["bitfit", "ema"]},
+        pytest.param({"method": "freeze", "freeze": {"layers": 1}}, marks=pytest.mark.slow),
+        pytest.param({"methods": ["bitfit", "ema"]}, marks=pytest.mark.slow),
         {"methods": ["llrd", "wd_pre", "reinit"], "reinit": {"layers": 1}},
     ],
     ids=lambda mitigation: mitigation.get("method") or "+".join(mitigation["methods"]),
@@ -63,6 +63,7 @@ def test_methods_that_train_a_part_and_the_last_weights(mitigation, settings, tm
     _assert_same_logits_in_pytorch(exported, run, run.final_logits[0])
 
 
+@pytest.mark.slow
 def test_the_first_layers_only(settings, tmp_path):
     run = _run({**settings, "model": {**settings["model"], "layers": 1}})
     exported = jaxstab.export(run, seed=0, to=tmp_path / "exported")

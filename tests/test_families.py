@@ -157,6 +157,7 @@ def test_every_parameter_has_one_name(loaded):
     assert len({entry.file_name for entry in table}) == len(table)
 
 
+@pytest.mark.slow
 def test_gradients_are_finite_and_reach_every_parameter(loaded):
     definition, _ = make_classifier(loaded.config)
     batch = _batch(_inputs())
@@ -347,6 +348,7 @@ def test_an_adapter_for_no_layer(loaded):
         make_classifier(loaded.config, Build(adapters=Adapters(2, ("output", "dense"))))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loaded", BY_LAYER, indirect=True)
 @pytest.mark.parametrize(("frozen_layers", "dropped"), [(1, True), (2, False)])
 def test_frozen_layers_change_nothing(loaded, frozen_layers, dropped):

@@ -121,7 +121,7 @@ def test_a_finished_seed_that_is_damaged_is_named(finished, settings, tmp_path, 
     assert jaxstab.run(settings).seeds.tolist() == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize("vmapped", [False, True])
+@pytest.mark.parametrize("vmapped", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_seed_that_diverges_leaves_the_others_as_they_are(vmapped, settings, tmp_path, monkeypatch):
     """One learning rate of a grid is far too large; its seeds share programs and groups with the good ones."""
     monkeypatch.setattr("jaxstab.training.programs.vmaps_seeds", lambda device: vmapped)

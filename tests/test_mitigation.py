@@ -176,6 +176,7 @@ def test_wd_pre_in_pytorch(directory):
     assert untouched_decay(ours.recipe, ours.hyper, STEPS) == 1.0
 
 
+@pytest.mark.slow
 def test_no_bias_correction_in_pytorch(directory):
     ours = Setup(directory, "no_bias_correction")
     theirs = Torch(directory, ours.weights(ours.start))
@@ -188,6 +189,7 @@ def test_no_bias_correction_in_pytorch(directory):
     assert 3 < moved[0] / moved[1] < 5
 
 
+@pytest.mark.slow
 def test_sam_in_pytorch_and_in_optax(directory):
     import optax
 
@@ -255,6 +257,7 @@ def _mixed(ours, params, key):
     return method.weights(params, key, ours.context)
 
 
+@pytest.mark.slow
 def test_mixout_by_hand_and_in_pytorch(directory):
     torch = pytest.importorskip("torch")
     ours = Setup(directory, "mixout", mixout={"p": 0.25})
@@ -313,6 +316,7 @@ def test_what_is_drawn_anew_is_no_longer_pulled_back(directory):
     )
 
 
+@pytest.mark.slow
 def test_noisy_tune_by_hand(directory):
     torch = pytest.importorskip("torch")
     ours, plain = Setup(directory, "noisy_tune", noisy_tune={"strength": 0.4}), Setup(directory)
@@ -344,6 +348,7 @@ def test_r_drop_in_pytorch(directory):
     assert float(loss) == pytest.approx(float(expected), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_r_drop_passes_differ_by_dropout_only(directory):
     ours = Setup(directory, "r_drop", train={"dropout": 0.1})
     plain = Setup(directory, train={"dropout": 0.1})
@@ -368,6 +373,7 @@ def test_untouched_decay_follows_the_learning_rates_of_the_layers(directory):
     assert untouched_decay(ours.recipe, ours.hyper, STEPS) == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_methods_can_be_combined(directory):
     together = ("mixout", "llrd", "reinit", "wd_pre", "ema", "sam", "no_bias_correction")
     state = Setup(directory, *together, reinit={"layers": 1}).train(2)

@@ -114,6 +114,7 @@ def test_plan_says_what_run_does_and_leaves_nothing(settings, tmp_path, capsys):
     assert cli.main(["plan", path, "--train.epoch", "3"]) == 2
 
 
+@pytest.mark.slow
 def test_compiled_programs_are_cached_in_the_cache_directory_of_the_user(settings, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     before = jax.config.jax_compilation_cache_dir

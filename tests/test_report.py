@@ -143,6 +143,7 @@ def _save(path, seeds, *, wrong=0.2, labels=None, draw=0):
     return path
 
 
+@pytest.mark.slow
 def test_several_runs_are_compared(tmp_path, run):
     paths = [_save(tmp_path / f"{name}.npz", 6, draw=i) for i, name in enumerate(["standard", "b", "c"])]
     page, tables = jaxstab.write_report(paths, tmp_path / "p.html")
@@ -172,6 +173,7 @@ def test_one_seed_and_many(seeds, headline, tmp_path):
     assert headline in page.headline
 
 
+@pytest.mark.slow
 def test_all_equal_and_all_failed(tmp_path):
     labels = np.random.default_rng(9).integers(0, 2, 60)
     np.savez(tmp_path / "equal.npz", predictions=np.tile(labels, (5, 1)), labels=labels)

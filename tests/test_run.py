@@ -105,6 +105,7 @@ def test_an_interrupted_run_resumes_to_the_same_numbers(settings, tmp_path):
     assert run.info.wall_seconds > interrupted["wall_seconds"] > 0
 
 
+@pytest.mark.slow
 def test_representations_of_a_large_test_split_are_those_of_a_sample(settings, tmp_path, monkeypatch):
     settings["output"]["keep_representations"] = True
     whole = jaxstab.run(settings)
@@ -167,6 +168,7 @@ def test_one_seed_and_crossed_seeds(settings, tmp_path):
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_bfloat16_trains(settings, tmp_path):
     settings["train"]["precision"] = "bfloat16"
     run = jaxstab.run(settings)

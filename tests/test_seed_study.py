@@ -204,6 +204,7 @@ def test_arrays_of_any_framework_are_a_pilot(tmp_path, capsys):
     assert "no labels, so no scores" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.optimiser
 def test_repeats_are_equal_bit_for_bit_and_rounding_moves_them(settings, tmp_path):
     settings["seeds"] = {"init": [0, 1], "order": [0, 1], "dropout": [0, 1], "repeats": 2, "group_size": 2}

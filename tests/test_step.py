@@ -178,6 +178,7 @@ def test_golden_step(checkpoint):
 GOLDEN_STEP = [2.08912325, 18.79914735, -0.04741275]
 
 
+@pytest.mark.slow
 def test_the_size_of_the_grid_changes_rounding_only(checkpoint):
     whole, state = _setup(checkpoint, rows=(8,))
     by_need, _ = _setup(checkpoint, rows=(3, 4, 5, 8))
@@ -188,6 +189,7 @@ def test_the_size_of_the_grid_changes_rounding_only(checkpoint):
     chex.assert_trees_all_close(run(by_need, state).params, run(whole, state).params, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_training_with_the_words_of_the_task_only_is_exact(checkpoint):
     """Against training every row of the embedding, with weight decay large enough to matter."""
     config = {"weight_decay": 0.5, "learning_rate": 1e-2, "dropout": 0.1}

@@ -109,6 +109,7 @@ def test_failed_seeds_are_found_and_compared(tmp_path):
     json.dumps(validity.as_json(), allow_nan=False)
 
 
+@pytest.mark.slow
 def test_everything_equal_and_few_seeds(tmp_path):
     labels = np.random.default_rng(0).integers(0, 2, 40)
     np.savez(tmp_path / "equal.npz", predictions=np.tile(labels, (6, 1)), labels=labels)

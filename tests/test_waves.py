@@ -92,6 +92,7 @@ def test_a_seed_is_the_same_alone_among_others_elsewhere_on_devices_and_in_waves
     assert not np.array_equal(in_waves[5].logits, in_waves[4].logits)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("all_grids")
 def test_the_program_of_an_accelerator_trains_the_same_seeds(tiny_inputs, monkeypatch):
     """All seeds of a device in one program (vmap): same bits in any place, and those of the CPU's up to rounding."""
@@ -127,6 +128,7 @@ def test_init_order_and_dropout_each_matter_and_alone(tiny_inputs):
     _assert_equal(same[0], results[0])
 
 
+@pytest.mark.slow
 def test_training_learns(checkpoint, tmp_path):
     source = write_task(tmp_path, train=200)
     values = {
