@@ -34,11 +34,8 @@ def _assert_same_logits_in_pytorch(directory, run, expected):
     np.testing.assert_allclose(logits, expected, atol=1e-5)
 
 
-QUICK = ("bert", "deberta-v2", "modernbert")  # each with layers of its own; the others are like BERT
-
-
 @pytest.mark.parametrize(
-    "family", [one if one in QUICK else pytest.param(one, marks=pytest.mark.slow) for one in FAMILY_SIZES]
+    "family", [one if one == "bert" else pytest.param(one, marks=pytest.mark.slow) for one in FAMILY_SIZES]
 )
 def test_every_family(family, settings, tmp_path):
     directory = write_checkpoint(tmp_path / "model", FAMILY_SIZES[family])
@@ -53,7 +50,7 @@ def test_every_family(family, settings, tmp_path):
         {"method": "lora", "lora": {"rank": 2, "targets": ["query", "intermediate"]}},
         pytest.param({"method": "freeze", "freeze": {"layers": 1}}, marks=pytest.mark.slow),
         pytest.param({"methods": ["bitfit", "ema"]}, marks=pytest.mark.slow),
-        {"methods": ["llrd", "wd_pre", "reinit"], "reinit": {"layers": 1}},
+        pytest.param({"methods": ["llrd", "wd_pre", "reinit"], "reinit": {"layers": 1}}, marks=pytest.mark.slow),
     ],
     ids=lambda mitigation: mitigation.get("method") or "+".join(mitigation["methods"]),
 )

@@ -69,6 +69,16 @@ def _logits(recipe, params, batch):
     return apply(recipe.definition, params, batch).logits
 
 
+@partial(jax.jit, static_argnums=(0, 4))
+def _predict(recipe, params, examples, batches, rows):
+    return predict(recipe, params, examples, batches, rows)
+
+
+@partial(jax.jit, static_argnums=(0, 4))
+def _evaluate(recipe, state, examples, batches, rows):
+    return evaluate(recipe, state, _context(recipe), examples, batches, rows)
+
+
 @partial(jax.jit, static_argnums=0)
 def _loss_and_gradient(recipe, params, batch):
     return jax.value_and_grad(loss_fn)(params, recipe, batch, None, _context(recipe))
@@ -259,7 +269,7 @@ def test_stretches_of_steps_are_the_same_program_and_the_same_numbers(checkpoint
 def test_predictions_come_in_the_order_of_the_split(checkpoint):
     recipe, state = _setup(checkpoint)
     batches, rows = fixed_batches(LENGTHS, 16, 16)
-    outputs = predict(recipe, state.params, EXAMPLES, batches, rows)
+    outputs = _predict(recipe, state.params, EXAMPLES, batches, rows)
     one_by_one = np.concatenate([_logits(recipe, state.params, _padded([i])) for i in range(40)])
     np.testing.assert_allclose(outputs.logits, one_by_one, atol=1e-6)
     assert outputs.first_tokens.shape == (2, 40, 32)
@@ -268,18 +278,16 @@ def test_predictions_come_in_the_order_of_the_split(checkpoint):
 def test_evaluation_keeps_the_first_of_the_best(checkpoint):
     recipe, state = _setup(checkpoint)
     batches, rows = fixed_batches(LENGTHS, 16, 16)
-    kept, evaluation = evaluate(
-        recipe, state._replace(loss_sum=jnp.float32(10)), _context(recipe), EXAMPLES, batches, rows
-    )
+    kept, evaluation = _evaluate(recipe, state._replace(loss_sum=jnp.float32(10)), EXAMPLES, batches, rows)
     assert float(kept.best_score) == float(evaluation.validation_score)
     assert float(evaluation.train_loss) == pytest.approx(10 / recipe.steps_per_epoch)
     assert float(kept.loss_sum) == 0
     other = kept._replace(params=jax.tree.map(lambda x: x * 1.0 + 0.0, kept.params))
     other.params["classifier"]["bias"] = other.params["classifier"]["bias"] + 1e-3  # the same score, other parameters
-    again, _ = evaluate(recipe, other, _context(recipe), EXAMPLES, batches, rows)
+    again, _ = _evaluate(recipe, other, EXAMPLES, batches, rows)
     chex.assert_trees_all_equal(again.best_params, kept.best_params)
     labels = np.asarray(EXAMPLES.labels)
-    logits = predict(recipe, state.params, EXAMPLES, batches, rows).logits
+    logits = _predict(recipe, state.params, EXAMPLES, batches, rows).logits
     assert float(evaluation.validation_score) == pytest.approx((logits.argmax(-1) == labels).mean())
     expected = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
     assert float(evaluation.validation_loss) == pytest.approx(float(expected), rel=1e-5)
