@@ -76,9 +76,9 @@ def mean_sizes(exchange: Exchange, first: Floats, second: Floats) -> Floats:
         first: [S] contributions.
         second: [T] contributions.
 
-        Returns:
-            [R]: the absolute difference for paired seeds, otherwise |Welch's t|, which is asymptotically valid for unequal
-            variances too (Janssen 1997). Differences at the level of rounding count as 0.
+    Returns:
+        [R]: the absolute difference for paired seeds, otherwise |Welch's t|, which with many seeds is also valid for
+        unequal variances (Janssen 1997). Differences at the level of rounding count as 0.
     """
     values = np.concatenate([first, second])
     smallest = ROUNDING * np.abs(values).max(initial=0)
@@ -152,8 +152,8 @@ def difference_interval(exchange: Exchange, first: Floats, second: Floats) -> tu
         first: [S] contributions.
         second: [T] contributions.
 
-        Returns:
-            Both ends; infinite with too few seeds to reject any difference.
+    Returns:
+        Both ends; infinite with too few seeds to reject any difference.
     """
     estimate = second.mean() - first.mean()
     width = np.ptp(np.concatenate([first, second - estimate]))
@@ -172,8 +172,8 @@ def mean_ratio_interval(exchange: Exchange, first: Floats, second: Floats) -> tu
         first: [S] contributions with positive mean.
         second: [T] contributions with positive mean.
 
-        Returns:
-            Both ends; 0 and infinite with too few seeds to reject any ratio.
+    Returns:
+        Both ends; 0 and infinite with too few seeds to reject any ratio.
     """
     return _ratio_interval(mean_sizes, exchange, first, second, second.mean() / first.mean())
 

@@ -185,5 +185,5 @@ def _sums_of_squares(
 
 
 def of_pairs(names: Sequence[str]) -> list[str]:
-    """The names that are `mean` or a measure of pairs."""
+    """`mean`, and those names that are measures of pairs."""
     return [MEAN, *(name for name in names if name in MEASURES and MEASURES[name].shape == "pairs")]
