@@ -1,1 +1,1 @@
-"""From numbers to conclusions: comparison, validity, how many seeds. Built on scores and distances; knows no model."""
+"""Analyses of measured seeds: comparison, validity, how many seeds. They use scores and distances, never a model."""

@@ -40,21 +40,21 @@ def compare(
     """Compares methods, each by its seeds on one task or on each of several.
 
     Args:
-        samples: of each method and task a `Sample`, a `Run`, or a path as for `jaxstab.measure`, perhaps as
-            `NAME=PATH`; or these by the name of the method. Samples of one name are one method; those with the same
-            labels are on one task.
-        baseline: name of the method that the others are compared with; by default a run without any method, or else
+        samples: one for each method and task: a `Sample`, a `Run`, or a path as for `jaxstab.measure`, optionally
+            written `NAME=PATH`; or a mapping from method names to these. Samples with the same name are one method;
+            samples with the same labels are on one task.
+        baseline: name of the method that the others are compared with; default: a run without any method, or else
             `standard`, or else the first.
-        only: names of measures; the mean score and the paper's seven, as far as all samples have them, by default.
-        metric: the score, of what is read from a path; that of the run, otherwise accuracy.
-        labels: a file with the true labels, where they are not beside the predictions.
-        without_failed: leave failed seeds out.
+        only: names of measures; default: the mean score and those of the paper's seven that all samples have.
+        metric: the score for sources read from a path; default: the run's own metric, otherwise accuracy.
+        labels: file with the true labels, for sources that do not hold them.
+        without_failed: whether to leave out failed seeds.
 
     Returns:
         Values of every method, differences from the baseline with intervals and adjusted p-values, and verdicts.
 
     Raises:
-        InputError: something cannot be read or compared, or two samples are of the same method and task.
+        InputError: something cannot be read or compared, or two samples have the same method and task.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -130,7 +130,7 @@ def _differences(
     methods: Sequence[str],
     names: Sequence[str],
 ) -> list[Difference]:
-    """Of every task, and of all together where there are several."""
+    """The differences on each task, and over all tasks if there are several."""
     usable = {task: group for task, group in tasks.items() if group[baseline].seeds >= FEWEST_SEEDS}
     given = {task: {name: one.contributions(names) for name, one in group.items()} for task, group in usable.items()}
     scores = {task: {name: one.scores for name, one in group.items()} for task, group in usable.items()}
@@ -170,7 +170,7 @@ def _differences(
 
 
 def _merge(of_tasks: Sequence[Mapping[str, Floats]], baselines: Sequence[Mapping[str, Floats]]) -> dict[str, Floats]:
-    """Contributions of as many seeds, averaged over tasks; but for the mean score as shares of the baseline's value."""
+    """Contributions of equally many seeds, averaged over tasks; except for the mean score, relative to the baseline."""
     fewest = min(len(next(iter(one.values()))) for one in of_tasks)
     merged = {}
     for name in of_tasks[0]:
@@ -191,7 +191,7 @@ def _against_baseline(
     other_scores: Floats | None,
     paired: bool,
 ) -> list[Difference]:
-    """One method against the baseline by every measure, adjusted for their number."""
+    """One method against the baseline by every measure, with p-values adjusted for the number of measures."""
     names = [name for name in first if name in second]
     exchange = make_exchange(len(first[names[0]]), len(second[names[0]]), paired)
     spread = scores is not None and other_scores is not None
@@ -216,7 +216,7 @@ def _against_baseline(
 def _effects(
     name: str, exchange: Exchange, first: Floats, second: Floats, compared: tuple[Floats, Floats], relative: bool
 ) -> tuple[float | None, Interval | None, float | None, Interval | None]:
-    """Difference, its interval, effect and its interval."""
+    """The difference, its interval, the effect and the effect's interval."""
     if name == MEAN:
         interval = difference_interval(exchange, first, second)
         return plain_or_none(second.mean() - first.mean()), Interval.of(interval), _hedges(first, second), None
@@ -232,7 +232,7 @@ def _effects(
             ends = spread_ratio_interval(exchange, *compared)
     difference = (np.nan, np.nan)
     if not relative:
-        # A root has no contributions of its own: its interval is that of the ratio, for the baseline as it is.
+        # A standard deviation has no contributions of its own. Its interval is that of the ratio, baseline held fixed.
         by_ratio = (value * (ends[0] - 1), value * (ends[1] - 1))
         difference = by_ratio if name in STANDARD_DEVIATIONS else difference_interval(exchange, first, second)
     return (
@@ -251,7 +251,7 @@ def _hedges(first: Floats, second: Floats) -> float | None:
 
 
 def _holm(found: Sequence[Difference]) -> list[Difference]:
-    """Adjusts also for the number of methods: Holm (1979), by each method's smallest p-value."""
+    """Adjusts for the number of methods as well: Holm (1979), by each method's smallest p-value."""
     by_method: dict[str, list[Difference]] = {}
     for one in found:
         by_method.setdefault(one.method, []).append(one)

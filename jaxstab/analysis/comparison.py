@@ -1,4 +1,4 @@
-"""What a comparison of methods found: differences with their intervals and p-values, and a verdict in words."""
+"""The result of comparing methods: differences with intervals and p-values, and a verdict in one sentence."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -15,20 +15,20 @@ SIGNIFICANT = 0.05
 
 @dataclass(frozen=True)
 class Difference:
-    """A method against the baseline, by one measure on one task.
+    """The difference between a method and the baseline, by one measure on one task.
 
     Attributes:
-        task: or `all tasks`.
-        method: that is compared.
-        measure: or `mean`, the mean score.
-        difference: method minus baseline, in the measure's unit; None over several tasks, whose scales differ (but not
-            of the mean score).
-        interval: 95 % interval of the difference, from permutations; None where there are too few seeds for one.
-        effect: of the mean score Hedges' g (the difference in standard deviations over seeds); of a measure the ratio
-            of method to baseline; None where that is not defined.
-        effect_interval: 95 %, of a ratio.
-        p: two-sided, of a permutation test.
-        adjusted: for all measures (step-down min p) and all methods (Holm).
+        task: name of the task, or `all tasks`.
+        method: the method that is compared.
+        measure: name of the measure, or `mean` for the mean score.
+        difference: method minus baseline, in the measure's unit. Over several tasks it is None except for the mean
+            score, because the scales of the tasks differ.
+        interval: 95 % interval of the difference, from permutations; None with too few seeds.
+        effect: for the mean score Hedges' g (the difference in standard deviations over seeds); for a measure the
+            ratio of method to baseline; None where that is not defined.
+        effect_interval: 95 % interval of the effect, if it is a ratio.
+        p: two-sided p-value of the permutation test.
+        adjusted: the p-value adjusted for all measures (step-down min p) and all methods (Holm).
     """
 
     task: str
@@ -43,12 +43,12 @@ class Difference:
 
     @property
     def clear(self) -> bool:
-        """Whether there is a difference, at 5 % for the whole comparison."""
+        """Whether the difference is significant, at 5 % for the whole comparison."""
         return self.adjusted <= SIGNIFICANT
 
     @property
     def better(self) -> bool | None:
-        """Whether the method is better than the baseline (higher score, more stable); None if it cannot be told."""
+        """Whether the method is better than the baseline (higher score, more stable); None if the data cannot tell."""
         if not self.clear:
             return None
         higher = self.difference > 0 if self.difference is not None else (self.effect or 0) > 1
@@ -63,13 +63,13 @@ class Comparison(Tabular):
         baseline: the method that the others are compared with.
         methods: all of them, the baseline first.
         metrics: the score of each task.
-        seeds: of each task, how many each method has after sub-sampling.
-        paired: of each task, whether the seeds are the same ones.
-        values: of each task and method, each measure's `value` and `interval`.
-        scores: of each task and method, the seeds' scores.
-        differences: against the baseline; with several tasks also over all of them.
-        rankings: of each task, how much the measures agree on the order of the methods; None with fewer than 3 methods.
-        notes: what was left out, and why; one line each.
+        seeds: by task, the number of seeds of each method after sub-sampling.
+        paired: by task, whether all methods have the same seeds.
+        values: by task and method, each measure's `value` and `interval`.
+        scores: by task and method, the seeds' scores.
+        differences: from the baseline; with several tasks also over all of them.
+        rankings: by task, how much the measures agree on the order of the methods; None with fewer than 3 methods.
+        notes: what was left out and why, one line each.
     """
 
     baseline: str
@@ -93,7 +93,7 @@ class Comparison(Tabular):
         return [one for one in self.differences if (one.task, one.method) == (task, method)]
 
     def verdict(self, task: str, method: str) -> str:
-        """One line: what can be said of a method against the baseline, and what cannot."""
+        """One line: how a method differs from the baseline, and which differences cannot be told."""
         found = self.of(task, method)
         metric = self.metrics.get(task, "score")
         start = f"{method} against {self.baseline} on {task}: "
@@ -112,7 +112,7 @@ class Comparison(Tabular):
 
     @property
     def verdicts(self) -> list[str]:
-        """One line for each method and task, over all tasks first."""
+        """One line for each method and task; those over all tasks come first."""
         tasks = [ALL_TASKS] * (len(self.values) > 1) + list(self.values)
         return [self.verdict(task, method) for task in tasks for method in self.methods[1:] if self.of(task, method)]
 
@@ -124,8 +124,8 @@ class Comparison(Tabular):
         """Returns a tidy data frame: a row for each task, method and measure.
 
         Columns: `task`, `method`, `measure` (`mean` is the mean score), `difference` from the baseline with `low` and
-        `high` of its 95 % interval, `effect` with `effect_low` and `effect_high`, `p`, `adjusted` p, and `clear`. What
-        cannot be told is NaN.
+        `high` of its 95 % interval, `effect` with `effect_low` and `effect_high`, `p`, `adjusted` p, and `clear`.
+        Missing values are NaN.
         """
         import pandas as pd
 

@@ -1,4 +1,4 @@
-"""Which seeds failed: found by rule, never by a list."""
+"""Which seeds failed, by fixed rules."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -18,19 +18,19 @@ def failures(
     metric: str,
     train_loss: NDArray[np.floating] | None = None,
 ) -> list[str | None]:
-    """Says of each seed why it counts as failed.
+    """Returns for each seed the reason why it counts as failed.
 
     Args:
-        final_logits: [S, N, C] of the last parameters on the test split.
+        final_logits: [S, N, C] logits of the last parameters on the test split.
         labels: [N] class indices.
         metric: the score.
-        train_loss: [S, E] mean of each epoch, nats; without it no loss is called flat.
+        train_loss: [S, E] mean over each epoch, nats; if it is missing, the test for a flat loss is skipped.
 
     Returns:
-        [S]: None for a seed that did not fail. It failed if its final score is at or below that of always predicting
-        the most frequent class (Du & Nguyen 2023, section 5); if the loss of its last epoch is less than 1 % below the
-        entropy of the classes in `labels`, which is what guessing by their shares costs; or if its logits are not
-        finite.
+        [S]: None for a seed that did not fail. A seed failed if its final score is at or below that of always
+        predicting the most frequent class (Du & Nguyen 2023, section 5); if the loss of its last epoch is less than
+        1 % below the entropy of the classes in `labels`, which is the loss of guessing by class shares; or if its
+        logits are not finite.
     """
     classes = final_logits.shape[-1]
     predictions = jnp.argmax(jnp.asarray(final_logits), axis=-1)

@@ -1,4 +1,4 @@
-"""What the validity framework found, in plain sentences."""
+"""The findings of the validity framework as plain sentences."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,17 +8,17 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-CLOSE = 0.1  # a measure that moves by less than this share keeps its value
+CLOSE = 0.1  # a relative change below this counts as no change
 
 
 def correlations(over: str, names: Sequence[str], matrix: Floats, intervals: Floats) -> str:
     """How closely measures move together.
 
     Args:
-        over: what varies.
-        names: [M].
-        matrix: [M, M].
-        intervals: [M, M, 2].
+        over: what varies: seeds or layers.
+        names: [M] measures.
+        matrix: [M, M] correlations.
+        intervals: [M, M, 2] 95 % intervals.
     """
     first, second = np.triu_indices(len(names), 1)
     values, low = matrix[first, second], intervals[first, second, 0]
@@ -40,7 +40,7 @@ def depth(found: Mapping[str, Mapping[str, Any]]) -> str:
     """Whether deeper layers are less stable.
 
     Args:
-        found: of each measure `tau` and `interval`.
+        found: for each measure `tau` and `interval`.
     """
     rising = [name for name, row in found.items() if row["interval"][0] is not None and row["interval"][0] > 0]
     others = [name for name in found if name not in rising]
@@ -58,9 +58,9 @@ def failed(found: Mapping[str, Mapping[str, Any]], seeds: int, of: int) -> str:
     """Whether failed seeds differ more among themselves than successful ones.
 
     Args:
-        found: of each measure `successful`, `failed` and `p`.
-        seeds: how many failed.
-        of: how many there are.
+        found: for each measure `successful`, `failed` and `p`.
+        seeds: number of failed seeds.
+        of: number of all seeds.
     """
     clear = {name: row for name, row in found.items() if row["p"] is not None and row["p"] <= 0.05}
     more = [name for name, row in clear.items() if row["failed"]["value"] > row["successful"]["value"]]
@@ -75,8 +75,8 @@ def examples(share: str, found: Mapping[str, Mapping[str, Any]]) -> str:
     """Whether fewer test examples give the same values.
 
     Args:
-        share: of the examples, in words.
-        found: of each measure `ratio` and `examples`.
+        share: the share of the examples as text, such as `10%`.
+        found: for each measure `ratio` and `examples`.
     """
     count = next(iter(found.values()))["examples"]
     ratios = {name: row["ratio"] for name, row in found.items() if row["ratio"] is not None}
@@ -92,10 +92,10 @@ def examples(share: str, found: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def nulls(found: Mapping[str, Mapping[str, Any]]) -> str:
-    """Whether values are below those of unrelated seeds.
+    """Whether values are below the null, the value of unrelated seeds.
 
     Args:
-        found: of each measure `value`, `interval` and `null`.
+        found: for each measure `value`, `interval` and `null`.
     """
     found = {name: row for name, row in found.items() if row["null"] is not None and row["value"] is not None}
     if not found:

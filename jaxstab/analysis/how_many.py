@@ -1,4 +1,4 @@
-"""How many seeds it takes, from a pilot run: by formula, and by simulation from the pilot's own scores. S seeds."""
+"""How many seeds a question needs, from a pilot run with S seeds: by formula and by simulation."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,14 +21,14 @@ MOST_SIMULATED = 1_000
 
 @dataclass(frozen=True)
 class Needed:
-    """How many seeds one question takes.
+    """How many seeds one question needs.
 
     Attributes:
-        question: in words.
-        formula: seeds of each method; None if more than 10,000.
-        simulation: the same, from the pilot's scores drawn anew; None if more than 1,000.
-        range: by formula, at both ends of the 95 % interval of the pilot's standard deviation; None where it plays no
-            part.
+        question: the question as text.
+        formula: seeds per method by formula; None if more than 10,000.
+        simulation: seeds per method by resampling the pilot's scores; None if more than 1,000.
+        range: the formula at both ends of the 95 % interval of the pilot's standard deviation; None for a question
+            that does not depend on it.
     """
 
     question: str
@@ -43,14 +43,14 @@ def seeds_needed(
     """Answers three questions about the number of seeds.
 
     Args:
-        scores: [S] of the pilot's seeds, at least 3 and not all equal.
-        delta: the difference in mean score that is to be seen, or that neighbours in a ranking have.
-        factor: within which the standard deviation is to be known.
-        methods: that are to be ranked.
+        scores: [S] scores of the pilot's seeds, at least 3 and not all equal.
+        delta: the difference in mean score to detect, and between neighbours in a ranking.
+        factor: how precisely the standard deviation is to be known, as a factor.
+        methods: the number of methods to rank.
         power: the probability of success.
 
     Raises:
-        ValueError: fewer than 3 seeds, or all of the same score.
+        ValueError: fewer than 3 seeds, or all scores equal.
     """
     scores = np.asarray(scores, np.float64)
     if len(scores) < 3:
@@ -88,21 +88,21 @@ def seeds_needed(
 
 
 def difference_power(seeds: int, sd: float, delta: float) -> float:
-    """Returns the power of the two-sided t-test at 5 % with so many seeds of each of two methods (Cohen 1988)."""
+    """Returns the power of the two-sided t-test at 5 % with `seeds` seeds for each of two methods (Cohen 1988)."""
     freedom, shift = 2 * seeds - 2, delta / sd * np.sqrt(seeds / 2)
     critical = t.ppf((1 + LEVEL) / 2, freedom)
-    if shift > 30:  # where the library's non-central distribution ends
+    if shift > 30:  # beyond the range of the library's non-central t
         return 1.0
     return float(nct.sf(critical, freedom, shift) + nct.cdf(-critical, freedom, shift))
 
 
 def sd_factor(seeds: int) -> float:
-    """Returns the factor within which a standard deviation of normal scores is known: its interval's wider half."""
+    """Returns the factor within which the SD of normal scores is known: the wider side of its 95 % interval."""
     return float(np.sqrt((seeds - 1) / chi2.ppf((1 - LEVEL) / 2, seeds - 1)))
 
 
 def ranking_probability(seeds: int, sd: float, delta: float, methods: int) -> float:
-    """Returns at least how probably methods, `delta` apart, come out in order (Bonferroni over neighbours)."""
+    """Returns a lower bound on the probability that methods `delta` apart are ranked correctly (Bonferroni)."""
     return float(1 - (methods - 1) * norm.sf(delta / sd * np.sqrt(seeds / 2)))
 
 
@@ -111,12 +111,12 @@ def best_of(scores: Floats, chosen_by: Floats | None = None) -> Floats:
 
     Args:
         scores: [S].
-        chosen_by: [S], what the best is chosen by, as the validation score; by default the scores themselves, which
-            is what reporting the best seed means.
+        chosen_by: [S] values that the best seed is chosen by, such as validation scores; default: the scores
+            themselves, as when the best seed is reported.
 
     Returns:
-        [S], without bias: over all choices of n among the S seeds (the unbiased form of Dodge et al. 2019, eq. 7;
-        Tang et al. 2020). Seeds that tie in `chosen_by` are as likely as each other.
+        [S] unbiased estimates: means over all choices of n of the S seeds (the unbiased form of Dodge et al. 2019,
+        eq. 7; Tang et al. 2020). Seeds that tie in `chosen_by` are equally likely to be chosen.
     """
     scores = np.asarray(scores, np.float64)
     keys = scores if chosen_by is None else np.asarray(chosen_by, np.float64)
@@ -129,12 +129,12 @@ def best_of(scores: Floats, chosen_by: Floats | None = None) -> Floats:
 
 
 class _Pilot:
-    """Simulated experiments whose scores are the pilot's, drawn anew and smoothed so that they keep its variance."""
+    """Simulated experiments: the pilot's scores are resampled and smoothed, with their variance unchanged."""
 
     def __init__(self, scores: Floats):
         self._scores, self._sd = scores, scores.std(ddof=1)
         self._mean = scores.mean()
-        # Silverman's width; then everything shrinks towards the mean, so that the variance is the pilot's.
+        # Smoothing with Silverman's width adds variance; scores then shrink to the mean to restore the pilot's.
         self._width = 1.06 * self._sd * len(scores) ** -0.2
 
     def _draw(self, shape: tuple[int, ...]) -> Floats:
@@ -144,7 +144,7 @@ class _Pilot:
         return self._mean + (drawn - self._mean) * self._sd / spread
 
     def difference_power(self, seeds: int, delta: float) -> float:
-        """Of Welch's t-test."""
+        """The power of Welch's t-test."""
         drawn = self._draw((2, SIMULATIONS, seeds))
         means, variances = drawn.mean(-1), drawn.var(-1, ddof=1) / seeds
         total = variances.sum(0)
@@ -152,18 +152,18 @@ class _Pilot:
         return float((np.abs(means[0] - means[1] + delta) / np.sqrt(total) > t.ppf((1 + LEVEL) / 2, freedom)).mean())
 
     def sd_coverage(self, seeds: int, factor: float) -> float:
-        """How often the standard deviation comes out within a factor of the true one."""
+        """How often the estimated standard deviation is within a factor of the true one."""
         found = self._draw((SIMULATIONS, seeds)).std(-1, ddof=1) / self._sd
         return float(((found <= factor) & (found >= 1 / factor)).mean())
 
     def ranking_probability(self, seeds: int, delta: float, methods: int) -> float:
-        """How often all methods come out in order."""
+        """How often all methods are ranked correctly."""
         means = self._draw((methods, SIMULATIONS, seeds)).mean(-1) + delta * np.arange(methods)[:, None]
         return float((np.diff(means, axis=0) > 0).all(axis=0).mean())
 
 
 def _fewest(suffices: Callable[[int], Any], most: int = MOST_SEEDS) -> int | None:
-    """The smallest number of seeds, at least 2, that suffices; if one does, so does any larger one."""
+    """The smallest sufficient number of seeds, at least 2. Assumes that every larger number suffices too."""
     high = 2
     while not suffices(high):
         if high >= most:

@@ -1,4 +1,4 @@
-"""Which samples are compared with which, by what and on which seeds."""
+"""Which samples are compared, by which measures and on which seeds."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,7 +10,7 @@ FEWEST_SEEDS = 3
 
 
 def choose_baseline(samples: Sequence[Sample], methods: Sequence[str], wanted: str | None) -> str:
-    """The method that was asked for; or else a run without any method, or `standard`, or the first."""
+    """The baseline that the user asked for; otherwise a run without any method, or `standard`, or the first."""
     if wanted is not None and wanted not in methods:
         raise InputError(f"baseline {wanted!r}: there is no such method; there are {', '.join(methods)}")
     plain = [one.name for one in samples if one.run is not None and not one.run.config.mitigation.names]
@@ -18,7 +18,7 @@ def choose_baseline(samples: Sequence[Sample], methods: Sequence[str], wanted: s
 
 
 def common_measures(samples: Sequence[Sample], only: Sequence[str] | None, notes: list[str]) -> list[str]:
-    """The mean score and the measures asked for, or the paper's seven, as far as all samples have them."""
+    """The mean score and the requested measures (default: the paper's seven) that all samples have."""
     there = set.intersection(*(set(one.names) for one in samples))
     wanted = [MEAN, *(PAPER if only is None else (name for name in MEASURES if name in set(only)))]
     missing = [name for name in wanted if name not in there]
@@ -32,7 +32,7 @@ def common_measures(samples: Sequence[Sample], only: Sequence[str] | None, notes
 
 
 def by_task(samples: Sequence[Sample]) -> dict[str, dict[str, Sample]]:
-    """Samples by task, those of the same test examples, and by method."""
+    """Samples by task, then by method. Samples with the same test examples are on the same task."""
     by_key: dict[str, list[Sample]] = {}
     for one in samples:
         by_key.setdefault(f"{one.examples_key} {one.metric}", []).append(one)
@@ -51,7 +51,7 @@ def by_task(samples: Sequence[Sample]) -> dict[str, dict[str, Sample]]:
 
 
 def equal_seeds(task: str, group: Mapping[str, Sample], notes: list[str]) -> tuple[dict[str, Sample], bool]:
-    """The same seeds of every method where they match, or else as many of each."""
+    """The same seeds for every method where seeds match, otherwise the same number for each."""
     for name, one in group.items():
         if one.diverged:
             notes.append(

@@ -1,4 +1,4 @@
-"""Measures of saved outputs and samples, with and without the seeds that failed."""
+"""Measures of saved outputs and samples, with and without failed seeds."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -23,23 +23,23 @@ def measure(
     labels: str | Path | None = None,
     compat: str | None = None,
 ) -> Results:
-    """Measures how much seeds differ: those of a run, of outputs of any other framework, or of a sample.
+    """Measures how much the seeds of a run, of a sample, or of saved outputs of any framework differ.
 
     Arrays in memory are measured by `jaxstab.measures.all`.
 
     Args:
         source: a run or its directory; an npz or npy file; a directory with a file for each seed; or a `Sample`.
         only: names of measures; all by default.
-        subset: which seeds, as `seeds=0-9` or `seeds=0,3,5-7`.
-        metric: the score, of what is read from a path; that of the run, otherwise accuracy.
-        labels: a file with the true labels, where they are not beside the predictions.
+        subset: which seeds, such as `seeds=0-9` or `seeds=0,3,5-7`.
+        metric: the score for a source read from a path; default: the run's own metric, otherwise accuracy.
+        labels: file with the true labels, for a source that does not hold them.
         compat: `paper` adds the number of the released code of Du & Nguyen (2023) where it differs.
 
     Returns:
-        A mapping from names to values with intervals, and what is not measured, and why.
+        A mapping from names to values with intervals, and the reasons for measures that are missing.
 
     Raises:
-        InputError: something cannot be read or measured; names the file.
+        InputError: something cannot be read or measured; the message names the file.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -70,7 +70,7 @@ def measure(
 
 
 def _measure_sample(sample: Sample, only: Iterable[str] | None, subset: str | None, compat: str | None) -> Results:
-    """Of representations, what was recorded when they were compared."""
+    """Measures a sample; nulls and warnings of its representations are those recorded with it."""
     try:
         chosen = measures.select(only)
         sample = sample.take(_places(subset, sample.inputs.names))
@@ -89,12 +89,12 @@ def add_without_failed(results: Results, inputs: Inputs, reasons: Sequence[str |
     """Measures again without failed seeds.
 
     Args:
-        results: of all seeds.
-        inputs: that they are of.
+        results: results for all seeds.
+        inputs: the arrays that were measured.
         reasons: [S] why a seed counts as failed, or None.
 
     Returns:
-        The same results, with `without_failed` if some seeds failed and at least two did not.
+        The same results, with `without_failed` filled in if some seeds failed and at least two did not.
     """
     places = [place for place, reason in enumerate(reasons) if reason is None]
     if results.scores is None or not 2 <= len(places) < len(reasons):
@@ -107,7 +107,7 @@ def add_without_failed(results: Results, inputs: Inputs, reasons: Sequence[str |
 
 
 def _places(subset: str | None, seeds: Sequence[int]) -> list[int]:
-    """Places of the seeds that `seeds=0-9` or `seeds=0,3,5-7` names."""
+    """Positions of the seeds in a subset such as `seeds=0-9` or `seeds=0,3,5-7`."""
     if subset is None:
         return list(range(len(seeds)))
     match = re.fullmatch(r"seeds=(\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*)", subset)
@@ -124,7 +124,7 @@ def _places(subset: str | None, seeds: Sequence[int]) -> list[int]:
 
 
 def _add_recorded(results: Results, run: Run, names: Sequence[str], seeds: Sequence[int]) -> None:
-    """Measures of representations from the distances that a run recorded, where it has not saved representations."""
+    """Adds measures of representations from the run's recorded distances, if it saved no representations."""
     recorded = {name: run.measures["measures"][name] for name in names if name in run.measures["measures"]}
     layered = {name: row for name, row in recorded.items() if row["value"] is not None and "layers" in row}
     if not layered:

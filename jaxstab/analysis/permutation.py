@@ -1,8 +1,8 @@
-"""Is a difference between two groups of seeds more than chance? R exchanges of S and T seeds; numpy in float64.
+"""Permutation tests of two groups of S and T seeds, with R exchanges; numpy in float64.
 
-What is exchanged are contributions: of a mean the seeds' scores, of an average over pairs, or of any smooth quantity,
-its pseudo-values, which behave like independent observations with that mean (Arvesen 1969). Nothing is put on a
-logarithmic scale before: one failed seed would then raise the contributions of all others, and look like many.
+The tests exchange contributions of seeds between the groups. For a mean these are the scores. For an average over
+pairs, or any smooth quantity, they are its pseudo-values, which behave like independent observations with that mean
+(Arvesen 1969). No logarithm is taken first: one failed seed would then raise the contributions of all other seeds.
 """
 
 import itertools
@@ -16,19 +16,19 @@ from scipy.optimize import bisect
 Floats = NDArray[np.float64]
 
 LEVEL = 0.95
-EXACT_SEEDS = 13  # so many pairs are exchanged in every way
+EXACT_SEEDS = 13  # up to this many pairs, all exchanges are enumerated
 RESAMPLES = 9_999
 ROUNDING = 1e-9
-FARTHEST = 1e4  # beyond so many times the estimate an end of an interval is infinite
+FARTHEST = 1e4  # an interval's end beyond this multiple of the estimate counts as infinite
 
 
 class Exchange(NamedTuple):
-    """Ways to divide the seeds of two groups anew.
+    """Reassignments of the seeds to the two groups.
 
     Attributes:
-        members: [R, S + T], 1 for the seeds of the first group; the actual division comes first.
+        members: [R, S + T], 1 for the seeds of the first group; the first row is the actual assignment.
         size: S.
-        paired: whether seeds only change places with their partners.
+        paired: whether seeds are exchanged only with their partners.
     """
 
     members: Floats
@@ -37,12 +37,12 @@ class Exchange(NamedTuple):
 
 
 def make_exchange(first: int, second: int, paired: bool) -> Exchange:
-    """Returns all exchanges of up to 13 pairs, or else 9,999 random ones, the same every time.
+    """Returns all exchanges if there are at most 13 pairs; otherwise 9,999 random ones, the same on every call.
 
     Args:
         first: S.
         second: T; equal to S where paired.
-        paired: whether the seeds of the groups are the same ones, in the same order.
+        paired: whether both groups have the same seeds in the same order.
     """
     rng = np.random.default_rng(0)
     if paired and first <= EXACT_SEEDS:
@@ -56,29 +56,29 @@ def make_exchange(first: int, second: int, paired: bool) -> Exchange:
 
 
 def pseudo_values(value: Floats, left_out: Floats) -> Floats:
-    """Returns what each seed contributes: [..., S] whose mean is the value.
+    """Returns the contribution of each seed: [..., S], whose mean is the value.
 
     Args:
         value: [...] with all seeds.
-        left_out: [..., S] without each of them.
+        left_out: [..., S] leave-one-out values.
 
-    Source: Tukey (1958), moved so that their mean is the value itself.
+    Source: Tukey (1958), shifted so that their mean is the value itself.
     """
     seeds = left_out.shape[-1]
     return value[..., None] + (seeds - 1) * (left_out.mean(-1, keepdims=True) - left_out)
 
 
 def mean_sizes(exchange: Exchange, first: Floats, second: Floats) -> Floats:
-    """Returns how far apart the means of the groups are after every exchange.
+    """Returns the distance between the group means after every exchange.
 
     Args:
-        exchange: R ways.
+        exchange: R exchanges.
         first: [S] contributions.
-        second: [T].
+        second: [T] contributions.
 
     Returns:
-        [R]: the difference, of pairs; Welch's t otherwise, which is right for unequal variances too if there are many
-        seeds (Janssen 1997). Differences at the level of rounding count as none.
+        [R]: the absolute difference for paired seeds, otherwise |Welch's t|, which with many seeds is also valid for
+        unequal variances (Janssen 1997). Differences at the level of rounding count as 0.
     """
     values = np.concatenate([first, second])
     smallest = ROUNDING * np.abs(values).max(initial=0)
@@ -100,13 +100,13 @@ def mean_sizes(exchange: Exchange, first: Floats, second: Floats) -> Floats:
 
 
 def spread_sizes(exchange: Exchange, first: Floats, second: Floats) -> Floats:
-    """Returns how unlike the spreads of the groups are after every exchange: |log ratio of root mean squares| [R].
+    """Returns the distance between the group spreads after every exchange: |log ratio of root mean squares| [R].
 
     Args:
-        exchange: R ways.
-        first: [S] scores. Each group's own median is removed before (Brown & Forsythe 1974): its mean would be drawn to
-            a failed seed, and all others would seem far from it.
-        second: [T].
+        exchange: R exchanges.
+        first: [S] scores. Each group is centred at its median (Brown & Forsythe 1974), because a failed seed would
+            pull the mean away from all other seeds.
+        second: [T] scores.
     """
     values = np.concatenate([first - np.median(first), second - np.median(second)])
     smallest = (ROUNDING * max(np.abs(first).max(), np.abs(second).max(), np.finfo(float).tiny)) ** 2
@@ -116,19 +116,19 @@ def spread_sizes(exchange: Exchange, first: Floats, second: Floats) -> Floats:
 
 
 def p_values(sizes: Floats) -> tuple[Floats, Floats]:
-    """Returns two-sided p-values of M quantities, alone and of the family of all M.
+    """Returns two-sided p-values of M quantities: unadjusted, and adjusted for the family of all M.
 
     Args:
-        sizes: [R, M], first the actual ones.
+        sizes: [R, M]; the first row is that of the actual assignment.
 
     Returns:
-        [M] and [M]; the second by step-down min p (Westfall & Young 1993), which needs no common scale of the
-        quantities and knows how they hang together.
+        [M] and [M]; the second by step-down min p (Westfall & Young 1993), which needs no common scale and accounts
+        for correlations between the quantities.
     """
     total = len(sizes)
     rounded = sizes * (1 + ROUNDING)  # equal up to rounding counts as equal
     ranked = np.sort(sizes, axis=0)
-    # Of every exchange and quantity, the share of exchanges at least as large.
+    # For every exchange and quantity, the share of exchanges with a size at least as large.
     shares = [
         (total - np.searchsorted(column, one / (1 + ROUNDING) ** 2)) / total
         for column, one in zip(ranked.T, rounded.T, strict=True)
@@ -145,15 +145,15 @@ def p_values(sizes: Floats) -> tuple[Floats, Floats]:
 
 
 def difference_interval(exchange: Exchange, first: Floats, second: Floats) -> tuple[float, float]:
-    """Returns the differences of means, second minus first, that the exchanges do not reject at 5 %.
+    """Returns the interval of differences of means, second minus first, that the test does not reject at 5 %.
 
     Args:
-        exchange: R ways.
+        exchange: R exchanges.
         first: [S] contributions.
-        second: [T].
+        second: [T] contributions.
 
     Returns:
-        Both ends, infinite where there are too few seeds to reject anything.
+        Both ends; infinite with too few seeds to reject any difference.
     """
     estimate = second.mean() - first.mean()
     width = np.ptp(np.concatenate([first, second - estimate]))
@@ -165,26 +165,26 @@ def difference_interval(exchange: Exchange, first: Floats, second: Floats) -> tu
 
 
 def mean_ratio_interval(exchange: Exchange, first: Floats, second: Floats) -> tuple[float, float]:
-    """Returns the ratios of means, second to first, that the exchanges do not reject at 5 %.
+    """Returns the interval of ratios of means, second to first, that the test does not reject at 5 %.
 
     Args:
-        exchange: R ways.
+        exchange: R exchanges.
         first: [S] contributions with positive mean.
-        second: [T], likewise.
+        second: [T] contributions with positive mean.
 
     Returns:
-        Both ends, 0 or infinite where there are too few seeds to reject anything.
+        Both ends; 0 and infinite with too few seeds to reject any ratio.
     """
     return _ratio_interval(mean_sizes, exchange, first, second, second.mean() / first.mean())
 
 
 def spread_ratio_interval(exchange: Exchange, first: Floats, second: Floats) -> tuple[float, float]:
-    """Returns the ratios of standard deviations that the exchanges do not reject; see `mean_ratio_interval`.
+    """Returns the interval of ratios of standard deviations that the test does not reject; see `mean_ratio_interval`.
 
     Args:
-        exchange: R ways.
+        exchange: R exchanges.
         first: [S] scores, not all equal.
-        second: [T], likewise.
+        second: [T] scores, not all equal.
     """
     spreads = [np.sqrt(np.mean((scores - np.median(scores)) ** 2)) for scores in (first, second)]
     return _ratio_interval(spread_sizes, exchange, first, second, spreads[1] / spreads[0])
@@ -202,7 +202,7 @@ def _ratio_interval(
 
 
 def _acceptance(sizes_at: Callable[[float], Floats]) -> Callable[[float], float]:
-    """Positive where p is more than 5 %."""
+    """Returns a function that is positive where p is more than 5 %."""
 
     def accepted(candidate: float) -> float:
         sizes = sizes_at(candidate)

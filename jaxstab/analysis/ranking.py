@@ -1,4 +1,4 @@
-"""How much measures agree on which method is more stable. K methods, M measures, R resamples."""
+"""How much the measures agree in ranking methods by stability. K methods, M measures, R resamples."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,17 +23,17 @@ FEWEST_SEEDS = 4
 
 @dataclass(frozen=True, repr=False)
 class Agreement(Tabular):
-    """Rankings of the methods by each measure, and Kendall's tau between every two measures.
+    """Rankings of the methods by each measure, and Kendall's tau between every pair of measures.
 
     Attributes:
         measures: M names.
         methods: K names.
-        ranks: [M, K], 1 is the best mean score or the most stable; ties share their mean rank.
-        tau: [M, M], NaN where a measure ranks all methods the same.
-        intervals: [M, M, 2], 95 %, from half-samples of the seeds; NaN with fewer than 4 seeds.
-        p: [M, M], two-sided, exact: of rankings that have nothing to do with each other.
-        smallest_p: that K methods can give at all.
-        best: [M, K], share of the half-samples in which a method is the best.
+        ranks: [M, K]; rank 1 is the best mean score or the most stable method; ties get their mean rank.
+        tau: [M, M]; NaN where a measure ranks all methods equally.
+        intervals: [M, M, 2] 95 % intervals from half-samples of the seeds; NaN with fewer than 4 seeds.
+        p: [M, M] exact two-sided p-values; the null hypothesis is independent rankings.
+        smallest_p: the smallest p-value that is possible with K methods.
+        best: [M, K] share of the half-samples in which a method is the best.
     """
 
     measures: list[str]
@@ -47,7 +47,7 @@ class Agreement(Tabular):
 
     @property
     def sentence(self) -> str:
-        """What was found, in a sentence."""
+        """The result as one sentence."""
         upper = np.triu_indices(len(self.measures), 1)
         significant = int((self.p[upper] <= 1 - LEVEL).sum())
         count = len(upper[0])
@@ -67,7 +67,7 @@ class Agreement(Tabular):
         return self.sentence
 
     def to_frame(self) -> "pd.DataFrame":
-        """Returns a tidy data frame: a row for every two measures.
+        """Returns a tidy data frame: a row for every pair of measures.
 
         Columns: `measure`, `other`, Kendall's `tau` between their rankings, `low` and `high` of its 95 % interval, `p`.
         """
@@ -86,10 +86,10 @@ class Agreement(Tabular):
 
 
 def half_samples(seeds: int, resamples: int = RESAMPLES) -> NDArray[np.bool_]:
-    """Draws half of the seeds without replacement, again and again: [R, S].
+    """Draws R random halves of the seeds, each without replacement: masks [R, S].
 
-    An average over them scatters around the one of all seeds as one of new seeds scatters around the truth (the
-    delete-half jackknife, Shao & Wu 1989), and no seed meets itself, as it would if drawn with replacement.
+    An average over a half varies around that of all seeds as the average of new seeds varies around the truth (the
+    delete-half jackknife, Shao & Wu 1989). Without replacement, no seed is ever paired with itself.
     """
     order = np.random.default_rng(0).permuted(np.tile(np.arange(seeds), (resamples, 1)), axis=1)
     return order < seeds // 2
@@ -99,9 +99,9 @@ def compare_rankings(group: Mapping[str, Sample], names: Sequence[str], paired: 
     """Ranks methods by each measure.
 
     Args:
-        group: one sample of each method, with as many seeds.
-        names: of measures, or `mean`.
-        paired: whether seeds are the same, and so are drawn together.
+        group: one sample for each method, all with the same number of seeds.
+        names: names of measures, or `mean`.
+        paired: whether all methods have the same seeds; the same halves are then drawn for all.
     """
     methods, count = list(group), len(names)
     signs = np.array([-1.0 if name == MEAN or not MEASURES[name].larger_is_less_stable else 1.0 for name in names])
@@ -127,13 +127,13 @@ def compare_rankings(group: Mapping[str, Sample], names: Sequence[str], paired: 
 
 
 def _values(one: Sample, names: Sequence[str], masks: NDArray[np.bool_]) -> Floats:
-    """[M, R], of the last layer."""
+    """Values [M, R] of the last layer."""
     found = one.subsets(names, masks)
     return np.stack([found[name][-1] for name in names])
 
 
 def _resampled(group: Mapping[str, Sample], names: Sequence[str], seeds: int, paired: bool) -> Floats:
-    """[M, K, R]."""
+    """Values [M, K, R]."""
     masks = half_samples(seeds)
     rng = np.random.default_rng(1)
     by_method = []
@@ -144,7 +144,7 @@ def _resampled(group: Mapping[str, Sample], names: Sequence[str], seeds: int, pa
 
 
 def _taus(values: Floats) -> Floats:
-    """Kendall's tau b [M, M, R] between measures of values [M, K, R]; NaN where all methods tie."""
+    """Kendall's tau b [M, M, R] between measures, from values [M, K, R]; NaN where all methods tie."""
     first, second = np.triu_indices(values.shape[1], 1)
     signs = np.sign(values[:, first] - values[:, second])
     products = np.einsum("ipr,jpr->ijr", signs, signs)

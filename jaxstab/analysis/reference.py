@@ -1,4 +1,4 @@
-"""Published numbers, to be shown beside a run of the same task, with what is wrong with them."""
+"""Published numbers to show beside a run on the same task, with their known errors."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ FAULTS = (
 
 @dataclass(frozen=True)
 class Reference:
-    """Published numbers, a row for each model, task and method.
+    """Published numbers: a row for each model, task and method.
 
     Attributes:
         rows: columns `model`, `task`, `method`, `seeds`, `score`, `sd` (denominator S - 1), `jsd`,
@@ -31,7 +31,7 @@ class Reference:
     rows: pd.DataFrame
 
     def of(self, task: str) -> pd.DataFrame:
-        """The rows of a task; its name may be written in any case, with or without hyphens."""
+        """The rows of a task; case and hyphens in its name are ignored."""
         return self.rows[self.rows["task"].map(_plain) == _plain(task)]
 
 
@@ -44,7 +44,7 @@ def load_reference(path: str | Path) -> Reference:
             files.
 
     Raises:
-        InputError: no such file, or other columns.
+        InputError: no such file, or wrong columns.
     """
     path = Path(path)
     files = sorted(path.glob("*.csv")) if path.is_dir() else [path]

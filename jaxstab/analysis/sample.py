@@ -1,4 +1,4 @@
-"""The seeds of one method on one task, as analyses see them, wherever they were trained."""
+"""The seeds of one method on one task, in the form that all analyses use, whatever framework trained them."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,21 +26,21 @@ PAPER = ("sd", "pairwise_disagreement", "fleiss_kappa", "jsd", "cka", "op", "svc
 
 @dataclass(frozen=True, repr=False)
 class Sample:
-    """Seeds whose outputs are finite. Made by `from_arrays`, or from a path or run by every analysis.
+    """Seeds with finite outputs. Made by `from_arrays`; analyses also make one from a path or a run.
 
     Attributes:
-        name: of the method, in tables.
-        source: what messages call it: the path, or the name.
-        task: in words.
+        name: name of the method in tables.
+        source: name of the sample in messages: the path, or `name`.
+        task: description of the task.
         metric: the score.
-        inputs: predictions and what else there is.
-        distances: [L, S, S] of every measure of pairs.
-        identities: [S] what a seed is matched by with those of other samples; None if it has no number.
+        inputs: the arrays: predictions, and logits, labels and representations if given.
+        distances: [L, S, S] for every measure of pairs.
+        identities: [S] identity of each seed, to match seeds across samples; None for a seed without a number.
         reasons: [S] why a seed counts as failed, or None.
-        diverged: seeds that are left out because their logits are not finite.
-        nulls: of measures of representations `null` and `null_shuffled`, as in `measures.Results`.
-        warnings: of measuring them, one line each.
-        run: if it is one.
+        diverged: seeds left out because their logits are not finite.
+        nulls: for each measure of representations `null` and `null_shuffled`, as in `measures.Results`.
+        warnings: warnings from measuring, one line each.
+        run: the run, if the sample comes from one.
     """
 
     name: str
@@ -70,24 +70,24 @@ class Sample:
         task: str | None = None,
         only: Iterable[str] | None = None,
     ) -> "Sample":
-        """Makes a sample of arrays in memory: numpy, JAX or PyTorch.
+        """Makes a sample from arrays in memory: numpy, JAX or PyTorch.
 
         Args:
-            name: of the method.
+            name: name of the method.
             logits: [S, N, C].
-            predictions: [S, N] class indices, where there are no logits.
+            predictions: [S, N] class indices, instead of logits.
             labels: [N] class indices; without them there are no scores.
             representations: [S, L, N, D], or S arrays [L, N, D].
-            seeds: [S] numbers; seeds of the same number in other samples are compared in pairs.
+            seeds: [S] numbers; seeds with the same number in other samples are compared in pairs.
             metric: the score: accuracy, f1, matthews or macro_f1.
-            task: in words; samples with the same labels are on the same task.
-            only: measures that are needed; all by default.
+            task: description of the task; samples with the same labels are on the same task.
+            only: names of the measures needed; all by default.
 
         Returns:
             The sample, for `jaxstab.compare`, `validity`, `study_seeds` and `write_report`.
 
         Raises:
-            InputError: in one line, which array is wrong and where.
+            InputError: an array is wrong; one line says which and where.
 
         Example:
             >>> rng = np.random.default_rng(0)
@@ -131,20 +131,20 @@ class Sample:
 
     @cached_property
     def examples_key(self) -> str:
-        """The same for samples of the same test examples, as far as labels tell."""
+        """A key that is equal for samples with the same labels, which count as the same test examples."""
         labels = self.inputs.labels
         content = b"" if labels is None else np.ascontiguousarray(labels, np.int32).tobytes()
         return hashlib.sha256(content + str(self.inputs.examples).encode()).hexdigest()
 
     @property
     def names(self) -> list[str]:
-        """The measures that there are, `mean` of the score first."""
+        """The available measures; `mean`, the mean score, comes first."""
         scored = [] if self.scores is None else [MEAN]
         sets = [one.name for one in MEASURES.values() if one.shape == "set" and one.needs <= self.inputs.available]
         return scored + [name for name in MEASURES if name in self.distances or name in sets]
 
     def take(self, places: Sequence[int]) -> "Sample":
-        """Returns some of the seeds, by their places."""
+        """Returns a sample of the seeds at these positions."""
         places = [int(place) for place in places]
         return replace(
             self,
@@ -155,17 +155,17 @@ class Sample:
         )
 
     def without_failed(self) -> "Sample":
-        """Returns the seeds that did not fail."""
+        """Returns a sample of the seeds that did not fail."""
         return self.take(np.flatnonzero(~self.failed).tolist())
 
     def subsets(self, names: Sequence[str], masks: NDArray[np.bool_]) -> dict[str, Floats]:
-        """Returns measures of subsets of seeds, masks [R, S]: [L, R] each, see `measures.subset_values`."""
+        """Returns [L, R] for each measure, for subsets of seeds given as masks [R, S]; see `measures.subset_values`."""
         return measures.subset_values(
             names, masks, scores=self.scores, distances=self.distances, inputs=self.inputs, metric=self.metric
         )
 
     def rows(self, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """Returns value and interval of each measure, see `values_with_intervals`."""
+        """Returns the value and interval of each measure, see `values_with_intervals`."""
         return values_with_intervals(names, self.inputs, self.distances, self.metric)
 
     def contributions(self, names: Sequence[str]) -> dict[str, Floats]:
@@ -185,17 +185,17 @@ def as_sample(
     labels: str | Path | None = None,
     only: Iterable[str] | None = None,
 ) -> Sample:
-    """Returns what seeds are compared by, of a run, of outputs of any other framework, or of arrays.
+    """Returns a sample from a run, from saved outputs of any framework, or from a sample.
 
     Args:
-        source: a sample, a run, or a path as for `jaxstab.measure`, perhaps as `NAME=PATH`.
-        name: in tables; by default that of the sample, directory or file.
-        metric: the score; that of the run, otherwise accuracy.
-        labels: a file with the true labels, where they are not beside the predictions.
-        only: measures that are needed; all by default.
+        source: a sample, a run, or a path as for `jaxstab.measure`, optionally written `NAME=PATH`.
+        name: name in tables; default: that of the sample, directory or file.
+        metric: the score; default: the run's own metric, otherwise accuracy.
+        labels: file with the true labels, for a source that does not hold them.
+        only: names of the measures needed; all by default.
 
     Raises:
-        InputError: something cannot be read or measured; names the file.
+        InputError: something cannot be read or measured; the message names the file.
     """
     if isinstance(source, Sample):
         check_options(source, metric, labels)
@@ -223,7 +223,7 @@ def as_samples(
     labels: str | Path | None = None,
     only: Iterable[str] | None = None,
 ) -> list[Sample]:
-    """Does what `as_sample` does for one source, for several, or for several by name."""
+    """Calls `as_sample` for one source, for several, or for a mapping from names to sources."""
     if isinstance(sources, str | Path | Run | Sample):
         sources = [sources]
     by_name = sources.items() if isinstance(sources, Mapping) else [(None, one) for one in sources]
@@ -231,13 +231,13 @@ def as_samples(
 
 
 def check_options(sample: Sample, metric: str | None, labels: str | Path | None) -> None:
-    """Raises InputError for options that only a path can have."""
+    """Raises InputError if an option is given that applies to paths only."""
     if metric not in (None, sample.metric) or labels is not None:
         raise InputError(f"{sample.source}: a sample has its metric and labels; give them to Sample.from_arrays")
 
 
 def why_failed(outputs: Outputs, inputs: Inputs, metric: str) -> tuple[str | None, ...]:
-    """Says of each seed in `inputs` why it failed, if it did: of a run by its last parameters and its training loss."""
+    """Returns why each seed in `inputs` failed, or None. For a run, by its last parameters and training loss."""
     run = outputs.run
     if run is None:
         return _why_failed(inputs, metric)
@@ -305,6 +305,6 @@ def _of_run(
 
 
 def _identity(triple: SeedTriple) -> tuple[int, ...]:
-    """What makes a seed the same in another run."""
+    """The identity that matches a seed with the same seed of another run."""
     three = (triple.init, triple.order, triple.dropout)
     return (*three, triple.repeat) if triple.repeat else three

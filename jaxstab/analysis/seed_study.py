@@ -1,4 +1,4 @@
-"""What one run says about seeds: which randomness matters, what rounding alone does, how many are needed."""
+"""What one run says about seeds: which source of randomness matters, the noise floor, how many are needed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,18 +22,18 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, repr=False)
 class SeedStudy(Tabular):
-    """What was found of one run.
+    """The results for one run.
 
     Attributes:
-        name: of the run.
+        name: name of the run.
         metric: the score.
-        needed: how many seeds three questions take.
+        needed: the number of seeds that each of three questions needs.
         best: [S] expected score of the best of n = 1 ... S seeds, chosen by that score.
-        best_by_validation: [S] the same, chosen by the validation score, which is not flattered; None if there is none.
-        shares: of the variance of the score and of measures of pairs; None unless seeds are crossed.
-        floor: what repeating a seed changes; None unless seeds are repeated.
-        sentences: what was found.
-        notes: what could not be found, and why.
+        best_by_validation: [S] the same, chosen by the validation score, so without selection bias; None without one.
+        shares: variance shares of the score and of measures of pairs; None unless seeds are crossed.
+        floor: the noise floor, from repeats of a seed; None unless seeds are repeated.
+        sentences: the results as sentences.
+        notes: what could not be computed, and why.
     """
 
     name: str
@@ -47,7 +47,7 @@ class SeedStudy(Tabular):
     notes: list[str]
 
     def __repr__(self) -> str:
-        """How many seeds each question takes, and the sentences."""
+        """The number of seeds that each question needs, and the sentences."""
         needed = [f"{one.formula or 'more than 10,000'} seeds {one.question}" for one in self.needed]
         return "\n".join([*needed, *self.sentences])
 
@@ -92,22 +92,22 @@ def study_seeds(
     metric: str | None = None,
     labels: str | Path | None = None,
 ) -> SeedStudy:
-    """Says how many seeds are needed and which randomness matters, with the seeds of a sample as a pilot.
+    """Estimates how many seeds are needed and which source of randomness matters, with a sample as the pilot.
 
     Args:
         sample: seeds with labels: a `Sample`, a `Run`, or a path as for `jaxstab.measure`.
-        delta: difference in mean score that matters.
-        factor: within which the standard deviation is to be known.
-        methods: that are to be ranked.
+        delta: the smallest difference in mean score that matters.
+        factor: how precisely the standard deviation is to be known, as a factor.
+        methods: the number of methods to rank.
         power: the probability of success.
-        metric: the score, of what is read from a path; that of the run, otherwise accuracy.
-        labels: a file with the true labels, where they are not beside the predictions.
+        metric: the score for a source read from a path; default: the run's own metric, otherwise accuracy.
+        labels: file with the true labels, for a source that does not hold them.
 
     Returns:
-        Numbers of seeds, what the best of n seeds scores, shares of the variance, and what they say in sentences.
+        Numbers of seeds, expected scores of the best of n seeds, variance shares, and the results as sentences.
 
     Raises:
-        InputError: nothing that has scores, or a number out of range.
+        InputError: the sample has no scores, or a number is out of range.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -159,7 +159,7 @@ def _check(delta: float, factor: float, methods: int, power: float) -> None:
 
 
 def _once(sample: Sample) -> Sample:
-    """The sample without repeats of a seed, which are no new seeds."""
+    """The sample without repeats of a seed, because repeats are not new seeds."""
     if sample.identities is None:
         return sample
     seen = [one[:3] for one in sample.identities]
@@ -167,7 +167,7 @@ def _once(sample: Sample) -> Sample:
 
 
 def _validation_scores(sample: Sample) -> Floats | None:
-    """[S], the best of each seed's evaluations."""
+    """[S] the best validation score of each seed."""
     if sample.run is None:
         return None
     best = sample.run.history.groupby("seed")["validation_score"].max()

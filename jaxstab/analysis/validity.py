@@ -1,4 +1,4 @@
-"""Can the measures be trusted? The framework of Du & Nguyen (2023), section 4, on one sample of seeds."""
+"""Which measures can be trusted: the framework of Du & Nguyen (2023), section 4, on one sample of seeds."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -28,20 +28,20 @@ Floats = NDArray[np.float64]
 
 FEWEST_SEEDS = 5
 FEWEST_LAYERS = 4
-DRAWS = 20  # subsets of the examples
+DRAWS = 20  # random subsets of the test examples
 TAILS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
 
 
 @dataclass(frozen=True, repr=False)
 class Correlations(Tabular):
-    """Of M measures with each other.
+    """Correlations between M measures.
 
     Attributes:
         over: what varies: seeds or layers.
-        names: M.
-        matrix: [M, M], NaN where a measure does not vary.
-        intervals: [M, M, 2], 95 %.
-        sentence: what was found.
+        names: M names.
+        matrix: [M, M]; NaN where a measure does not vary.
+        intervals: [M, M, 2] 95 % intervals.
+        sentence: the result as one sentence.
     """
 
     over: str
@@ -55,7 +55,7 @@ class Correlations(Tabular):
         return self.sentence
 
     def to_frame(self) -> "pd.DataFrame":
-        """Returns a tidy data frame: a row for every two measures.
+        """Returns a tidy data frame: a row for every pair of measures.
 
         Columns: `measure`, `other`, `correlation`, `low` and `high` of its 95 % interval.
         """
@@ -70,21 +70,21 @@ class Correlations(Tabular):
 
 @dataclass(frozen=True, repr=False)
 class Validity(Tabular):
-    """What was found of one sample; a part that could not be looked at is None, and `notes` says why.
+    """The results for one sample. A part that could not be computed is None, and `notes` says why.
 
     Attributes:
-        name: of the sample.
-        task: in words.
+        name: name of the sample.
+        task: description of the task.
         over_seeds: convergent validity over resampled seeds (Pearson).
         over_layers: convergent validity over layers (Spearman).
-        depth: of each measure of representations, Kendall's tau with the layer's number, and `interval`.
-        failed: of each measure, its value of `successful` and of `failed` seeds with intervals, and `p`.
-        examples: of each share of the test examples, each measure's `mean` and `interval` over random subsets, and
-            `ratio`, the mean to the value on all examples.
-        nulls: of each measure its `value`, `interval` and `null`: that of predictions or representations whose
-            examples are shuffled in each seed apart; None where there is none.
-        sentences: what was found, one for each part.
-        notes: what could not be looked at.
+        depth: for each measure of representations, `tau`, Kendall's tau with the layer's number, and `interval`.
+        failed: for each measure, its values for `successful` and for `failed` seeds with intervals, and `p`.
+        examples: for each share of the test examples, each measure's `mean` and `interval` over random subsets, and
+            `ratio`, the mean divided by the value on all examples.
+        nulls: for each measure its `value`, `interval` and `null`, the value when the examples are shuffled
+            independently in each seed; None where there is none.
+        sentences: the results, one sentence for each part.
+        notes: what could not be computed, and why.
     """
 
     name: str
@@ -148,20 +148,20 @@ def validity(
     metric: str | None = None,
     labels: str | Path | None = None,
 ) -> Validity:
-    """Says which measures can be trusted: looks at every part of the framework that the seeds allow.
+    """Checks which measures can be trusted, by every part of the framework that the sample allows.
 
     Args:
-        sample: at least 3 seeds: a `Sample`, a `Run`, or a path as for `jaxstab.measure`.
-        only: names of measures; the paper's seven, as far as there are any, by default.
-        shares: of the test examples, for sub-sampling.
-        metric: the score, of what is read from a path; that of the run, otherwise accuracy.
-        labels: a file with the true labels, where they are not beside the predictions.
+        sample: a `Sample`, a `Run`, or a path as for `jaxstab.measure`, with at least 3 seeds.
+        only: names of measures; default: those of the paper's seven that are available.
+        shares: shares of the test examples to sub-sample.
+        metric: the score for a source read from a path; default: the run's own metric, otherwise accuracy.
+        labels: file with the true labels, for a source that does not hold them.
 
     Returns:
-        Correlations, values on fewer examples, nulls, and what they say in sentences.
+        Correlations, values on fewer examples, nulls, and the results as sentences.
 
     Raises:
-        InputError: something cannot be read or measured, fewer than 3 seeds, or no measure.
+        InputError: something cannot be read or measured, or there are fewer than 3 seeds or no measure.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -203,7 +203,7 @@ def validity(
 
 
 def _over_seeds(sample: Sample, names: Sequence[str], notes: list[str]) -> Correlations | None:
-    """Pearson correlations over half-samples; the interval leaves out each seed in turn, by the draws that lack it."""
+    """Pearson correlations over half-samples; leave-one-out intervals from the half-samples without each seed."""
     if sample.seeds < FEWEST_SEEDS:
         notes.append(f"correlations over seeds need at least {FEWEST_SEEDS} of them")
         return None
@@ -227,7 +227,7 @@ def _over_seeds(sample: Sample, names: Sequence[str], notes: list[str]) -> Corre
 def _over_layers(
     sample: Sample, names: Sequence[str], notes: list[str]
 ) -> tuple[Correlations | None, dict[str, dict[str, Any]] | None]:
-    """Spearman correlations over layers, and Kendall's tau of each measure with depth; intervals from half-samples."""
+    """Spearman correlations over layers and Kendall's tau with depth; intervals from half-samples of the seeds."""
     layers = len(sample.distances[names[0]]) if names else 0
     if layers < FEWEST_LAYERS:
         notes.append(f"correlations over layers need representations of at least {FEWEST_LAYERS} layers")
@@ -333,7 +333,7 @@ def _against_nulls(sample: Sample, names: Sequence[str]) -> dict[str, dict[str, 
 
 
 def _pearson(values: Floats) -> Floats:
-    """Correlations of the rows; NaN for a row that does not vary."""
+    """Pearson correlations between rows; NaN for a row that does not vary."""
     centred = values - values.mean(axis=1, keepdims=True)
     lengths = np.sqrt((centred**2).sum(axis=1))
     varies = lengths > 1e-9 * np.abs(values).max(axis=1, initial=0) * np.sqrt(values.shape[1])
@@ -342,7 +342,7 @@ def _pearson(values: Floats) -> Floats:
 
 
 def _quantiles(values: Floats) -> Floats:
-    """Ends [..., 2] over the last axis, of which the first entry is the estimate and no draw."""
+    """Ends [..., 2] of 95 % intervals over the last axis, whose first entry is the estimate and not a draw."""
     drawn = values[..., 1:]
     ends = np.full((*values.shape[:-1], 2), np.nan)
     usable = np.isfinite(drawn).all(axis=-1)

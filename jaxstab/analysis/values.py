@@ -1,6 +1,6 @@
-"""Values, intervals and contributions of measures of a set of seeds.
+"""Values, intervals and contributions of measures for a set of seeds.
 
-S seeds, L layers (1 but for representations).
+S seeds, L layers (1 for measures of scores and predictions).
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,19 +28,19 @@ def seed_scores(inputs: Inputs, metric: str) -> Floats | None:
 
 
 def take_pairs(distances: Mapping[str, np.ndarray], places: Sequence[int]) -> dict[str, np.ndarray]:
-    """Returns the distances [L, S, S] of each measure between some of the seeds only."""
+    """Returns the distances [L, S, S] of each measure between the seeds at these positions."""
     return {name: one[:, places][:, :, places] for name, one in distances.items()}
 
 
 def values_and_left_out(
     names: Sequence[str], inputs: Inputs, distances: Mapping[str, np.ndarray], metric: str
 ) -> dict[str, tuple[Floats, Floats]]:
-    """Returns of each measure its values [L] with all seeds, and [L, S] without each of them.
+    """Returns for each measure its values [L] with all seeds, and its leave-one-out values [L, S].
 
     Args:
-        names: of measures, or `mean` for the mean score.
-        inputs: predictions and what else there is.
-        distances: [L, S, S] of every measure of pairs among the names.
+        names: names of measures, or `mean` for the mean score.
+        inputs: the checked arrays.
+        distances: [L, S, S] for every measure of pairs among the names.
         metric: the score.
     """
     masks = np.concatenate([np.ones((1, inputs.seeds), bool), ~np.eye(inputs.seeds, dtype=bool)])
@@ -53,7 +53,7 @@ def values_and_left_out(
 def values_with_intervals(
     names: Sequence[str], inputs: Inputs, distances: Mapping[str, np.ndarray], metric: str
 ) -> dict[str, dict[str, Any]]:
-    """Returns `value` and `interval` of each measure; of representations those of the last layer.
+    """Returns `value` and `interval` of each measure; for representations those of the last layer.
 
     Arguments as for `values_and_left_out`.
     """
@@ -70,7 +70,7 @@ def values_with_intervals(
 def contributions(
     names: Sequence[str], inputs: Inputs, distances: Mapping[str, np.ndarray], metric: str
 ) -> dict[str, Floats]:
-    """Returns pseudo-values [S] of each measure (last layer); of a standard deviation those of its square.
+    """Returns pseudo-values [S] of each measure (last layer); for a standard deviation those of its square.
 
     Arguments as for `values_and_left_out`.
     """
@@ -82,7 +82,7 @@ def contributions(
 
 
 def bounds(name: str, metric: str) -> tuple[float, float]:
-    """Returns the smallest and the largest possible value of a measure, or of the mean score."""
+    """Returns the smallest and largest possible value of a measure, or of the mean score."""
     if name == MEAN:
         return (-1 if metric == "matthews" else 0), 1
     return MEASURES[name].low, MEASURES[name].high

@@ -1,4 +1,4 @@
-"""Which randomness matters: initialisation, order or dropout, and what rounding alone does. S seeds."""
+"""Which source of randomness matters: initialisation, order or dropout; and the noise floor. S seeds."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -21,14 +21,14 @@ DRAWS = 10_000
 
 @dataclass(frozen=True)
 class Shares:
-    """Of the variance of a quantity over seeds, how much each source of randomness causes.
+    """The share of a quantity's variance over seeds that each source of randomness causes.
 
     Attributes:
         quantity: `mean` for the score, or a measure of pairs.
-        total: the variance of one seed (of a measure: half the mean squared distance, in its own unit).
-        shares: of each source; `together` is what sources do only in combination (with what is left, unless seeds are
-            repeated), `repeat` what the same seed does when it is repeated.
-        intervals: 95 % of each; of a measure too wide, because its many dimensions count as one.
+        total: the variance over seeds (for a measure: half the mean squared distance, in its own unit).
+        shares: for each source; `together` is the interaction of sources (including the residual, unless seeds are
+            repeated), `repeat` the variance between repeats of the same seed.
+        intervals: 95 % interval of each share; too wide for a measure, because its many dimensions count as one.
     """
 
     quantity: str
@@ -38,14 +38,14 @@ class Shares:
 
 
 def variance_shares(sample: Sample, names: Sequence[str]) -> list[Shares]:
-    """Divides the variance of the score, and of predictions and representations, by analysis of variance.
+    """Divides the variance of scores, predictions and representations among the sources, by analysis of variance.
 
     Args:
-        sample: a run whose seeds cross at least two of init, order and dropout, each combination as often as any other.
-        names: of measures of pairs, and `mean` for the score.
+        sample: a run whose seeds cross at least two of init, order and dropout, all combinations equally often.
+        names: names of measures of pairs, and `mean` for the score.
 
     Raises:
-        ValueError: another design, and what to do.
+        ValueError: the seeds have another design; the message says what to do.
     """
     levels, repeats = _design(sample)
     found = []
@@ -61,15 +61,15 @@ def variance_shares(sample: Sample, names: Sequence[str]) -> list[Shares]:
 
 
 def noise_floor(sample: Sample, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Compares what repeating a seed changes with what another seed changes.
+    """Compares the differences between repeats of a seed with those between different seeds.
 
     Args:
-        sample: with some seeds repeated.
-        names: of measures of pairs, and `mean` for the score.
+        sample: a run with some seeds repeated.
+        names: names of measures of pairs, and `mean` for the score.
 
     Returns:
-        Of each: `floor`, the mean distance between repeats of a seed (of the score the standard deviation), `value`,
-        that between different seeds, and `share`, the floor as a share of the value.
+        For each name: `floor`, the mean distance between repeats of a seed (for the score the standard deviation);
+        `value`, the same between different seeds; and `share`, the floor divided by the value.
 
     Raises:
         ValueError: no seed is repeated.
@@ -95,7 +95,7 @@ def noise_floor(sample: Sample, names: Sequence[str]) -> dict[str, dict[str, Any
 
 
 def _design(sample: Sample) -> tuple[dict[str, NDArray[np.int64]], int]:
-    """The level of every seed in each source that varies, and how often each combination occurs."""
+    """The level of every seed in each source that varies, and the number of repeats of each combination."""
     if sample.identities is None:
         raise ValueError("of these seeds it is not known what they share; variance shares need a run")
     columns = {name: [one[i] for one in sample.identities] for i, name in enumerate(FACTORS)}
@@ -116,7 +116,7 @@ def _design(sample: Sample) -> tuple[dict[str, NDArray[np.int64]], int]:
 def _shares(
     distances: Floats, levels: Mapping[str, NDArray[np.int64]], repeats: int
 ) -> tuple[float, dict[str, float], dict[str, Interval | None]]:
-    """Total, shares and intervals, from distances that are half of squared ones."""
+    """Total, shares and intervals, from halved squared distances."""
     squares, freedom, weights = _sums_of_squares(distances, levels, repeats)
     components = np.maximum(np.linalg.solve(weights, squares / freedom), 0)
     draws = np.random.default_rng(0).chisquare(freedom, (DRAWS, len(freedom)))
@@ -134,7 +134,7 @@ def _shares(
 
 
 def _parts(factors: int, effects: int, repeated: bool) -> list[slice]:
-    """Which effects are those of each factor, which are interactions, and which is the repeat's."""
+    """Slices of the effects: one for each factor, one for the interactions, and one for repeats."""
     last = effects - 1 if repeated else effects
     return [
         *(slice(i, i + 1) for i in range(factors)),
@@ -148,9 +148,9 @@ def _sums_of_squares(
 ) -> tuple[Floats, Floats, Floats]:
     """Sums of squares, degrees of freedom, and the weights of the components in expected mean squares.
 
-    Effects are in the order: each factor, pairs of factors, all three, repeats. Random effects, balanced: a mean square
-    expects, of each component that contains its factors, as many times it as it has seeds to a level (Searle, Casella &
-    McCulloch 1992, chapter 4). Distances stand for points: their centred products are those of Gower (1966).
+    Effects are in the order: each factor, pairs of factors, all three, repeats. The model has balanced random effects.
+    An expected mean square is the sum of the components that contain its factors, each times its seeds per level
+    (Searle, Casella & McCulloch 1992, chapter 4). Distances are turned into centred inner products (Gower 1966).
     """
     seeds = len(distances)
     centring = np.eye(seeds) - 1 / seeds
@@ -185,5 +185,5 @@ def _sums_of_squares(
 
 
 def of_pairs(names: Sequence[str]) -> list[str]:
-    """The score, and of the measures those of pairs."""
+    """`mean`, and those names that are measures of pairs."""
     return [MEAN, *(name for name in names if name in MEASURES and MEASURES[name].shape == "pairs")]

@@ -1,4 +1,4 @@
-"""The command line: each verb one call of something that can be imported."""
+"""The command line: each command is one call of an importable function."""
 
 from jaxstab.cli.main import cli as cli
 from jaxstab.cli.main import main as main

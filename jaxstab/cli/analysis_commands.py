@@ -1,4 +1,4 @@
-"""The verbs that read: measure, compare, validity, seeds, report, measures."""
+"""The commands that analyse: measure, compare, validity, seeds, report, measures."""
 
 import json
 import sys
@@ -199,7 +199,7 @@ def measures_command(as_json: bool) -> None:
 
 
 def _names(only: str | None) -> list[str] | None:
-    """Measures as they are given on the command line."""
+    """Names of measures from a command-line option."""
     return None if only is None else [name.strip() for name in only.split(",")]
 
 
@@ -214,7 +214,7 @@ def _percentages(text: str) -> list[float]:
 
 
 def _published(reference: str | None, tasks: Sequence[str]) -> list[Any]:
-    """Tables of published numbers of these tasks."""
+    """Tables of published numbers for these tasks."""
     if reference is None:
         return []
     from jaxstab.analysis.reference import load_reference

@@ -1,4 +1,4 @@
-"""The live display while a run is trained: a bar on a terminal, plain lines elsewhere."""
+"""The live display of training: a progress bar on a terminal, plain lines elsewhere."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -19,14 +19,14 @@ from jaxstab.training.planning import Plan
 
 
 class Display(Progress):
-    """Shows the progress of training: a bar on a terminal, plain lines elsewhere, nothing if quiet."""
+    """Shows the progress of training: a progress bar on a terminal, plain lines elsewhere, nothing if quiet."""
 
     def __init__(self, quiet: bool = False, console: Console | None = None):
         """Creates a display.
 
         Args:
             quiet: print nothing at all.
-            console: of rich; standard output by default.
+            console: rich console; standard output by default.
         """
         self.quiet = quiet
         self.console = console or make_console(quiet)
@@ -43,11 +43,11 @@ class Display(Progress):
         self._started = time.perf_counter()
         self._waves: list[list[str]] = []
         self._steps = self._done = 0
-        self._before: int | None = None  # steps done when training began, by a run that is resumed
+        self._before: int | None = None  # steps already done when training resumed
 
     @property
     def is_live(self) -> bool:
-        """Whether there is a terminal that a bar can move on."""
+        """Whether a progress bar can be shown, that is, whether the output is a terminal."""
         return not self.quiet and self.console.is_terminal
 
     def __enter__(self) -> "Display":
@@ -62,7 +62,7 @@ class Display(Progress):
         self._bar.stop()
 
     def prepared(self, configs: Sequence[Config], epochs: int, info: RunInfo) -> None:
-        """Prints what will be trained: one run, or several that share a program."""
+        """Prints what will be trained: one run, or several that share programs."""
         config = configs[0]
         self._info = info
         self._steps = info.steps_per_epoch * epochs
@@ -87,7 +87,7 @@ class Display(Progress):
         self._print("compiling ...")
 
     def compiled(self, seconds: float, waves: list[list[str]], plan: Plan) -> None:
-        """Prints how long compilation took and what is planned; `waves` are labels of the seeds that remain."""
+        """Prints the compile time and the plan; `waves` holds the labels of the seeds still to be trained."""
         self._waves = waves
         before, self._started = time.perf_counter() - self._started, time.perf_counter()
         self._print(
@@ -105,7 +105,7 @@ class Display(Progress):
         self._bar.update(self._task, completed=self._done, description=description)
 
     def evaluated(self, wave: int, epoch: int, evaluation: Any) -> None:
-        """Prints a line about an epoch; of later waves about the last one only."""
+        """Prints a line for each epoch of the first wave, and for the last epoch of later waves."""
         if wave > 0 and epoch < self._epochs:
             return
         scores = np.asarray(evaluation.validation_score, np.float64)
@@ -145,14 +145,14 @@ class Display(Progress):
 
 
 def describe_memory(plan: Plan) -> str:
-    """Returns predicted and usable memory, in words."""
+    """Returns predicted and usable memory as text."""
     needed, limit = (f"{value / 1e9:.1f}" for value in (plan.needed_bytes, plan.limit_bytes))
     remat = ", activations recomputed" if plan.remat else ""
     return f"{needed} of {limit} GB of memory{remat}{'' if plan.fits else ' (may not suffice)'}"
 
 
 def make_console(quiet: bool = False, width: int = 120) -> Console:
-    """Returns a console on standard output; to a file its lines have at least `width` characters."""
+    """Returns a console on standard output; in a file its lines may have at least `width` characters."""
     console = Console(quiet=quiet)
     if not console.is_terminal:
         console.width = max(console.width, width)
@@ -160,5 +160,5 @@ def make_console(quiet: bool = False, width: int = 120) -> Console:
 
 
 def minutes(seconds: float) -> str:
-    """Returns minutes and seconds, as 1:05 min."""
+    """Returns a duration as minutes and seconds, such as 1:05 min."""
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d} min"

@@ -1,4 +1,4 @@
-"""Whether this machine is ready: devices, versions, memory, caches, and what is wrong."""
+"""Checks whether this machine is ready: devices, versions, memory, caches, and problems."""
 
 import importlib.metadata
 import os
@@ -16,11 +16,11 @@ LITTLE_DISK, LITTLE_MEMORY = 2e9, 4e9  # bytes
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What was found.
+    """The result of the checks.
 
     Attributes:
-        facts: by their names, in words.
-        problems: what is wrong and how to mend it, a line each.
+        facts: facts about the machine as text, by name.
+        problems: what is wrong and how to fix it, one line each.
     """
 
     facts: dict[str, str]

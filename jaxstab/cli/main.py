@@ -1,4 +1,4 @@
-"""The command line as a whole: its verbs, and how it ends."""
+"""The command line: its commands, and its exit codes."""
 
 import json
 import signal
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command.
 
     Args:
-        arguments: without the program's name; those of the process by default.
+        arguments: without the program's name; default: the arguments of this process.
 
     Returns:
         0 done, 1 the machine has a problem (`doctor`), 2 bad input (one line on standard error), 130 interrupted.
@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _terminate(signal_number: int, frame: object) -> None:
-    """SIGTERM, as schedulers send it before they kill, does what Ctrl-C does."""
+    """Handles SIGTERM, which schedulers send before they kill, like Ctrl-C."""
     raise KeyboardInterrupt
 
 

@@ -1,4 +1,4 @@
-"""What the terminal shows of runs and analyses: summaries and tables."""
+"""Prints runs and analyses on the terminal: summaries and tables."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,7 +23,7 @@ SUMMARISED = ("sd", "pairwise_disagreement", "fleiss_kappa", "jsd", "cka", "op",
 
 
 def print_plan(plan: Plan, estimate: Estimate, console: Console | None = None) -> None:
-    """Prints what a run would do."""
+    """Prints the plan of a run."""
     console = console or make_console()
     rows = {
         "seeds at once on each device": f"{plan.group_size}",
@@ -42,7 +42,7 @@ def print_plan(plan: Plan, estimate: Estimate, console: Console | None = None) -
 
 
 def print_summary(run: Run, console: Console | None = None) -> None:
-    """Prints a finished run for people: scores, instability, failed seeds, and the examples that flip most."""
+    """Prints the summary of a finished run: scores, instability, failed seeds, and the examples that flip most."""
     console = console or make_console()
     console.print(_score_table(run))
     rows = {name: run.measures["measures"][name] for name in SUMMARISED if name in run.measures["measures"]}
@@ -53,7 +53,7 @@ def print_summary(run: Run, console: Console | None = None) -> None:
     console.print(_flips_table(run))
     info, failed = run.info, run.info.failed_seeds
     if failed:
-        reasons = info.failures  # older versions did not record them
+        reasons = info.failures  # None in runs of older versions
         named = ", ".join(f"{seed} ({reasons[seed]})" if seed in reasons else f"{seed}" for seed in failed)
         console.print(f"Failed seeds: {named}", markup=False, highlight=False)
     else:
@@ -67,7 +67,7 @@ def print_summary(run: Run, console: Console | None = None) -> None:
 
 
 def print_table(runs: Sequence[Run], console: Console | None = None) -> None:
-    """Prints runs below each other: score, its spread and how often two seeds disagree."""
+    """Prints a table of runs: score, its spread, and how often two seeds disagree."""
     console = console or make_console()
     metric = runs[0].info.metric
     columns = ("run", "seeds", f"mean {metric}", "95 % interval", "SD", "95 % interval", "disagreement", "failed")
@@ -90,7 +90,7 @@ def print_table(runs: Sequence[Run], console: Console | None = None) -> None:
 
 
 def print_results(results: Results, title: str, console: Console | None = None) -> None:
-    """Prints what measuring found, for people."""
+    """Prints the results of measuring."""
     console = console or make_console()
     if results.scores is not None:
         scores, seeds = results.scores, len(results.scores["per_seed"])
@@ -113,7 +113,7 @@ def print_results(results: Results, title: str, console: Console | None = None) 
 
 
 def print_registry(console: Console | None = None) -> None:
-    """Prints what every measure is."""
+    """Prints the list of all measures."""
     table = Table(title="Measures of instability; each is explained in docs/measures.md", title_justify="left")
     for name in ("measure", "compares", "unit", "range", "what it says", "source"):
         table.add_column(name, no_wrap=name in ("measure", "range"))
@@ -126,7 +126,7 @@ def print_registry(console: Console | None = None) -> None:
 def print_comparison(
     comparison: Comparison, published: Sequence[tables.Table] = (), console: Console | None = None
 ) -> None:
-    """Prints methods side by side, and a verdict on each."""
+    """Prints methods side by side, with a verdict on each."""
     console = console or make_console(width=150)
     for table in [*tables.comparison_tables(comparison), *published]:
         console.print(tables.to_rich(table))
@@ -136,7 +136,7 @@ def print_comparison(
 
 
 def print_validity(found: Validity, console: Console | None = None) -> None:
-    """Prints what can be trusted."""
+    """Prints which measures can be trusted."""
     console = console or make_console(width=150)
     for one in (found.over_seeds, found.over_layers):
         if one is not None:
@@ -150,7 +150,7 @@ def print_validity(found: Validity, console: Console | None = None) -> None:
 
 
 def print_study(study: SeedStudy, console: Console | None = None) -> None:
-    """Prints how many seeds are needed and which randomness matters."""
+    """Prints how many seeds are needed and which source of randomness matters."""
     console = console or make_console()
     shown = [tables.needed_table(study), tables.shares_table(study), tables.floor_table(study)]
     for table in shown:
@@ -182,7 +182,7 @@ def _score_table(run: Run) -> Table:
 def _instability_table(
     rows: Mapping[str, Mapping[str, Any]], title: str, without: Mapping[str, Any] | None = None
 ) -> Table:
-    """One row for each measure; columns that no row fills are left out."""
+    """A table with one row for each measure; empty columns are left out."""
     table = Table(title=title, title_justify="left")
     with_null, with_paper = (any(key in row for row in rows.values()) for key in ("null_shuffled", "paper"))
     columns = ["measure", "value", "95 % interval", *["null", "shuffled"] * with_null, *["released code"] * with_paper]

@@ -1,4 +1,4 @@
-"""The verbs that train: run, resume, plan, export."""
+"""The commands about training: run, resume, plan, export."""
 
 import json
 import signal
@@ -18,7 +18,7 @@ class InterruptedRunError(Exception):
 
 @contextmanager
 def _interruptible(advice: str) -> Iterator[None]:
-    """Raises `InterruptedRunError` with this advice on Ctrl-C and SIGTERM, also where another process ends first."""
+    """Raises `InterruptedRunError` with this advice on Ctrl-C, on SIGTERM, and if another process ends first."""
     stopped_by_signal = False
 
     def stop(number: int, frame: object) -> None:
@@ -26,7 +26,7 @@ def _interruptible(advice: str) -> Iterator[None]:
         stopped_by_signal = True
         raise KeyboardInterrupt
 
-    # SIGTERM, as schedulers send it before they kill, does what Ctrl-C does; JAX may have put its own handler there.
+    # Schedulers send SIGTERM before they kill; treat it like Ctrl-C. JAX may have installed its own handler.
     before = [(number, signal.signal(number, stop)) for number in (signal.SIGTERM, signal.SIGINT)]
     try:
         yield
@@ -42,7 +42,7 @@ def _interruptible(advice: str) -> Iterator[None]:
 
 
 def _processes(command: Callable) -> Callable:
-    """Adds the options of a run that several processes share."""
+    """Adds the options for runs with several processes."""
     options = [
         click.option(
             "--distributed", is_flag=True, help="One of several processes, which JAX finds (SLURM, GKE, TPU)."
@@ -59,7 +59,7 @@ def _processes(command: Callable) -> Callable:
 
 
 def _join(distributed: bool, coordinator: str | None, processes: int | None, process: int | None) -> bool:
-    """Connects with other processes if there are any; returns whether this one prints."""
+    """Connects with the other processes, if any; returns whether this process prints."""
     from jaxstab.training.processes import is_first, join
 
     if distributed or (coordinator, processes, process) != (None, None, None):

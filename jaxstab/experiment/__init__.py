@@ -1,1 +1,1 @@
-"""One experiment: from its config to its run directory, and models exported from it."""
+"""One experiment, from its config to its run directory; and the export of its models."""

@@ -28,18 +28,18 @@ from jaxstab.training.step import untouched_decay
 
 
 def export(run: Run | str | Path, seed: int, to: str | Path) -> Path:
-    """Writes a directory that `AutoModelForSequenceClassification.from_pretrained` of transformers loads.
+    """Writes a directory that transformers' `AutoModelForSequenceClassification.from_pretrained` can load.
 
-    It holds float32 weights as safetensors, config.json with the task's labels, and the tokenizer. Adapters are merged;
-    embedding rows of tokens that are in no text of the task are what weight decay would have made of them.
+    It holds float32 weights as safetensors, config.json with the task's labels, and the tokenizer. Adapters are merged.
+    Weight decay is applied to embedding rows of tokens that occur in no text of the task, as if they had been trained.
 
     Args:
         run: a finished run with saved weights (`[output] keep_weights`), or its directory.
-        seed: whose weights.
-        to: the directory, which must not exist or be empty.
+        seed: number of the seed to export.
+        to: the directory to write; it must be new or empty.
 
     Raises:
-        InputError: no such seed or weights, a directory that is in use, or a model that is no longer there.
+        InputError: the seed or its weights do not exist, the directory is not empty, or the pre-trained model is gone.
     """
     run, target = run if isinstance(run, Run) else Run.load(run), Path(to)
     if seed not in run.seeds:
@@ -69,12 +69,12 @@ def export(run: Run | str | Path, seed: int, to: str | Path) -> Path:
 
 
 def whole_parameters(run: Run, seed: int, pretrained: Pretrained) -> dict[str, Any]:
-    """Returns every parameter of a seed's classifier, whatever part of it was trained, as nested float32 arrays.
+    """Returns all parameters of a seed's classifier, trained or not, as nested float32 arrays.
 
     Args:
-        run: with saved weights of the seed.
-        seed: its number.
-        pretrained: with every row of the word embedding.
+        run: a run with saved weights of the seed.
+        seed: number of the seed.
+        pretrained: the pre-trained model with all rows of the word embedding.
     """
     config, trained = run.config, load_weights(weights_file(run, seed))
     methods = make_methods(config.mitigation)
@@ -100,7 +100,7 @@ def whole_parameters(run: Run, seed: int, pretrained: Pretrained) -> dict[str, A
 
 
 def _saved_step(run: Run, seed: int) -> int:
-    """After how many steps the seed's weights were saved."""
+    """The number of steps after which the seed's weights were saved."""
     history = run.history[run.history.seed == seed]
     return int(history.step.max() if run.config.output.keep_weights == "final" else history[history.best].step.iloc[0])
 
@@ -110,7 +110,7 @@ def _write(target: Path, source: Path, run: Run, tensors: dict[str, np.ndarray])
     from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES as NAMES
 
     values = json.loads((source / "config.json").read_text(encoding="utf-8"))
-    depth = "n_layers" if "n_layers" in values else "num_hidden_layers"  # of DistilBERT and of all others
+    depth = "n_layers" if "n_layers" in values else "num_hidden_layers"  # the first is DistilBERT's
     labels = dict(enumerate(run.info.classes))
     values |= {
         "architectures": [NAMES[values["model_type"]]],

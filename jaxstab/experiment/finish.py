@@ -1,4 +1,4 @@
-"""The end of a run, when its last seed is trained: the seeds' files are gathered into the run's own, and measured."""
+"""The end of a run: once all seeds are trained, their files are merged into the run's files and measured."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -41,7 +41,7 @@ from jaxstab.runs.files import (
 
 
 def finish(pending: PendingRun, task: Task, display: Progress) -> None:
-    """Gathers the seeds' files into those of the run, measures, and records failed seeds, seconds and digests."""
+    """Merges the seeds' files into those of the run, measures, and records failed seeds, seconds and digests."""
     run, path, test = pending.run, pending.run.path, task.test
     triples = pending.config.seeds.resolve()
     numbers = [triple.seed for triple in triples]
@@ -79,10 +79,10 @@ def finish(pending: PendingRun, task: Task, display: Progress) -> None:
 
 
 def reopen(run: Run) -> None:
-    """Turns a finished run back into one whose seeds are all trained but not gathered, so that more can be trained.
+    """Splits a finished run's files into files for each seed again, so that more seeds can be trained.
 
     Raises:
-        InputError: it has no saved representations, which new seeds must be compared with.
+        InputError: the run has no saved representations, which new seeds must be compared with.
     """
     if run.representations is None:
         raise InputError(
@@ -106,7 +106,7 @@ def _measure(
     representations: Sequence[np.ndarray],
     failed: Mapping[int, str],
 ) -> tuple[list[int], measures.Results]:
-    """Scores all seeds, and measures those that did not diverge; returns which these are."""
+    """Scores all seeds and measures those that did not diverge; returns which seeds these are."""
     predictions = np.argmax(logits, axis=-1)
     scored = measures.measure_inputs(measures.check(predictions=predictions, labels=task.test.labels), task.metric, ())
     finite = np.isfinite(logits).all(axis=(1, 2))
@@ -125,7 +125,7 @@ def _measure(
 
 
 def _texts(task: Task) -> pd.DataFrame:
-    """One row per test example."""
+    """A data frame with one row per test example."""
     names = ["text"] if len(task.test.texts) == 1 else ["text_1", "text_2"]
     texts = {name: list(column) for name, column in zip(names, task.test.texts, strict=True)}
     labels = [task.classes[label] for label in task.test.labels]
@@ -133,7 +133,7 @@ def _texts(task: Task) -> pd.DataFrame:
 
 
 def _history(triples: Sequence[SeedTriple], results: Mapping[str, np.ndarray], steps_per_epoch: int) -> pd.DataFrame:
-    """One row per seed and evaluation."""
+    """A data frame with one row per seed and evaluation."""
     epochs = results["train_loss"].shape[1]
     rows = []
     for i, triple in enumerate(triples):

@@ -1,4 +1,4 @@
-"""What training needs, loaded and checked before anything is compiled."""
+"""The inputs of training, loaded and checked before anything is compiled."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,14 +17,14 @@ from jaxstab.training.recipe import Recipe, define, number_frozen
 
 
 def load_inputs(config: Config, show_progress: bool = False) -> tuple[Task, EncodedTask, Pretrained]:
-    """Loads and checks all that training needs, without compiling anything.
+    """Loads and checks all inputs of training, without compiling anything.
 
     Args:
-        config: of the experiment.
-        show_progress: with a bar while tokenising.
+        config: config of the experiment.
+        show_progress: whether to show a progress bar while tokenising.
 
     Raises:
-        InputError: something in it cannot be used.
+        InputError: the config names something that cannot be used.
     """
     train = mitigated(config.train, make_methods(config.mitigation))
     directory = resolve_model(config.model)
@@ -50,12 +50,12 @@ def make_recipe(
     """Returns what is fixed for a whole run.
 
     Args:
-        config: of the run.
-        pretrained: what all seeds start from.
-        classes: C, of the task.
+        config: config of the run.
+        pretrained: the pre-trained model that all seeds start from.
+        classes: C, number of classes of the task.
         metric: the task's score.
         steps_per_epoch: optimiser steps per epoch.
-        rows: of the grids that training batches may be laid out in, ascending.
+        rows: numbers of rows of the grids that training batches may be laid out in, ascending.
     """
     methods = make_methods(config.mitigation)
     train = mitigated(config.train, methods)
@@ -75,7 +75,7 @@ def make_recipe(
 
 
 def recipe_for(config: Config, task: Task, encoded: EncodedTask, pretrained: Pretrained) -> Recipe:
-    """Returns the recipe of a run on a task; shapes of batches follow from its training examples."""
+    """Returns the recipe of a run on a task; the training examples determine the shapes of batches."""
     lengths, size = np.asarray(encoded.train.lengths), config.train.batch_size
     return make_recipe(
         config,
@@ -88,10 +88,10 @@ def recipe_for(config: Config, task: Task, encoded: EncodedTask, pretrained: Pre
 
 
 def check_reinit(configs: Sequence[Config], recipe: Recipe) -> None:
-    """Checks that no more layers are to be re-initialised than are trained.
+    """Checks that reinit does not re-initialise more layers than are trained.
 
     Raises:
-        InputError: they are.
+        InputError: it does.
     """
     depth = number_of_layers(recipe.pretrained.params)
     for config in configs:

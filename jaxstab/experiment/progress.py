@@ -12,11 +12,11 @@ from jaxstab.training.step import Evaluation
 
 
 class Progress:
-    """Receives the events of a run and ignores them; a subclass overrides those that it shows."""
+    """Ignores all events of a run; a subclass overrides the events that it shows."""
 
     @property
     def is_live(self) -> bool:
-        """Whether there is a terminal that a bar can move on."""
+        """Whether a progress bar can be shown, that is, whether the output is a terminal."""
         return False
 
     def __enter__(self) -> Self:
@@ -35,13 +35,13 @@ class Progress:
         """Compilation begins."""
 
     def compiled(self, seconds: float, waves: list[list[str]], plan: Plan) -> None:
-        """Everything is compiled; `waves` are the labels of the seeds that remain to be trained."""
+        """Everything is compiled; `waves` holds the labels of the seeds still to be trained."""
 
     def stepped(self, wave: int, step: int) -> None:
         """A wave has taken this many steps."""
 
     def evaluated(self, wave: int, epoch: int, evaluation: Evaluation) -> None:
-        """An epoch of a wave is done; arrays are [seeds in the wave]."""
+        """A wave has finished an epoch; arrays are [seeds in the wave]."""
 
     def warn(self, line: str) -> None:
         """There is a warning; training continues."""
@@ -51,5 +51,5 @@ class Progress:
 
     @contextmanager
     def measuring(self, seeds: int, shape: Sequence[int]) -> Iterator[None]:
-        """Measures are computed; `shape` is that of a seed's representations."""
+        """Measures are being computed; `shape` is that of a seed's representations."""
         yield

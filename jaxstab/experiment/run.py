@@ -1,4 +1,4 @@
-"""One experiment from config to run directory, in the order of the data flow."""
+"""Runs an experiment, from config to run directory, in the order of the data flow."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -37,9 +37,9 @@ from jaxstab.training.recipe import Recipe
 
 
 def run(config: Config | Mapping[str, Any] | str | Path, *, display: Progress | None = None) -> Run:
-    """Fine-tunes every seed of a config, measures how much they differ, and leaves a run directory.
+    """Fine-tunes every seed of a config, measures how much they differ, and writes a run directory.
 
-    A run that was interrupted resumes from its checkpoints; one that has finished is only read.
+    An interrupted run resumes from its checkpoints; a finished run is only read.
 
     Args:
         config: a `Config`, nested plain values, or the path of a TOML file.
@@ -49,9 +49,9 @@ def run(config: Config | Mapping[str, Any] | str | Path, *, display: Progress | 
         The finished run: its scores, logits, measures and learning curves.
 
     Raises:
-        InputError: something the user gave cannot be used; raised before anything is compiled.
+        InputError: the config or its inputs cannot be used; raised before anything is compiled.
 
-    Example:
+        Example:
         >>> found = run(tiny)  # nested values: four seeds of a tiny model, two classes, 30 test examples
         >>> found.logits.shape
         (4, 30, 2)
@@ -65,14 +65,14 @@ def run(config: Config | Mapping[str, Any] | str | Path, *, display: Progress | 
 
 
 def resume(path: str | Path, *, display: Progress | None = None) -> Run:
-    """Resumes an interrupted run, wherever its directory is now, and returns it when it has finished.
+    """Resumes an interrupted run, even if its directory was moved, and returns it once it has finished.
 
     Args:
         path: the run directory.
         display: as for `run`.
 
     Raises:
-        InputError: no run there, or something that it needs is gone.
+        InputError: the directory holds no run, or something that the run needs is gone.
     """
     path = Path(path)
     if not (path / CONFIG).exists():
@@ -82,7 +82,7 @@ def resume(path: str | Path, *, display: Progress | None = None) -> Run:
 
 
 def run_grid(config: Config | Mapping[str, Any] | str | Path, *, display: Progress | None = None) -> list[Run]:
-    """Does what `run` does for every combination of values in `[grid]`, all in one compiled program.
+    """Calls `run` for every combination of values in `[grid]`; all combinations share one compiled program.
 
     Args:
         config: as for `run`.
@@ -98,7 +98,7 @@ def run_grid(config: Config | Mapping[str, Any] | str | Path, *, display: Progre
 
 
 def _run_all(configs: Sequence[Config], display: Progress) -> list[Run]:
-    """Trains the seeds of all configs, which differ in numbers only, and measures each."""
+    """Trains the seeds of all configs, which differ in hyper-parameters only, and measures each run."""
     started = time.perf_counter()
     finished = processes.decided(lambda: [_is_finished(config) for config in configs])
     unfinished = [config for config, done in zip(configs, finished, strict=True) if not done]
@@ -121,7 +121,7 @@ def _run_all(configs: Sequence[Config], display: Progress) -> list[Run]:
 
 
 def _is_finished(config: Config) -> bool:
-    """Whether the run of a config has finished; one that gets more seeds is reopened."""
+    """Whether the run of a config has finished; reopens a finished run if the config adds seeds."""
     found = find_run(config)
     if not found.finished:
         return False
@@ -141,7 +141,7 @@ def _load(configs: Sequence[Config], display: Progress) -> tuple[Task, EncodedTa
 
 
 def _lock_and_create(pending: Sequence[PendingRun], encoded: EncodedTask, locks: ExitStack) -> list[dict[str, Any]]:
-    """Locks and creates the directories; returns what each run resumes with."""
+    """Locks and creates the run directories; returns the values that each run resumes with."""
     for one in pending:
         locks.enter_context(locked(one.run))
     resumed = [resumed_values(one) for one in pending]
@@ -158,15 +158,15 @@ def _finish(pending: Sequence[PendingRun], task: Task, display: Progress) -> Non
 
 
 def plan(config: Config | Mapping[str, Any] | str | Path) -> tuple[Plan, Estimate]:
-    """Returns how a run would divide its seeds, what memory it needs and how long it takes; writes no run directory.
+    """Returns how a run would divide its seeds, its memory needs and its duration; writes no run directory.
 
-    Compiles what the run will use (and will then find in the cache), and takes a few steps.
+    It compiles the programs of the run, which the run then finds in the cache, and takes a few steps.
 
     Args:
-        config: as for `run`; with a `[grid]`, of all its runs together.
+        config: as for `run`; with a `[grid]`, the plan covers all its runs together.
 
-    Raises:
-        InputError: something the user gave cannot be used; raised before anything is compiled.
+        Raises:
+            InputError: the config or its inputs cannot be used; raised before anything is compiled.
     """
     configs = expand_grid(_as_config(config))
     first = configs[0]
@@ -188,7 +188,7 @@ def _as_config(config: Config | Mapping[str, Any] | str | Path) -> Config:
 
 
 def _check_saved(found: Run, config: Config) -> None:
-    """Checks that a finished run has saved what a config asks for.
+    """Checks that a finished run has saved everything that a config asks for.
 
     Raises:
         InputError: it has not.

@@ -1,4 +1,4 @@
-"""Runs in training and their record in `run.json`, which only the first of several processes writes."""
+"""Unfinished runs and their record in `run.json`, which only the first of several processes writes."""
 
 import hashlib
 import platform
@@ -30,12 +30,12 @@ RESUMED = ("group_size", "remat", "out_of_memory", "wall_seconds")  # an interru
 
 @dataclass
 class PendingRun:
-    """A run that has not finished; several may share a compiled program.
+    """A run that has not finished; several runs may share compiled programs.
 
     Attributes:
-        run: its directory.
-        config: of the run.
-        info: what `run.json` says; changed by `record` only.
+        run: the run directory.
+        config: config of the run.
+        info: content of `run.json`; only `record` changes it.
     """
 
     run: Run
@@ -44,13 +44,13 @@ class PendingRun:
 
     @property
     def unfinished_seeds(self) -> list[SeedTriple]:
-        """Seeds that have no file yet."""
+        """The seeds without a result file."""
         seeds = self.config.seeds.resolve()
         return [triple for triple in seeds if not seed_file(self.run, triple.seed).exists()]
 
     @property
     def hyper(self) -> dict[str, float]:
-        """Numbers that the seeds of this run share, and in which runs of one program may differ."""
+        """Hyper-parameters of this run's seeds, the only values in which runs that share programs may differ."""
         return hyperparameters(self.config)
 
 
@@ -83,10 +83,10 @@ def describe(config: Config, task: Task, encoded: EncodedTask, recipe: Recipe) -
 
 
 def resumed_values(pending: PendingRun) -> dict[str, Any]:
-    """Returns what an interrupted run resumes with, as plain values; nothing for a new run.
+    """Returns the values that an interrupted run resumes with, as plain values; empty for a new run.
 
     Raises:
-        InputError: the run began with other examples.
+        InputError: the run started with other examples.
     """
     if not (pending.run.path / INFO).exists():
         return {}
@@ -98,13 +98,13 @@ def resumed_values(pending: PendingRun) -> dict[str, Any]:
 
 @contextmanager
 def recorded(pending: PendingRun, resumed: Mapping[str, Any], together: int, started: float) -> Iterator[None]:
-    """Writes status and seconds into `run.json` at the start and the end, whatever happens.
+    """Records status and seconds in `run.json` at the start and at the end, even after an error.
 
     Args:
         pending: the run.
-        resumed: what it resumes with; seconds add up over interruptions.
-        together: how many runs share the time.
-        started: when, by `time.perf_counter`.
+        resumed: the values it resumes with; seconds add up over interruptions.
+        together: number of runs that share the time.
+        started: start time by `time.perf_counter`.
     """
     record([pending], **resumed)
     before, status = pending.info.wall_seconds, "interrupted"
@@ -117,7 +117,7 @@ def recorded(pending: PendingRun, resumed: Mapping[str, Any], together: int, sta
 
 
 def record(runs: Sequence[PendingRun], **values: Any) -> None:
-    """Changes fields of `RunInfo`, in memory and in `run.json`, of all runs alike."""
+    """Sets fields of `RunInfo` to the same values for all runs, in memory and in `run.json`."""
     for pending in runs:
         pending.info = replace(pending.info, **values)
         if processes.is_first():

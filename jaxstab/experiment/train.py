@@ -1,4 +1,4 @@
-"""Training the seeds of pending runs, wave by wave; each seed's files are written when its wave ends."""
+"""Trains the seeds of pending runs wave by wave; each seed's files are written when its wave ends."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,17 +21,17 @@ from jaxstab.training.planning import Plan
 from jaxstab.training.programs import Job
 from jaxstab.training.waves import SeedResult, SeedTrainer, make_waves
 
-OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"  # in the messages of XLA
-LARGEST = "representations"  # of a seed's arrays; has its own file, which is read layer by layer
+OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"  # appears in XLA's messages
+LARGEST = "representations"  # a seed's largest array; it has its own file, which is read layer by layer
 MakeTrainer = Callable[..., tuple[Plan, SeedTrainer]]
 
 
 def train(pending: Sequence[PendingRun], make_trainer: MakeTrainer, display: Progress) -> None:
-    """Trains the seeds that have no file yet, with smaller groups where memory does not suffice.
+    """Trains the seeds without a result file; retries with smaller groups if memory runs out.
 
     Args:
-        pending: the runs, which share a compiled program.
-        make_trainer: `plan_trainer` of their recipe and examples.
+        pending: the runs, which share compiled programs.
+        make_trainer: `plan_trainer` with their recipe and examples filled in.
         display: shows the progress.
     """
     while jobs := _unfinished_jobs(pending):
@@ -40,7 +40,7 @@ def train(pending: Sequence[PendingRun], make_trainer: MakeTrainer, display: Pro
         except jax.errors.JaxRuntimeError as error:
             info = pending[0].info
             size = info.group_size
-            # One of several processes cannot start again alone: the others are in the middle of their seeds.
+            # One of several processes cannot restart alone, because the others are still training.
             if OUT_OF_MEMORY not in str(error) or size in (None, 1) or jax.process_count() > 1:
                 raise
             record(pending, group_size=size // 2, out_of_memory=(*info.out_of_memory, size))
@@ -48,7 +48,7 @@ def train(pending: Sequence[PendingRun], make_trainer: MakeTrainer, display: Pro
 
 
 def _unfinished_jobs(pending: Sequence[PendingRun]) -> list[Job]:
-    """Returns the seeds that remain to be trained, each from its first step or from its checkpoint."""
+    """Returns the seeds still to be trained, each from its first step or from its checkpoint."""
 
     def read_steps() -> list[list[tuple[int, int]]]:
         steps = [checkpointed_steps(one.run) for one in pending]
@@ -67,7 +67,7 @@ def _unfinished_jobs(pending: Sequence[PendingRun]) -> list[Job]:
 def _train_waves(
     pending: Sequence[PendingRun], jobs: Sequence[Job], make_trainer: MakeTrainer, display: Progress
 ) -> None:
-    """Plans, compiles and trains."""
+    """Plans, compiles and trains all waves."""
     devices, by_path = local_devices(), {one.run.path: one for one in pending}
     with display, Checkpoints(pending[0].config.output.checkpoint_minutes, display.warn) as checkpoints:
         display.compiling()
@@ -84,7 +84,7 @@ def _train_waves(
         )
         waves = make_waves(jobs, trainer.width, trainer.groups * jax.process_count())
         shares = [processes.shares(wave, trainer.groups)[jax.process_index()] for wave in waves]
-        # A process for which no seeds are left trains a dummy, as long as the others take.
+        # A process without seeds in this wave trains padding, so that all processes stay in step.
         own = [share or wave[:1] for share, wave in zip(shares, waves, strict=True)]
         labels = [[_label(by_path, job) for group in share for job in group] for share in own]
         display.compiled(compile_seconds, labels, plan)
@@ -102,7 +102,7 @@ def _train_waves(
 def _plan(
     pending: Sequence[PendingRun], make_trainer: MakeTrainer, devices: Sequence[jax.Device]
 ) -> tuple[Plan, SeedTrainer]:
-    """Compiles what all seeds of all runs need; every process uses the smallest group size that one of them needs."""
+    """Plans and compiles for all seeds of all runs; all processes use the smallest group size among them."""
     first = pending[0]
     share = -(-sum(len(one.info.seeds) for one in pending) // jax.process_count())
     which = _weights_to_save(first.config.output)

@@ -1,7 +1,7 @@
 """Checkpoints of seeds in training, written by Orbax while training continues.
 
-Each seed has a directory of its own, so it can be resumed on any number of devices, in any group. A new checkpoint
-replaces the old one only when it is complete.
+Each seed has its own directory, so it can be resumed on any number of devices and in any group. A new checkpoint
+replaces the old one only once it is complete.
 """
 
 import re
@@ -23,7 +23,7 @@ from jaxstab.runs.directory import CHECKPOINTS, Run
 from jaxstab.training.devices import host_devices
 from jaxstab.training.programs import Job
 
-MEMORY_SHARE = 0.5  # of free memory, for copies that wait to be written
+MEMORY_SHARE = 0.5  # share of free memory for copies waiting to be written
 
 
 def checkpointed_steps(run: Run) -> dict[int, int]:
@@ -38,14 +38,14 @@ def checkpointed_steps(run: Run) -> dict[int, int]:
 
 
 class Checkpoints:
-    """Writes checkpoints in a thread; as a context manager, waits at the end until all are written."""
+    """Writes checkpoints in a thread. As a context manager, it waits on exit until all are written."""
 
     def __init__(self, minutes: float, warn: Callable[[str], None]):
         """Starts the clock.
 
         Args:
-            minutes: between two checkpoints of a seed.
-            warn: told once if a checkpoint cannot be written; training continues.
+            minutes: interval between two checkpoints of a seed.
+            warn: called once if a checkpoint cannot be written; training continues.
         """
         self._seconds, self._warn = 60 * minutes, warn
         self._last = time.monotonic()
@@ -57,13 +57,13 @@ class Checkpoints:
         self._writer, self._reader = _make_orbax()
 
     def __enter__(self) -> "Checkpoints":
-        """Nothing more to do."""
+        """Returns itself."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Waits until everything is written."""
+        """Waits until all checkpoints are written."""
         self._thread.shutdown()
 
     def due(self) -> bool:
@@ -71,9 +71,9 @@ class Checkpoints:
         return time.monotonic() - self._last >= self._seconds
 
     def save(self, job: Job, step: int, arrays: Mapping[str, np.ndarray]) -> None:
-        """Saves a seed as it is after so many steps, in place of its older state that still waits to be written.
+        """Saves the state of a seed after `step` steps. It replaces an older state that is still waiting to be written.
 
-        Returns at once, unless the states that wait take too much memory.
+        Returns at once, unless the waiting states take too much memory.
         """
         key = _key(job)
         if step in (job.step, self._given.get(key)):
@@ -94,7 +94,7 @@ class Checkpoints:
         self._pending.append(self._thread.submit(self._write, job))
 
     def saved(self) -> None:
-        """Starts the clock again."""
+        """Restarts the clock."""
         self._last = time.monotonic()
 
     def load(self, job: Job, shapes: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, np.ndarray]:
@@ -102,16 +102,16 @@ class Checkpoints:
 
         Args:
             job: the seed.
-            shapes: that the arrays must have.
+            shapes: the expected shapes and dtypes of the arrays.
 
         Raises:
-            InputError: damaged, or of another version.
+            InputError: the checkpoint is damaged or was written by another version.
         """
         path, remedy = _directory(job, job.step), "delete it, and the seed starts from the beginning"
         try:
             found = {name: one.shape for name, one in self._reader.metadata(path).item_metadata.tree.items()}
             arrays = self._reader.restore(path, args=_as_numpy(found))
-        except Exception as error:  # Orbax and TensorStore each have their own
+        except Exception as error:  # Orbax and TensorStore raise many types
             reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
             raise InputError(f"{path}: damaged ({reason}); {remedy}") from None
         if found != {name: shape.shape for name, shape in shapes.items()}:
@@ -124,7 +124,7 @@ class Checkpoints:
         self._thread.submit(lambda: _delete(_all_of(job)))
 
     def _write(self, job: Job) -> None:
-        """Writes the newest state of a seed, unless that has been done."""
+        """Writes the newest state of a seed, unless it is already written."""
         latest = self._latest.pop(_key(job), None)
         if latest is None:
             return
@@ -149,7 +149,7 @@ class Checkpoints:
         self._writer.save(path, args=PyTreeSave(wanted), force=True)
 
     def _waiting(self) -> int:
-        """Bytes that are to be written."""
+        """Bytes waiting to be written."""
         return self._writing + sum(_bytes(arrays) for _, arrays in list(self._latest.values()))
 
     def _complain(self, reason: str) -> None:
@@ -170,7 +170,7 @@ def _directory(job: Job, step: int) -> Path:
 
 
 def _all_of(job: Job) -> list[Path]:
-    """All checkpoints of a seed, also incomplete ones of a process that was killed."""
+    """All checkpoints of a seed, including incomplete ones left by a killed process."""
     return list((job.run.absolute() / CHECKPOINTS).glob(f"seed-{job.triple.seed}-step-*"))
 
 
@@ -180,7 +180,7 @@ def _delete(paths: list[Path]) -> None:
 
 
 def _make_orbax() -> tuple[Any, Any]:
-    """Checkpointers for writing and for reading, which wait for no other process: each saves its own seeds."""
+    """Checkpointers for writing and reading. They never wait for other processes: each process saves its own seeds."""
     import orbax.checkpoint as ocp
 
     me, handlers = jax.process_index(), ocp.type_handlers
@@ -207,7 +207,7 @@ def _as_numpy(names: Iterable[str]) -> Any:
 
 
 def _as_orbax_wants(array: np.ndarray) -> Any:
-    """Of several processes, only the first writes numpy arrays; each writes its replica of a global array."""
+    """Converts to a global array if needed: with several processes, Orbax writes numpy arrays from the first only."""
     if jax.process_count() == 1:
         return array
     everywhere = host_devices()

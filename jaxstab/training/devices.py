@@ -1,4 +1,4 @@
-"""What depends on the kind of device, and nowhere else: layout of seeds, memory, precision, caches."""
+"""All decisions that depend on the kind of device: layout of seeds, memory, precision, caches."""
 
 import os
 import sys
@@ -10,9 +10,9 @@ import platformdirs
 import psutil
 from jax.experimental.compilation_cache import compilation_cache
 
-USABLE_SHARE = 0.9  # of free memory; the rest is for what compiled programs do not report
+USABLE_SHARE = 0.9  # share of free memory; the rest is for memory that compiled programs do not report
 LARGEST_CPU_GROUP = 8
-# JAX's names of the precision of float32 matrix products; on a GPU its own default is TF32.
+# JAX's names for the precision of float32 matrix products; its default on a GPU is TF32.
 MATMUL_PRECISION = {"float32": "highest", "tensorfloat32": "tensorfloat32", "bfloat16": "default"}
 
 
@@ -22,7 +22,7 @@ def local_devices() -> list[jax.Device]:
 
 
 def platform() -> str:
-    """Returns what JAX calls the kind of these devices: `cpu`, `gpu` or `tpu`."""
+    """Returns JAX's name for the kind of these devices: `cpu`, `gpu` or `tpu`."""
     return local_devices()[0].platform
 
 
@@ -39,17 +39,17 @@ def is_cpu(device: jax.Device) -> bool:
 def vmaps_seeds(device: jax.Device) -> bool:
     """Whether one program holds all the seeds of a device.
 
-    On a CPU it holds one seed, and threads call it at the same time: there a larger program is no faster for a seed.
+    On a CPU a program holds one seed and several threads call it, because a larger program is no faster per seed there.
     """
     return not is_cpu(device)
 
 
 def wanted_group_size(share: int, devices: Sequence[jax.Device]) -> int:
-    """Returns how many seeds are worth training at once: all on an accelerator, on a CPU one for each core, at most 8.
+    """Returns how many seeds to train at once: on an accelerator all, on a CPU one for each core and at most 8.
 
     Args:
-        share: seeds of a device.
-        devices: of the run.
+        share: number of seeds that each device trains.
+        devices: devices of the run.
     """
     if not is_cpu(devices[0]):
         return share
@@ -58,7 +58,7 @@ def wanted_group_size(share: int, devices: Sequence[jax.Device]) -> int:
 
 
 def memory_limit(devices: Sequence[jax.Device]) -> int:
-    """Returns how many bytes may be used on each device; CPU devices share what is free."""
+    """Returns how many bytes may be used on each device; CPU devices share the free memory."""
     if is_cpu(devices[0]):
         return int(USABLE_SHARE * psutil.virtual_memory().available) // len(devices)
     stats = devices[0].memory_stats()
@@ -66,9 +66,9 @@ def memory_limit(devices: Sequence[jax.Device]) -> int:
 
 
 def peak_memory(devices: Sequence[jax.Device]) -> int:
-    """Returns the most bytes in use on a device so far; of the process if devices are CPUs."""
+    """Returns the most bytes in use on any device so far; on CPUs, the peak memory of the process."""
     if is_cpu(devices[0]):
-        import resource  # of Unix
+        import resource  # Unix only
 
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else 1024 * peak
@@ -76,7 +76,7 @@ def peak_memory(devices: Sequence[jax.Device]) -> int:
 
 
 def cache_compiled_programs() -> None:
-    """Turns JAX's persistent compilation cache on, in the user's cache directory, unless one is set."""
+    """Turns on JAX's persistent compilation cache in the user's cache directory, unless one is already set."""
     if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
         jax.config.update("jax_compilation_cache_dir", str(Path(platformdirs.user_cache_dir("jaxstab")) / "compiled"))
-        compilation_cache.reset_cache()  # JAX may have looked for a cache already and found none
+        compilation_cache.reset_cache()  # JAX may already have looked for a cache and found none

@@ -1,4 +1,4 @@
-"""The optimiser of one seed: AdamW, its schedule, and moments of half the size."""
+"""The optimiser of one seed: AdamW, its schedule, and moments in bfloat16."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,12 +12,12 @@ from jaxstab.config import TrainConfig
 from jaxstab.mitigation import map_named
 
 UNDECAYED = ("bias", "scale")
-# Numbers by their key in the config; they may differ between seeds (`jaxstab.config.hyperparameters`).
+# Hyper-parameters by config key; they may differ between seeds (`jaxstab.config.hyperparameters`).
 Hyper = Mapping[str, Any]
 
 
 def learning_rate_at(step: Int[Array, ""], hyper: Hyper, total_steps: int) -> Float[Array, ""]:
-    """Returns the rate at a step counted from 0: linear rise over the warm-up share, then linear fall to 0.
+    """Returns the learning rate at a step counted from 0: linear warm-up, then linear decay to 0.
 
     Source: Hugging Face's `get_linear_schedule_with_warmup`, so the very first step has rate 0.
     """
@@ -31,7 +31,7 @@ def learning_rate_at(step: Int[Array, ""], hyper: Hyper, total_steps: int) -> Fl
 def make_optimizer(config: TrainConfig, hyper: Hyper) -> optax.GradientTransformation:
     """Returns AdamW after clipping by global norm; the caller multiplies by the learning rate.
 
-    Weight decay pulls what is given as parameters to 0.
+    Weight decay pulls the given parameters towards 0.
 
     Source: Loshchilov & Hutter (2019); biases and LayerNorm are not decayed.
     """
@@ -48,7 +48,7 @@ def make_optimizer(config: TrainConfig, hyper: Hyper) -> optax.GradientTransform
 
 
 def scale_by_uncorrected_adam(beta1: float, beta2: float, epsilon: float) -> optax.GradientTransformation:
-    """Returns Adam without bias correction: the first steps are up to (1 - beta1) / sqrt(1 - beta2) times as long.
+    """Returns Adam without bias correction: the first steps are up to (1 - beta1) / sqrt(1 - beta2) times larger.
 
     Source: Devlin et al. (2019), their code.
     """
@@ -65,14 +65,15 @@ def scale_by_uncorrected_adam(beta1: float, beta2: float, epsilon: float) -> opt
 
 
 def widened(opt_state: optax.OptState) -> optax.OptState:
-    """Returns the state with its arrays of bfloat16 in float32."""
+    """Returns the state with its bfloat16 arrays converted to float32."""
     return jax.tree.map(lambda x: x.astype(jnp.float32) if x.dtype == jnp.bfloat16 else x, opt_state)
 
 
 def narrowed(opt_state: optax.OptState, key: PRNGKeyArray) -> optax.OptState:
-    """Returns the state with its arrays of float32 in bfloat16, each up or down at random, right on average.
+    """Returns the state with its float32 arrays converted to bfloat16 by stochastic rounding, which is unbiased.
 
-    To the nearest, AdamW's second moment would stand still: it moves by a thousandth, bfloat16 by a 256th.
+    With rounding to nearest, AdamW's second moment would never change: its relative change per step is about 1/1000,
+    and the precision of bfloat16 is 1/256.
 
     Source: Zamirai et al. (2020), "Revisiting BFloat16 Training".
     """
@@ -82,7 +83,7 @@ def narrowed(opt_state: optax.OptState, key: PRNGKeyArray) -> optax.OptState:
         bits = jax.lax.bitcast_convert_type(x, jnp.uint32)
         words = jax.random.bits(jax.random.fold_in(key, number), (-(-x.size // 2),), jnp.uint32)
         noise = jax.lax.bitcast_convert_type(words, jnp.uint16).reshape(-1)[: x.size].reshape(x.shape)
-        # Bfloat16 is the upper half of float32: the sum carries into it as often as the lower half is large.
+        # Bfloat16 is the upper half of float32. The sum carries into it with probability lower half / 2^16.
         upper = (bits + noise.astype(jnp.uint32)) >> 16
         return jax.lax.bitcast_convert_type(upper.astype(jnp.uint16), jnp.bfloat16)
 

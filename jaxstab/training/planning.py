@@ -1,4 +1,4 @@
-"""How many seeds at once, from the memory that compiled programs say they need; and how long a run will take."""
+"""How many seeds to train at once, from the memory needs of compiled programs; and how long a run will take."""
 
 import math
 from collections.abc import Sequence
@@ -20,11 +20,11 @@ class Plan:
 
     Attributes:
         group_size: G, seeds at once on each device.
-        waves: one after another until all seeds are done.
+        waves: number of waves, which run one after another.
         remat: whether activations are recomputed in the backward pass.
-        fixed_bytes: that a device needs whatever G is.
-        seed_bytes: that it needs for each of G seeds.
-        limit_bytes: that may be used on each device.
+        fixed_bytes: memory that a device needs independent of G.
+        seed_bytes: memory that a device needs for each of its G seeds.
+        limit_bytes: memory that may be used on each device.
     """
 
     group_size: int
@@ -36,12 +36,12 @@ class Plan:
 
     @property
     def needed_bytes(self) -> int:
-        """Predicted for each device."""
+        """Predicted memory on each device."""
         return self.fixed_bytes + self.group_size * self.seed_bytes
 
     @property
     def fits(self) -> bool:
-        """Whether that is within the limit."""
+        """Whether the predicted memory is within the limit."""
         return self.needed_bytes <= self.limit_bytes
 
 
@@ -50,11 +50,11 @@ class Estimate:
     """How long a run will take, in seconds.
 
     Attributes:
-        compilation: of all programs, or reading them from the cache.
-        step: of all seeds of a wave.
-        evaluation: of a wave on the validation split, once per epoch.
-        prediction: of a wave on the test split.
-        training: all waves.
+        compilation: compiling all programs, or reading them from the cache.
+        step: one step of all seeds of a wave.
+        evaluation: evaluating a wave on the validation split, once per epoch.
+        prediction: predicting with a wave on the test split.
+        training: training all waves.
     """
 
     compilation: float
@@ -73,19 +73,19 @@ def plan_trainer(
     group_size: int | None = None,
     remat: bool | None = None,
 ) -> tuple[Plan, SeedTrainer]:
-    """Chooses what was not given, for which it may compile twice, and compiles for all devices.
+    """Chooses the group size and remat if not given, which may compile twice, and compiles for all devices.
 
-    As many seeds at once as are wanted if they fit; otherwise as many as fit by a line through the memory of two
-    compiled sizes, shared out evenly over waves. Only where not even one seed fits are activations recomputed.
+    If the wanted number of seeds does not fit, the number that fits is interpolated linearly from the memory of two
+    compiled sizes and spread evenly over waves. Activations are recomputed only if not even one seed fits.
 
     Args:
-        recipe: of the run.
+        recipe: recipe of the run.
         task: token arrays.
-        seeds: of the run.
-        devices: that share them.
-        weights: which of each seed's the trainer is to return.
-        group_size: G, if it is not to be chosen.
-        remat: whether to recompute activations, if that is not to be chosen.
+        seeds: number of seeds of the run.
+        devices: devices that share the seeds.
+        weights: which weights of each seed the trainer returns: best, final, or none.
+        group_size: G; chosen if None.
+        remat: whether to recompute activations; chosen if None.
     """
     share = math.ceil(seeds / len(devices))
     wanted = group_size or wanted_group_size(share, devices)
@@ -111,19 +111,19 @@ def plan_trainer(
 
 
 def fitting_size(wanted: int, share: int, fixed: int, each: int, limit: int) -> int:
-    """Returns the largest group that fits, made smaller where that leaves the number of waves the same."""
+    """Returns the smallest group size that needs as few waves as the largest group that fits."""
     size = max(1, min(wanted, (limit - fixed) // each))
     return math.ceil(share / math.ceil(share / size))
 
 
 def estimate(trainer: SeedTrainer, plan: Plan, jobs: Sequence[Job], compilation: float) -> Estimate:
-    """Times parts of the first wave.
+    """Estimates the duration of a run by timing parts of its first wave.
 
     Args:
-        trainer: of the run.
+        trainer: trainer of the run.
         plan: how its seeds are divided.
         jobs: all of its seeds.
-        compilation: seconds it took.
+        compilation: seconds that compilation took.
     """
     seconds = trainer.time_wave(make_waves(jobs, trainer.width, trainer.groups)[0])
     epochs, steps = trainer.recipe.config.epochs, trainer.recipe.steps_per_epoch
@@ -132,11 +132,11 @@ def estimate(trainer: SeedTrainer, plan: Plan, jobs: Sequence[Job], compilation:
 
 
 def memory_line(larger: Programs, smaller: Programs | None = None) -> tuple[int, int]:
-    """Returns the fixed bytes and the bytes per seed of the line through two sizes; one suffices on a CPU.
+    """Returns fixed bytes and bytes per seed, from the line through the memory of two sizes; a CPU needs only one.
 
     Args:
-        larger: of several seeds.
-        smaller: of fewer, where memory is not simply proportional.
+        larger: programs for several seeds.
+        smaller: programs for fewer seeds, needed where memory is not proportional to seeds.
     """
     if smaller is None or larger.width == 1:
         return larger.shared_bytes, -(-larger.group_bytes // larger.width)

@@ -1,7 +1,7 @@
-"""Several processes as one run: the first decides and writes; the others get its decisions and send it their results.
+"""Several processes in one run: the first decides and writes; the others get its decisions and send it results.
 
-JAX's own runtime connects them. Each trains its own seeds on its own devices; between the start and the end of a wave
-they exchange nothing.
+JAX's distributed runtime connects them. Each process trains its own seeds on its own devices; during a wave they do
+not communicate.
 """
 
 import inspect
@@ -22,19 +22,20 @@ from jaxstab.training.waves import SeedResult
 
 Value = TypeVar("Value")
 Groups = Sequence[Sequence[Job]]
-A_DAY = 86400  # seconds that the others wait while the first one measures
+A_DAY = 86400  # seconds; timeout of the others while the first process measures
 
 
 def join(coordinator: str | None = None, processes: int | None = None, process: int | None = None) -> None:
-    """Connects this process with the others. Call it before anything else of JAX.
+    """Connects this process with the others. Must be called before any other use of JAX.
 
     Args:
-        coordinator: host:port of the first process; as all three, JAX finds it under SLURM, GKE and on TPU pods.
-        processes: how many there are.
-        process: which of them this is, from 0.
+        coordinator: host:port of the first process. JAX finds all three arguments itself under SLURM, GKE and on TPU
+            pods.
+        processes: the number of processes.
+        process: index of this process, from 0.
 
     Raises:
-        InputError: they cannot be found.
+        InputError: the other processes cannot be reached.
     """
     given = [coordinator, processes, process]
     if any(one is None for one in given) and not all(one is None for one in given):
@@ -42,7 +43,7 @@ def join(coordinator: str | None = None, processes: int | None = None, process: 
     if processes is not None and process is not None and not 0 <= process < processes:
         raise InputError(f"--process {process}: there are {processes}; they count from 0")
     connect = jax.distributed.initialize
-    if "shutdown_timeout_seconds" in inspect.signature(connect).parameters:  # not in older versions
+    if "shutdown_timeout_seconds" in inspect.signature(connect).parameters:  # missing in older versions
         connect = partial(connect, shutdown_timeout_seconds=A_DAY)
     try:
         connect(coordinator, processes, process)
@@ -55,15 +56,15 @@ def join(coordinator: str | None = None, processes: int | None = None, process: 
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes."""
+    """Whether this is the first process, the one that writes."""
     return jax.process_index() == 0
 
 
 def decided(decide: Callable[[], Value]) -> Value:
-    """Returns on all processes what a function returns on the first: plain values. Bad input there stops all.
+    """Calls a function on the first process and returns its result, plain values, on all. Bad input stops all.
 
     Raises:
-        InputError: the function does, on the first.
+        InputError: the function raised it on the first process.
     """
     if jax.process_count() == 1:
         return decide()
@@ -86,7 +87,7 @@ def together(call: Callable[[], Value]) -> Value:
     """Calls a function on every process; bad input on one stops all.
 
     Raises:
-        InputError: the function does, on any of them.
+        InputError: the function raised it on some process.
     """
     if jax.process_count() == 1:
         return call()
@@ -104,18 +105,18 @@ def together(call: Callable[[], Value]) -> Value:
 
 
 def smallest(number: int) -> int:
-    """Returns the smallest of the numbers that processes have."""
+    """Returns the smallest of all processes' numbers."""
     if jax.process_count() == 1:
         return number
     return int(_gather(np.int32(number)).min())
 
 
 def shares(wave: Groups, groups: int) -> list[Groups]:
-    """Returns for each process its groups of a wave, of which there may be none.
+    """Returns the groups of a wave that each process trains; a process may have none.
 
     Args:
-        wave: of all processes.
-        groups: trained at once by a process.
+        wave: the groups of all processes.
+        groups: number of groups that a process trains at once.
     """
     return [wave[i * groups : (i + 1) * groups] for i in range(jax.process_count())]
 
@@ -124,8 +125,8 @@ def gathered(wave: Groups, groups: int, mine: Sequence[SeedResult]) -> Iterator[
     """Yields every seed of a wave with its result, one at a time to save memory.
 
     Args:
-        wave: of all processes.
-        groups: that a process trains at once.
+        wave: the groups of all processes.
+        groups: number of groups that a process trains at once.
         mine: results of this process's share, or of padding.
     """
     jobs = [[job for group in share for job in group] for share in shares(wave, groups)]
@@ -143,7 +144,7 @@ def _everyones(result: SeedResult) -> list[SeedResult]:
 
 
 def _gather(tree: Any) -> Any:
-    """The values of all processes, along a leading axis."""
+    """The values of all processes, stacked along a leading axis."""
     return _interruptible(lambda: multihost_utils.process_allgather(tree))
 
 

@@ -1,4 +1,4 @@
-"""What is compiled for one device: programs for G seeds at once, or for one. Here the seed axis is added."""
+"""The programs compiled for one device, for G seeds at once or for one. The seed axis is added here."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -30,17 +30,17 @@ from jaxstab.training.step import (
 )
 
 PREDICTION_BATCH = 32
-INIT, DROPOUT = 0, 1  # purposes that a key is folded for
+INIT, DROPOUT = 0, 1  # purposes folded into a key
 
 
 class Job(NamedTuple):
     """One seed to be trained.
 
     Attributes:
-        triple: its randomness.
-        hyper: its numbers (`jaxstab.config.hyperparameters`).
-        step: of the checkpoint that training resumes from; 0 without one.
-        run: the directory that it belongs to.
+        triple: the seeds of its randomness.
+        hyper: its hyper-parameters (`jaxstab.config.hyperparameters`).
+        step: step of the checkpoint that training resumes from; 0 without one.
+        run: the run that it belongs to.
     """
 
     triple: SeedTriple
@@ -50,21 +50,21 @@ class Job(NamedTuple):
 
 
 class Programs:
-    """The compiled programs of one device, and the data there that all seeds share."""
+    """The compiled programs of one device, and the data on it that all seeds share."""
 
     def __init__(self, recipe: Recipe, task: EncodedTask, group_size: int, device: jax.Device):
         """Puts the data on the device and compiles.
 
         Args:
-            recipe: of the run.
+            recipe: recipe of the run.
             task: token arrays.
             group_size: G, seeds at once on the device.
-            device: where.
+            device: the device.
         """
         started = time.perf_counter()
         self.recipe, self.group_size, self.device = recipe, group_size, device
         self.width = group_size if vmaps_seeds(device) else 1
-        if self.width > 1:  # under vmap every branch of a switch is computed
+        if self.width > 1:  # vmap computes every branch of a switch
             self.recipe = recipe = replace(recipe, rows=recipe.rows[-1:])
         self._lengths = np.asarray(task.train.lengths)
         self._params, self._examples = jax.device_put((recipe.pretrained.params, task.train), device)
@@ -91,10 +91,10 @@ class Programs:
             best, last = (predict(recipe, one, *test, test_rows) for one in weights)
             if len(represented) == len(task.test.labels):
                 return best.logits, last.logits, best.first_tokens
-            # A separate pass: the hidden states of a large test split would not fit into memory.
+            # A separate pass over few examples: the hidden states of a large test split would not fit into memory.
             return best.logits, last.logits, predict(recipe, weights[0], *sample, sample_rows).first_tokens
 
-        # Compiled ahead of time: its duration is known, and no step pays for it.
+        # Compiled ahead of time, so that compilation is timed and no step includes it.
         hyper = dict.fromkeys(recipe.hyper, 0.0)
         inputs, bounds = self.inputs([Job(SeedTriple(0, 0, 0, 0), hyper)]), self.bounds(0, 0)
         init = self._over_seeds(partial(init_state, recipe), (None, 0))
@@ -112,12 +112,12 @@ class Programs:
                 prediction.lower(state, inputs, self._frozen, self._test, self._sample),
                 init.lower(self._params, inputs),
             ]
-        with ThreadPoolExecutor(len(lowered)) as threads:  # XLA compiles outside Python's lock
+        with ThreadPoolExecutor(len(lowered)) as threads:  # XLA releases Python's lock while it compiles
             compiled = list(threads.map(lambda one: one.compile(), lowered))
         self._train, self._evaluate, self._predict, self._init = compiled
         self.compile_seconds = time.perf_counter() - started
         self.shared_bytes = _bytes((self._params, self._examples, self._validation, self._test, self._sample))
-        # Only arguments that belong to seeds; XLA's own sum leaves out arguments that a program does not use.
+        # Only the seeds' own arguments. XLA's own sum omits arguments that a program does not use.
         held = [_bytes((state, inputs))] * 3 + [_bytes(inputs)]
         self.group_bytes = max(own + _result_bytes(one) for own, one in zip(held, compiled, strict=True))
 
@@ -158,15 +158,15 @@ class Programs:
         return {_name(path): np.array(leaf[place]) for path, leaf in leaves}
 
     def to_device(self, seeds: Sequence[Mapping[str, np.ndarray]]) -> TrainState:
-        """Puts what `to_host` returned of up to W seeds back on the device, padded with copies of the first."""
+        """Puts up to W states from `to_host` back on the device, padded with copies of the first."""
         filled = [*seeds, *[seeds[0]] * (self.width - len(seeds))]
         paths, tree = jax.tree_util.tree_flatten_with_path(self._state)
         leaves = [np.stack([arrays[_name(path)] for arrays in filled]) for path, _ in paths]
-        # The next step is donated this memory, so it must not be numpy's.
+        # The next step takes this memory by donation, so it must not be shared with numpy.
         return jax.device_put(jax.tree.unflatten(tree, leaves), self.device, may_alias=False)
 
     def train(self, state: TrainState, inputs: SeedInputs, start: int, stop: int) -> TrainState:
-        """Takes the steps from `start` up to `stop`; the given state is donated."""
+        """Trains from step `start` up to `stop`; the given state is donated."""
         return self._train(state, inputs, self._reference, self._examples, *self.bounds(start, stop))
 
     def evaluate(self, state: TrainState, inputs: SeedInputs) -> tuple[TrainState, Evaluation]:
@@ -178,12 +178,12 @@ class Programs:
         return self._predict(state, inputs, self._frozen, self._test, self._sample)
 
     def _fixed(self, split: Examples) -> tuple[tuple[Examples, Steps], int]:
-        """A split with its division into batches, on the device, and the rows that they need."""
+        """A split and its batches, on the device, and the rows that each batch needs."""
         batches, rows = fixed_batches(np.asarray(split.lengths), split.input_ids.shape[1], PREDICTION_BATCH)
         return jax.device_put((split, batches), self.device), rows
 
     def _over_seeds(self, one_seed: Callable, axes: tuple[int | None, ...], donated: bool = False) -> Any:
-        """Gives a function of one seed a leading seed axis; arguments whose axis is None are common to all seeds."""
+        """Adds a leading seed axis to a function of one seed; arguments with axis None are shared by all seeds."""
 
         def one(*arguments: Any) -> Any:  # without vmap, so that a switch computes one branch
             taken = [
@@ -196,12 +196,12 @@ class Programs:
 
 
 def on_other_devices(programs: Programs, task: EncodedTask, devices: Sequence[jax.Device]) -> list[Programs]:
-    """Compiles the same programs for more devices at the same time; on GPUs they come from the persistent cache.
+    """Compiles the same programs for more devices, in parallel; on GPUs they come from the persistent cache.
 
     Args:
-        programs: for the first device.
+        programs: programs of the first device.
         task: token arrays.
-        devices: the others, perhaps none.
+        devices: the other devices; may be empty.
     """
     recipe, group_size = programs.recipe, programs.group_size
     with ThreadPoolExecutor(max(1, len(devices))) as threads:
@@ -217,12 +217,12 @@ def _bytes(tree: Any) -> int:
 
 
 def _result_bytes(program: Any) -> int:
-    """Bytes that one call needs beside its arguments: results that are not written into them, and temporaries."""
+    """Bytes that one call needs besides its arguments: temporaries, and results that reuse no donated argument."""
     memory = program.memory_analysis()
     return memory.output_size_in_bytes - memory.alias_size_in_bytes + memory.temp_size_in_bytes
 
 
 def _keys(seeds: Sequence[int], purpose: int) -> jax.Array:
-    """One key per seed. Threefry, because `rbg` would share random words over a vmapped group."""
+    """One key per seed. Threefry, because `rbg` gives all seeds of a vmapped group the same random bits."""
     keys = [jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), purpose) for seed in seeds]
     return jnp.stack(keys)

@@ -22,16 +22,16 @@ class Recipe:
     """What is fixed for a whole run.
 
     Attributes:
-        config: `[train]`, with what the methods replace of it; numbers that may differ between seeds are in
+        config: `[train]`, with the values that methods replace. Numbers that may differ between seeds are taken from
             `SeedInputs.hyper` instead.
-        methods: of mitigation.
-        pretrained: what all seeds start from.
-        definition: of the model.
-        classes: C, of the task.
+        methods: the mitigation methods.
+        pretrained: the pre-trained model that all seeds start from.
+        definition: definition of the model.
+        classes: C, number of classes of the task.
         metric: the task's score.
         steps_per_epoch: optimiser steps per epoch.
-        hyper: keys of the numbers that each seed brings along.
-        rows: of the grids that a training batch may be laid out in, ascending.
+        hyper: keys of the hyper-parameters in `SeedInputs.hyper`.
+        rows: numbers of rows of the grids that a training batch may be laid out in, ascending.
         rounding: whether repeats start from parameters moved by one unit in the last place.
     """
 
@@ -52,7 +52,7 @@ class Recipe:
         return self.config.epochs * self.steps_per_epoch
 
     def context(self, hyper: Hyper, pretrained: Any) -> Context:
-        """Returns what methods may look at."""
+        """Returns the context that methods may use."""
         return Context(
             hyper=hyper,
             pretrained=pretrained,
@@ -66,8 +66,8 @@ class Recipe:
 def define(pretrained: Pretrained, config: TrainConfig, methods: Sequence[Method], remat: bool = False) -> nnx.GraphDef:
     """Returns the definition of the model.
 
-    Its sizes are those of `pretrained`, its precision that of `config`; methods may add adapters or freeze layers.
-    With `remat`, each layer is recomputed in the backward pass.
+    Sizes come from `pretrained` and precision from `config`; methods may add adapters or freeze layers. With `remat`,
+    each layer is recomputed in the backward pass.
     """
     dtype = jnp.bfloat16 if config.precision == "bfloat16" else jnp.float32
     adapters = next((method.adapters for method in methods if method.adapters), None)
@@ -77,22 +77,22 @@ def define(pretrained: Pretrained, config: TrainConfig, methods: Sequence[Method
 
 
 def number_frozen(methods: Sequence[Method]) -> int:
-    """Returns how many encoder layers at the bottom methods freeze (`jaxstab.models.parameters.split_layers`)."""
+    """Returns the number of bottom encoder layers that methods freeze (`jaxstab.models.parameters.split_layers`)."""
     return max((method.frozen_layers for method in methods), default=0)
 
 
 def trained_part(recipe: Recipe, params: Any) -> Any:
-    """Returns those of all parameters that each seed trains."""
+    """Returns the parameters that each seed trains."""
     return _select(params, lambda path: _trained(recipe, path))
 
 
 def frozen_part(recipe: Recipe, params: Any) -> Any:
-    """Returns those of all parameters that no seed trains."""
+    """Returns the parameters that no seed trains."""
     return _select(params, lambda path: not _trained(recipe, path))
 
 
 def reference_part(recipe: Recipe, params: Any) -> Any:
-    """Returns the pre-trained values that a training step looks at: frozen ones, and all if a method asks for them."""
+    """Returns the pre-trained values that a training step uses: frozen ones, or all if a method asks for them."""
     asked = any(method.needs_pretrained for method in recipe.methods)
     return params if asked else frozen_part(recipe, params)
 
@@ -103,7 +103,7 @@ def _trained(recipe: Recipe, path: tuple[str, ...]) -> bool:
 
 
 def _select(tree: Any, wanted: Callable[[tuple[str, ...]], bool], path: tuple[str, ...] = ()) -> Any:
-    """The nested dict of the leaves whose path is wanted."""
+    """The nested dict of the leaves with a wanted path."""
     found = {}
     for name, value in tree.items():
         if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Fine-tuning with one seed, as pure functions: loss, step, prediction. No seed axis here."""
+"""Fine-tuning of one seed as pure functions: loss, step, prediction. There is no seed axis here."""
 
 from functools import partial
 from typing import Any, NamedTuple
@@ -19,18 +19,18 @@ from jaxstab.models.stack import Outputs
 from jaxstab.training.optimizer import Hyper, learning_rate_at, make_optimizer, narrowed, widened
 from jaxstab.training.recipe import Recipe, trained_part
 
-ROUNDING, MITIGATION, REPEAT = (2**31 - n for n in (1, 2, 3))  # purposes of a key; the encoder's own are small
+ROUNDING, MITIGATION, REPEAT = (2**31 - n for n in (1, 2, 3))  # purposes folded into a key; the encoder's are small
 
 
 class SeedInputs(NamedTuple):
-    """What training with one seed takes.
+    """The inputs of training one seed.
 
     Attributes:
-        init_key: of its initialisation.
-        dropout_key: a step's own key is folded from it.
-        steps: which examples make up each step, for all steps.
-        hyper: scalars by their key in the config (`jaxstab.config.hyperparameters`).
-        repeat: which time the seed is trained, int32.
+        init_key: key of its initialisation.
+        dropout_key: key from which each step's key is folded.
+        steps: the examples of each step, for all steps.
+        hyper: hyper-parameters by config key, scalars (`jaxstab.config.hyperparameters`).
+        repeat: number of the repeat of this seed, int32.
     """
 
     init_key: PRNGKeyArray
@@ -41,12 +41,12 @@ class SeedInputs(NamedTuple):
 
 
 class TrainState(NamedTuple):
-    """One seed between two steps.
+    """The state of one seed between two steps.
 
     Attributes:
-        params: current parameters, float32; only those that are trained.
-        average: of the parameters over steps, evaluated in their place; None unless a method has one.
-        opt_state: of the optimiser.
+        params: current trained parameters, float32.
+        average: average of the parameters over steps, evaluated in their place; None unless a method uses one.
+        opt_state: state of the optimiser.
         best_params: parameters at the best validation score so far.
         best_score: that score; -inf before the first evaluation.
         loss_sum: training loss summed over the steps of this epoch, nats.
@@ -61,12 +61,12 @@ class TrainState(NamedTuple):
 
     @property
     def evaluated(self) -> Any:
-        """The parameters that are scored: the average if there is one."""
+        """The parameters to evaluate: the average if there is one."""
         return self.params if self.average is None else self.average
 
 
 class Evaluation(NamedTuple):
-    """One seed at the end of an epoch, or several along a leading axis, then as numpy arrays.
+    """Losses and score of one seed at the end of an epoch; for several seeds, numpy arrays with a leading axis.
 
     Attributes:
         train_loss: mean over the steps of the epoch, nats.
@@ -80,12 +80,12 @@ class Evaluation(NamedTuple):
 
 
 def init_state(recipe: Recipe, pretrained: Any, inputs: SeedInputs) -> TrainState:
-    """Starts one seed: pre-trained parameters, its own head, what methods change of them, an empty optimiser.
+    """Initialises one seed: pre-trained parameters, its own head, the methods' changes, and a new optimiser state.
 
     Args:
-        recipe: of the run.
+        recipe: recipe of the run.
         pretrained: `recipe.pretrained.params` on the device.
-        inputs: of the seed.
+        inputs: inputs of the seed.
     """
     context = recipe.context(inputs.hyper, pretrained)
     params = {**pretrained, **init_head(inputs.init_key, recipe.pretrained)}
@@ -108,13 +108,13 @@ def init_state(recipe: Recipe, pretrained: Any, inputs: SeedInputs) -> TrainStat
 
 
 def weights_in_use(recipe: Recipe, params: Any, context: Context, key: PRNGKeyArray | None = None) -> Any:
-    """Returns all parameters of the model: those trained and those stored once, as methods present them.
+    """Returns all parameters of the model: trained and shared ones, as transformed by the methods.
 
     Args:
-        recipe: of the run.
-        params: of one seed.
-        context: for methods.
-        key: of a training step; None where nothing is to be random.
+        recipe: recipe of the run.
+        params: trained parameters of one seed.
+        context: context for methods.
+        key: key of a training step; None for no randomness.
     """
     weights = merged(context.pretrained, params)
     for number, method in enumerate(recipe.methods):
@@ -125,7 +125,7 @@ def weights_in_use(recipe: Recipe, params: Any, context: Context, key: PRNGKeyAr
 
 
 def loss_fn(params: Any, recipe: Recipe, batch: Batch, key: PRNGKeyArray | None, context: Context) -> Float[Array, ""]:
-    """Returns the training loss in nats: the mean cross-entropy over the examples that are there, or a method's own."""
+    """Returns the training loss in nats: mean cross-entropy over examples that are not padding, or a method's loss."""
 
     def logits_of(key: PRNGKeyArray | None) -> Array:
         return apply(recipe.definition, weights_in_use(recipe, params, context, key), batch, key).logits
@@ -140,14 +140,14 @@ def loss_fn(params: Any, recipe: Recipe, batch: Batch, key: PRNGKeyArray | None,
 def optimizer_step(
     recipe: Recipe, state: TrainState, gradients: Any, step: Int[Array, ""], context: Context
 ) -> TrainState:
-    """Moves the parameters by what the optimiser and the methods make of a gradient.
+    """Updates the parameters with a gradient, through the optimiser and the methods.
 
     Args:
-        recipe: of the run.
-        state: before the step.
-        gradients: of the parameters.
-        step: its number, from 0.
-        context: for methods.
+        recipe: recipe of the run.
+        state: state before the step.
+        gradients: gradients of the trained parameters.
+        step: number of the step, from 0.
+        context: context for methods.
     """
     params, target = state.params, None
     for method in recipe.methods:
@@ -167,15 +167,15 @@ def optimizer_step(
 
 
 def untouched_decay(recipe: Recipe, hyper: Hyper, step: int) -> float:
-    """Returns what weight decay makes of an embedding row without gradient by the end of so many steps, as a factor.
+    """Returns the factor by which weight decay shrinks an embedding row without gradient over `step` steps.
 
-    So the rows of tokens that are in no text of the task need not be trained: a single number, taken through the
-    same optimiser and the same methods, stands for all of them.
+    Rows of tokens that occur in no text of the task then need no training: one number, updated by the same optimiser
+    and methods, stands for all of them.
 
     Args:
-        recipe: of the run.
-        hyper: of the seed.
-        step: how many have been taken.
+        recipe: recipe of the run.
+        hyper: hyper-parameters of the seed.
+        step: number of steps taken.
     """
     layers = jax.tree.leaves(recipe.pretrained.params["layers"])[0].shape[0]
     probe = {"embeddings": {"word": {"embedding": jnp.ones((1, 1))}}, "layers": {"bias": jnp.zeros((layers, 1))}}
@@ -197,11 +197,11 @@ def train_step(
     """Takes one optimiser step.
 
     Args:
-        recipe: of the run.
-        state: before the step.
-        step: its number, from 0.
-        inputs: of the seed.
-        pretrained: what `reference_part` returns.
+        recipe: recipe of the run.
+        state: state before the step.
+        step: number of the step, from 0.
+        inputs: inputs of the seed.
+        pretrained: result of `reference_part`.
         examples: the training split.
     """
     key = jax.random.fold_in(inputs.dropout_key, step)
@@ -233,13 +233,13 @@ def train_steps(
     start: Int[Array, ""],
     stop: Int[Array, ""],
 ) -> TrainState:
-    """Takes the steps from `start` up to `stop`; traced bounds, so that any stretch is the same program.
+    """Trains from step `start` up to `stop`. The bounds are traced, so one program serves all of them.
 
     Args:
-        recipe: of the run.
-        state: before the first of them.
-        inputs: of the seed.
-        pretrained: what `reference_part` returns.
+        recipe: recipe of the run.
+        state: state before the first step.
+        inputs: inputs of the seed.
+        pretrained: result of `reference_part`.
         examples: the training split.
         start: first step, from 0.
         stop: one past the last step.
@@ -255,11 +255,11 @@ def predict(recipe: Recipe, params: Any, examples: Examples, batches: Steps, row
     """Runs the classifier without dropout over a split.
 
     Args:
-        recipe: of the run.
-        params: all that the model has (`weights_in_use`).
+        recipe: recipe of the run.
+        params: all parameters of the model (`weights_in_use`).
         examples: the split, N examples.
-        batches: every index into it once, and -1 for none (`jaxstab.data.batches.fixed_batches`).
-        rows: that each of these batches fits into.
+        batches: indices into the split, each once, and -1 for padding (`jaxstab.data.batches.fixed_batches`).
+        rows: number of rows that every batch fits into.
 
     Returns:
         Outputs in the split's own order: logits [N, C] and first_tokens [L, N, D].
@@ -272,7 +272,7 @@ def predict(recipe: Recipe, params: Any, examples: Examples, batches: Steps, row
     logits, first_tokens = jax.lax.map(one, batches)
     count = examples.labels.shape[0]
     flat = batches.indices.reshape(-1)
-    # The place of each example among the batches; empty places sort last and are cut off.
+    # The position of each example among the batches; padding sorts last and is cut off.
     places = jnp.argsort(jnp.where(flat < 0, count, flat))[:count]
     layers = jnp.moveaxis(first_tokens, 1, 0)
     return Outputs(
@@ -285,9 +285,9 @@ def predict(recipe: Recipe, params: Any, examples: Examples, batches: Steps, row
 def evaluate(
     recipe: Recipe, state: TrainState, context: Context, examples: Examples, batches: Steps, rows: int
 ) -> tuple[TrainState, Evaluation]:
-    """Scores the current parameters, or their average, on the validation split, and records the best so far.
+    """Evaluates the current parameters, or their average, on the validation split, and updates the best so far.
 
-    Arguments as for `predict`. The first of equal scores stays the best.
+    Arguments as for `predict`. Of equal scores, the first counts as the best.
     """
     logits = predict(recipe, weights_in_use(recipe, state.evaluated, context), examples, batches, rows).logits
     labels = jnp.asarray(examples.labels)

@@ -1,13 +1,13 @@
 """Many seeds at once: waves of groups on all devices.
 
-G seeds are trained at once on every device, by copies of one program. On an accelerator the program holds all G of them
-(`vmap`); on a CPU it holds one, and G threads call it, because there a larger program is no faster. The last bits of
-XLA's sums may change with the shape of a batch, so G is fixed for a run, and a group with fewer seeds is padded. So a
-seed's numbers do not depend on its neighbours, its place, or the number of waves or devices.
+Every device trains G seeds at once, with copies of one program. On an accelerator the program holds all G seeds
+(`vmap`). On a CPU it holds one and G threads call it, because a larger program is no faster there. The last bits of
+XLA's sums may change with the shape of a batch, so G is fixed for a run and smaller groups are padded. A seed's
+numbers therefore do not depend on its neighbours, its slot, or the number of waves or devices.
 
-Seeds exchange nothing, so there is no mesh. XLA compiles a program for one partition differently from the same program
-for several (`shard_map` over one and over two CPU devices differed by 4e-8 after 12 steps); only independent copies of
-one program give the same bits on any number of devices.
+Seeds do not communicate, so there is no mesh. XLA compiles a program differently for one partition than for several
+(`shard_map` over one and over two CPU devices differed by 4e-8 after 12 steps). Only independent copies of one program
+give the same bits on any number of devices.
 """
 
 import itertools
@@ -33,27 +33,27 @@ CURVES = tuple(f"curves.{name}" for name in Evaluation._fields)  # learning curv
 
 @runtime_checkable
 class Progress(Protocol):
-    """Is told how training proceeds (`jaxstab.experiment.progress`)."""
+    """Receives the events of training (`jaxstab.experiment.progress`)."""
 
     def stepped(self, wave: int, step: int) -> None:
-        """So many steps of a wave are done."""
+        """A wave has taken `step` steps."""
 
     def evaluated(self, wave: int, epoch: int, evaluation: Evaluation) -> None:
         """An epoch of a wave is done; arrays are [seeds in the wave]."""
 
 
 class SeedResult(NamedTuple):
-    """What one seed leaves, as numpy arrays.
+    """The results of one seed as numpy arrays.
 
     Attributes:
-        logits: [N, C] float32, of the best-validation parameters on the test split.
-        final_logits: [N, C] float32, of the last parameters.
-        representations: [L, M, D] float32, hidden state of the first token after each layer, of the best-validation
+        logits: [N, C] float32, from the best-validation parameters on the test split.
+        final_logits: [N, C] float32, from the last parameters.
+        representations: [L, M, D] float32, hidden state of the first token after each layer, from the best-validation
             parameters on `represented_examples` of the test split.
         train_loss: [E] float32, mean over each epoch, nats.
         validation_loss: [E] float32, nats.
         validation_score: [E] float32.
-        weights: nested dict of what was trained, of the best validation score or the last; None unless asked for.
+        weights: nested dict of the trained parameters, best-validation or last; None unless asked for.
     """
 
     logits: np.ndarray
@@ -66,7 +66,7 @@ class SeedResult(NamedTuple):
 
 
 class Seconds(NamedTuple):
-    """How long a wave takes, by its parts."""
+    """The duration of each part of a wave, in seconds."""
 
     step: float
     evaluation: float
@@ -74,7 +74,7 @@ class Seconds(NamedTuple):
 
 
 def make_groups(jobs: Sequence[Job], width: int) -> list[Sequence[Job]]:
-    """Divides seeds into groups of at most `width`, each of seeds that resume from the same step."""
+    """Divides seeds into groups of at most `width`; all seeds of a group resume from the same step."""
     groups: list[Sequence[Job]] = []
     for _, same in itertools.groupby(jobs, lambda job: job.step):
         groups += _chunks(list(same), width)
@@ -82,12 +82,12 @@ def make_groups(jobs: Sequence[Job], width: int) -> list[Sequence[Job]]:
 
 
 def make_waves(jobs: Sequence[Job], width: int, groups: int) -> list[list[Sequence[Job]]]:
-    """Divides seeds into waves of so many groups, the furthest seeds first; the last wave may be smaller.
+    """Divides seeds into waves of `groups` groups, most advanced seeds first; the last wave may be smaller.
 
     Args:
         jobs: the seeds.
-        width: W, of a group.
-        groups: trained at once.
+        width: W, seeds in a group.
+        groups: number of groups trained at once.
     """
     ordered = sorted(jobs, key=lambda job: -job.step)
     return [list(wave) for wave in _chunks(make_groups(ordered, width), groups)]
@@ -97,11 +97,11 @@ class SeedTrainer:
     """Trains waves of seeds with compiled programs; `train_wave` may be called any number of times."""
 
     def __init__(self, programs: Sequence[Programs], weights: Literal["best", "final"] | None = None):
-        """Creates the groups that share the seeds of a wave.
+        """Creates the groups that train the seeds of a wave.
 
         Args:
             programs: one for each device.
-            weights: which of each seed's to return.
+            weights: which weights of each seed to return: best, final, or none.
         """
         self._weights = weights
         self.recipe = programs[0].recipe
@@ -116,9 +116,9 @@ class SeedTrainer:
 
         Args:
             wave: the groups (`make_waves`).
-            number: of the wave, for `progress`.
-            progress: told after every stretch of steps and every evaluation.
-            checkpoints: saves the seeds whenever it is due, and on an interrupt.
+            number: number of the wave, for `progress`.
+            progress: called after every stretch of steps and every evaluation.
+            checkpoints: saves the seeds when a checkpoint is due, and on an interrupt.
         """
         groups, count = self._start(wave, checkpoints), sum(map(len, wave))
         history: list[Evaluation] = []
@@ -153,7 +153,7 @@ class SeedTrainer:
         return results
 
     def time_wave(self, wave: Sequence[Sequence[Job]]) -> Seconds:
-        """Times some steps, an evaluation and a prediction of a wave, each after one that does not count."""
+        """Times some steps, an evaluation and a prediction of a wave, each after one warm-up call."""
         groups, count = self._start(wave), min(TIMED_STEPS, self.recipe.steps_per_epoch)
 
         def seconds(call: Callable[[_Group], Any]) -> float:
@@ -176,11 +176,11 @@ class SeedTrainer:
 
 
 class _Group:
-    """W seeds of one device in one state."""
+    """The state of W seeds on one device."""
 
     def __init__(self, programs: Programs):
         self._programs = programs
-        # After an interrupt a thread may still be taking a step: a seed is saved between steps only.
+        # After an interrupt a thread may still be in a step; a checkpoint must be taken between steps.
         self._lock = threading.Lock()
 
     def start(self, jobs: Sequence[Job], checkpoints: Checkpoints | None) -> None:
@@ -209,19 +209,19 @@ class _Group:
         self.done = stop
 
     def train_epoch(self, epoch: int, report: Callable[[], None], is_due: Callable[[], bool] | None) -> None:
-        """Trains to the end of an epoch and evaluates, unless checkpoints are due before, or the group is stopped.
+        """Trains to the end of an epoch and evaluates; pauses early if a checkpoint is due or the group is stopped.
 
         Args:
-            epoch: from 0; nothing is done if it is over.
+            epoch: number of the epoch, from 0; an epoch that is already done is skipped.
             report: called after every stretch of steps.
-            is_due: asked after every stretch of steps; training pauses if it is true.
+            is_due: called after every stretch of steps; training pauses if it returns true.
         """
         steps = self._programs.recipe.steps_per_epoch
         end, longest = (epoch + 1) * steps, min(LONGEST_STRETCH, -(-steps // REPORTS_PER_EPOCH))
         while self.done < end and not self.stopped:
             with self._lock:
                 self.train(self.done, min(self.done + longest, end))
-                if self.done == end:  # at once, so that the number of steps says what has been evaluated
+                if self.done == end:  # under the lock, so that the step count tells which epochs were evaluated
                     self.history.append(self.evaluate())
             report()
             if is_due and is_due():
@@ -233,7 +233,7 @@ class _Group:
         return jax.device_get(evaluation)
 
     def states(self) -> Iterator[tuple[Job, int, dict[str, np.ndarray]]]:
-        """Every seed with its number of steps, and its state and learning curves as arrays by name."""
+        """Yields for every seed its job, its number of steps, and its state and learning curves as arrays by name."""
         with self._lock:
             for place, job in enumerate(self.jobs):
                 yield job, self.done, self._programs.to_host(self._state, place) | self._curves(place)
@@ -250,7 +250,7 @@ class _Group:
         return jax.device_get(self._programs.predict(self._state, self._inputs))
 
     def weights(self, which: Literal["best", "final"], place: int) -> Any:
-        """What was trained with the seed at a place."""
+        """The trained parameters of the seed in slot `place`."""
         params = self._state.best_params if which == "best" else self._state.evaluated
         return jax.device_get(jax.tree.map(lambda leaf: leaf[place], params))
 
@@ -260,7 +260,7 @@ class _Group:
         return dict.fromkeys(CURVES, curve)
 
     def _filled(self, values: np.ndarray) -> np.ndarray:
-        """Values of the seeds, padded as the state is."""
+        """Pads an array over seeds to W entries, like the state."""
         return np.concatenate([values, np.repeat(values[:1], self._programs.width - len(values))])
 
 
@@ -272,7 +272,7 @@ def _save(groups: Sequence[_Group], checkpoints: Checkpoints) -> None:
 
 
 def _each(groups: Sequence[_Group], call: Callable[[_Group], Any]) -> list[Any]:
-    """Calls a function of every group at the same time; after an error or an interrupt the other groups stop."""
+    """Calls a function for all groups in parallel; after an error or an interrupt the other groups stop."""
     with ThreadPoolExecutor(len(groups)) as threads:
         try:
             return list(threads.map(call, groups))
@@ -283,7 +283,7 @@ def _each(groups: Sequence[_Group], call: Callable[[_Group], Any]) -> list[Any]:
 
 
 def _gather(by_group: Sequence[Any], wave: Sequence[Sequence[Job]]) -> list[np.ndarray]:
-    """Joins the groups' arrays [W, ...], without padding."""
+    """Concatenates the groups' arrays [W, ...] without their padding."""
     cut = [[array[: len(jobs)] for array in arrays] for arrays, jobs in zip(by_group, wave, strict=True)]
     return [np.concatenate(arrays) for arrays in zip(*cut, strict=True)]
 
