@@ -1,4 +1,4 @@
-"""All measures of anyone's arrays: inputs of any framework, nulls, warnings, what is refused."""
+"""All measures of arrays: inputs of any framework, nulls, warnings, bad input."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What the doctor says of this machine."""
+"""The checks of `jaxstab doctor`."""
 
 import importlib.metadata
 import json

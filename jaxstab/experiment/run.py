@@ -51,7 +51,7 @@ def run(config: Config | Mapping[str, Any] | str | Path, *, display: Progress | 
     Raises:
         InputError: the config or its inputs cannot be used; raised before anything is compiled.
 
-        Example:
+    Example:
         >>> found = run(tiny)  # nested values: four seeds of a tiny model, two classes, 30 test examples
         >>> found.logits.shape
         (4, 30, 2)
@@ -165,8 +165,8 @@ def plan(config: Config | Mapping[str, Any] | str | Path) -> tuple[Plan, Estimat
     Args:
         config: as for `run`; with a `[grid]`, the plan covers all its runs together.
 
-        Raises:
-            InputError: the config or its inputs cannot be used; raised before anything is compiled.
+    Raises:
+        InputError: the config or its inputs cannot be used; raised before anything is compiled.
     """
     configs = expand_grid(_as_config(config))
     first = configs[0]
