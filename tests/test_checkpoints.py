@@ -40,7 +40,7 @@ def _states(run):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("vmapped", [False, True])
-def test_an_epoch_goes_on_elsewhere_to_the_same_numbers(vmapped, settings, tmp_path, devices, monkeypatch):
+def test_an_epoch_resumed_on_other_devices_gives_the_same_numbers(vmapped, settings, tmp_path, devices, monkeypatch):
     monkeypatch.setattr("jaxstab.training.programs.vmaps_seeds", lambda device: vmapped)
     # bfloat16 moments, a moving average and saved weights: everything that a state can hold.
     settings |= {"train": settings["train"] | {"moments": "bfloat16"}, "mitigation": {"method": "ema"}}
@@ -88,7 +88,7 @@ def test_checkpoints_are_written_when_due_and_replace_older_ones(settings, tmp_p
 
 
 @pytest.mark.parametrize("harm", ["truncated", "emptied", "another"])
-def test_a_damaged_one_is_named_and_the_seed_can_start_again(harm, settings, tmp_path, capsys):
+def test_a_damaged_checkpoint_is_named_and_the_seed_can_restart(harm, settings, tmp_path, capsys):
     with pytest.raises(KeyboardInterrupt):
         jaxstab.run(settings, display=Interrupted(9))
     state = next((tmp_path / "run" / "checkpoints").glob("seed-1-step-*"))
@@ -113,14 +113,14 @@ def test_a_damaged_one_is_named_and_the_seed_can_start_again(harm, settings, tmp
     assert jaxstab.run(settings).seeds.tolist() == [0, 1, 2, 3]
 
 
-def test_a_full_disk_is_a_note_and_training_goes_on(settings, tmp_path, devices, monkeypatch, capsys):
+def test_a_full_disk_is_a_warning_and_training_continues(settings, tmp_path, devices, monkeypatch, capsys):
     settings["output"]["checkpoint_minutes"] = 1e-9
     monkeypatch.setattr("jaxstab.training.checkpoints.shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
     jaxstab.run(settings, display=Display())
     assert capsys.readouterr().out.count("note: a checkpoint of seed 0 needs 0.00 GB of disk, 0.00 are free") == 1
 
 
-def test_what_is_not_written_to_the_end_does_not_count(tmp_path):
+def test_incomplete_checkpoints_are_ignored(tmp_path):
     directory = tmp_path / "checkpoints"
     for name in (
         "seed-3-step-40",
@@ -143,7 +143,7 @@ def test_copies_wait_for_each_other_where_memory_is_short(tmp_path, monkeypatch)
     assert checkpoints.checkpointed_steps(Run(tmp_path)) == {0: 5, 1: 5, 2: 5}
 
 
-def test_what_waits_gives_way_to_what_is_newer_and_to_the_end_of_the_seed(tmp_path, monkeypatch):
+def test_waiting_states_are_replaced_by_newer_ones_and_dropped_when_a_seed_ends(tmp_path, monkeypatch):
     written, first, may_go_on = [], threading.Event(), threading.Event()
 
     def slow(store, path, arrays):

@@ -78,7 +78,7 @@ def _wait_for_a_seed(process, directory, more_than=0):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_keeps_what_is_finished_and_says_how_to_go_on(number, config, command, whole, tmp_path):
+def test_a_signal_loses_no_finished_seed_and_says_how_to_resume(number, config, command, whole, tmp_path):
     directory = tmp_path / "run"
     process = command("run", config, "--quiet", "--output.dir", directory)
     _wait_for_a_seed(process, directory)

@@ -234,7 +234,7 @@ def test_ema_in_pytorch(directory):
 
 
 @pytest.mark.parametrize("method", ["bitfit", "freeze"])
-def test_what_is_not_trained_stays_and_the_rest_is_trained_as_in_pytorch(directory, method):
+def test_untrained_parameters_stay_and_the_rest_agrees_with_pytorch(directory, method):
     ours = Setup(directory, method)
     theirs = Torch(directory, ours.weights(ours.start))
     for name, weight in theirs.names.items():
@@ -296,7 +296,7 @@ def test_reinit_draws_the_pooler_and_the_top_layers_anew(directory):
     assert not np.array_equal(other["pooler"]["kernel"], found["pooler"]["kernel"])
 
 
-def test_what_is_drawn_anew_is_no_longer_pulled_back(directory):
+def test_reinitialised_layers_are_not_pulled_to_pretrained_values(directory):
     """Under reinit the top layer and the pooler have no pre-trained value: they decay to 0, and mixout skips them."""
     ours = Setup(directory, "reinit", "wd_pre", reinit={"layers": 1})
     target = ours.recipe.methods[1].decay_target(ours.start.params, ours.context)
@@ -356,7 +356,7 @@ def test_r_drop_passes_differ_by_dropout_only(directory):
     assert float(loss_fn(ours.start.params, ours.recipe, batch, KEY, ours.context)) > float(without) - 1
 
 
-def test_longer_is_that_many_epochs(directory):
+def test_longer_sets_the_epochs(directory):
     assert Setup(directory, "longer").recipe.total_steps == 20 * 5
     assert Setup(directory, "longer", longer={"epochs": 7}).recipe.total_steps == 7 * 5
 

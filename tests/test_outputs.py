@@ -104,7 +104,7 @@ def test_a_subset_of_seeds(tmp_path):
 
 
 @pytest.mark.optimiser
-def test_a_run_is_measured_like_its_arrays_whether_or_not_it_kept_them(settings, tmp_path):
+def test_a_run_is_measured_like_its_arrays_with_and_without_saved_representations(settings, tmp_path):
     run = jaxstab.run({**settings, "output": {**settings["output"], "keep_representations": True}})
     assert run.representations.shape == (4, 2, 30, 32)
     everything = measures.all(logits=run.logits, labels=run.labels, representations=np.asarray(run.representations))

@@ -107,7 +107,7 @@ def test_two_processes_of_two_devices_equal_one_of_four(config, start, whole, tm
 
 
 @pytest.mark.slow
-def test_three_processes_stopped_by_the_system_go_on_as_two(config, start, whole, tmp_path):
+def test_three_terminated_processes_resume_as_two(config, start, whole, tmp_path):
     directory = tmp_path / "run"
     options = "--output.dir", directory, "--output.checkpoint_minutes", "1e-6"
     started = start(3, 1, "run", config, "--quiet", *options)

@@ -194,7 +194,7 @@ def test_all_equal_and_all_failed(tmp_path):
     ("seeds", "rate", "headline"),
     [(1, 1e-3, "with one seed"), (3, 1e-12, "all 3 seeds failed"), (2, 1e-3, "2 seeds")],
 )
-def test_runs_that_say_little(settings, seeds, rate, headline, tmp_path):
+def test_runs_with_little_to_report(settings, seeds, rate, headline, tmp_path):
     settings["seeds"]["count"], settings["train"]["learning_rate"] = seeds, rate
     run = jaxstab.run(settings)
     page, _ = jaxstab.write_report([run.path], tmp_path / "p.html")

@@ -50,7 +50,7 @@ def test_numbers_of_failed_seeds_survive_json():
     assert info_from_json(written, "run.json") == failed
 
 
-def test_it_cannot_be_changed():
+def test_run_info_is_frozen():
     info = info_from_json(OLDER, "run.json")
     with pytest.raises(dataclasses.FrozenInstanceError):
         info.status = "running"

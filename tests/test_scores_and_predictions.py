@@ -180,7 +180,7 @@ SURE, EVEN, RIGHT, WRONG = [20.0, -20.0], [0.0, 0.0], [2.0, 0.0], [0.0, 1.0]
         # reverse: (0 + 1/4) / 2.
         ("ambiguity", ([[1, 0, 0, 0], [0, 1, 0, 0]], [0, 0, 0, 0]), 0.5),
         ("ambiguity", ([[0, 0, 0, 0], [0, 1, 0, 0]], [0, 0, 0, 0]), 0.125),
-        # Equally accurate seeds that disagree on 2 of 4. With 0, 1 and 2 errors, only better seeds compete: 0, 1/4, 1/2.
+        # Equally accurate seeds that disagree on 2 of 4. With 0, 1 and 2 errors only better seeds compete: 0, 1/4, 1/2.
         ("discrepancy", ([[1, 0, 0, 0], [0, 1, 0, 0]], [0, 0, 0, 0]), 0.5),
         ("discrepancy", ([[0, 0, 0, 0], [0, 1, 0, 0], [1, 1, 0, 0]], [0, 0, 0, 0]), (0 + 1 / 4 + 1 / 2) / 3),
         # Two opposite: ln 2. Two of three agree: H(2/3, 1/3).
@@ -230,7 +230,7 @@ def test_equal_seeds_are_stable():
     assert one_class["fleiss_kappa"] == one_class["cohen_kappa"] == one_class["krippendorff_alpha"] == 0
 
 
-def test_what_does_not_matter():
+def test_invariances_of_all_measures():
     """Order of seeds, constants added to logits, and (except for scores of one class) names of classes."""
     logits, labels = RNG.normal(size=(6, 40, 3)).astype(np.float32), RNG.integers(0, 3, 40)
     order, shift, names = RNG.permutation(6), RNG.normal(size=(6, 40, 1)).astype(np.float32), np.array([2, 0, 1])

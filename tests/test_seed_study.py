@@ -59,7 +59,7 @@ def test_more_than_can_be_asked_for_is_none():
 
 
 @pytest.mark.parametrize("scores", [[0.5, 0.5], [0.7] * 5])
-def test_no_pilot_no_plan(scores):
+def test_a_pilot_with_too_few_or_equal_scores_is_refused(scores):
     with pytest.raises(ValueError, match=r"at least 3|same score"):
         seeds_needed(np.array(scores))
 
