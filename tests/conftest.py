@@ -59,7 +59,7 @@ def all_grids(monkeypatch):
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_caches(tmp_path_factory, worker_id):
-    """Caches tokens and compiled programs in a directory of this test session; its processes share the programs."""
+    """Caches tokens and compiled programs in a directory of this test run; its processes share the programs."""
     session = tmp_path_factory.getbasetemp() if worker_id == "master" else tmp_path_factory.getbasetemp().parent
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
