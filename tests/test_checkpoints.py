@@ -88,7 +88,7 @@ def test_checkpoints_are_written_when_due_and_replace_older_ones(settings, tmp_p
 
 
 @pytest.mark.parametrize("harm", ["truncated", "emptied", "another"])
-def test_a_damaged_checkpoint_is_named_and_the_seed_can_restart(harm, settings, tmp_path, capsys):
+def test_a_damaged_one_is_named_and_the_seed_can_start_again(harm, settings, tmp_path, capsys):
     with pytest.raises(KeyboardInterrupt):
         jaxstab.run(settings, display=Interrupted(9))
     state = next((tmp_path / "run" / "checkpoints").glob("seed-1-step-*"))
