@@ -1,11 +1,11 @@
-"""How often the 95 % intervals cover the truth, by simulating seeds whose truth is known.
+"""How often the 95 % intervals cover the truth, by simulating seeds with known truth.
 
     python benchmarks/coverage.py --seeds 5 10 20 --replicates 400
 
-Populations: `typical` seeds share most of what they predict on 139 examples; of `failures`, 15 % of the seeds predict
-the majority class; `five classes`; and representations that share most of their directions. The truth of a measure is
-its mean over many sets of as many seeds, with the same test examples; for the joint interval of the mean score,
-examples are drawn anew as well. Prints the share of intervals that cover and their mean width relative to the truth.
+Populations: `typical` seeds agree in most predictions on 139 examples; in `failures`, 15 % of the seeds predict the
+majority class; `five classes`; and representations with mostly shared directions. The truth of a measure is its mean
+over many sets of the same number of seeds and with the same test examples. For the joint interval of the mean score,
+examples are resampled too. Prints the share of intervals that cover, and their mean width relative to the truth.
 """
 
 import argparse
@@ -34,7 +34,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def draw_logits(rng: np.random.Generator, count: int, seeds: int, classes: int, failures: float) -> tuple:
-    """Logits [count, S, N, C] of seeds that share margins, and depart from them in a few directions; labels [N]."""
+    """Logits [count, S, N, C] of seeds with shared margins and deviations in a few directions; labels [N]."""
     fixed = np.random.default_rng(1)
     labels = fixed.choice(classes, EXAMPLES, p=np.r_[2, np.ones(classes - 1)] / (classes + 1))
     shared = 1.5 * fixed.standard_normal((EXAMPLES, classes)) + 1.8 * np.eye(classes)[labels]
@@ -47,7 +47,7 @@ def draw_logits(rng: np.random.Generator, count: int, seeds: int, classes: int, 
 
 
 def draw_representations(rng: np.random.Generator, count: int, seeds: int) -> np.ndarray:
-    """[count, S, N, D]: what is common, departures in a few common directions, and noise."""
+    """[count, S, N, D]: a shared part, deviations in a few shared directions, and noise."""
     fixed, (n, d) = np.random.default_rng(1), (60, 32)
     scales = np.exp(-np.arange(d) / 10)
     common, directions = fixed.standard_normal((n, d)), fixed.standard_normal((3, n, d))
@@ -57,7 +57,7 @@ def draw_representations(rng: np.random.Generator, count: int, seeds: int) -> np
 
 
 def measure_sets(logits: np.ndarray, labels: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """For each measure of predictions, values [R] and values without each seed [R, S], of R sets of seeds."""
+    """For each measure of predictions, values [R] and leave-one-out values [R, S] of R sets of seeds."""
     chosen = [one for one in measures.MEASURES.values() if one.granularity != "representation"]
     pairs = tuple(one.name for one in chosen if one.shape == "pairs")
     sets = tuple(one.name for one in chosen if one.shape == "set")
@@ -100,7 +100,7 @@ def simulate_predictions(seeds: int, replicates: int, classes: int, failures: fl
 
 
 def simulate_joint(seeds: int, replicates: int) -> dict[str, dict[str, float]]:
-    """The mean score, where the test examples are a sample too."""
+    """Coverage for the mean score when test examples are sampled too."""
     rng = np.random.default_rng(seeds)
 
     def draw(count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""What all benchmarks share: the machine's description and measured limits, writing results, drawing them."""
+"""Shared by all benchmarks: the machine's description and measured limits, and writing and drawing results."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def describe_machine() -> dict[str, Any]:
 
 
 def best_seconds(call: Callable[[], Any], repetitions: int = 10) -> float:
-    """The fastest of several calls, after one that does not count."""
+    """The time of the fastest of several calls, in seconds, after one warm-up call."""
     call()
     times = []
     for _ in range(repetitions):
@@ -41,7 +41,7 @@ def best_seconds(call: Callable[[], Any], repetitions: int = 10) -> float:
 
 
 def matrix_rate() -> dict[str, float]:
-    """FLOP/s of a product of 2,048 rows with a square of 1,536, the larger of JAX's and PyTorch's, by precision."""
+    """FLOP/s of a [2048, 1536] x [1536, 1536] matrix product by precision, the larger of JAX's and PyTorch's."""
     import jax
     import jax.numpy as jnp
     import torch
@@ -68,7 +68,7 @@ def matrix_rate() -> dict[str, float]:
 
 
 def bandwidth() -> float:
-    """Bytes per second read and written by adding 1 to 512 MB, all cores."""
+    """Bytes per second read and written when adding 1 to 512 MB on all cores."""
     import jax
     import jax.numpy as jnp
 
@@ -83,7 +83,7 @@ def bandwidth() -> float:
 
 
 def write_result(path: Path | None, settings: Mapping[str, Any], results: Any) -> None:
-    """Writes JSON with the machine's description, if there is a path."""
+    """Writes results as JSON with the machine's description; without a path, nothing."""
     if path is None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -93,7 +93,7 @@ def write_result(path: Path | None, settings: Mapping[str, Any], results: Any) -
 
 
 def draw_bars(path: Path | None, title: str, seconds: Mapping[str, float], label: str) -> None:
-    """Draws a bar for each name beside the JSON file `path`; those of jaxstab stand out."""
+    """Draws a bar for each name, next to the JSON file `path`; jaxstab's bars are highlighted."""
     if path is None:
         return
     import matplotlib.pyplot as plt
@@ -114,7 +114,7 @@ def draw_bars(path: Path | None, title: str, seconds: Mapping[str, float], label
 def draw_lines(
     path: Path | None, title: str, x: Sequence[float], panels: Mapping[str, Mapping[str, Sequence[float]]], label: str
 ) -> None:
-    """Draws a panel for each quantity, with a line for each series, from zero, beside the JSON file `path`."""
+    """Draws a panel for each quantity with a line for each series, from zero, next to the JSON file `path`."""
     if path is None:
         return
     import matplotlib.pyplot as plt

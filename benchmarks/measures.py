@@ -1,11 +1,11 @@
-"""Measures of representations: jaxstab against the pair loop that one would write, in one run on the same machine.
+"""Measures of representations: jaxstab against a plain loop over pairs, in one run on the same machine.
 
     python benchmarks/measures.py --seeds 20 --layers 24 --examples 139 522 --features 1024
 
-The loop calls, for each layer and pair of seeds, a function of two matrices, in numpy or in PyTorch (float32), as
-public implementations have them: each call centres and decomposes its arguments anew. It is timed on --loop-layers
-layers and --loop-pairs pairs and multiplied. jaxstab measures everything. Agreement is with the numpy loop in float64.
-Prints a table; --output writes JSON and draws pictures beside it.
+The loop calls a function of two matrices for each layer and pair of seeds, in numpy or PyTorch (float32). As in public
+implementations, each call centres and decomposes its arguments again. It is timed on --loop-layers layers and
+--loop-pairs pairs and extrapolated. jaxstab measures everything. Agreement is with the numpy loop in float64.
+Prints a table; --output writes JSON and draws pictures next to it.
 `--nuclear-norms` compares ways to sum singular values instead.
 """
 
@@ -41,7 +41,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def draw_layer(seeds: int, examples: int, features: int, layer: int) -> np.ndarray:
-    """Like hidden states: a mean far from 0, a steep spectrum, most of it common to all seeds. [S, N, D] float32."""
+    """[S, N, D] float32 like hidden states: a mean far from 0 and a steep spectrum, mostly shared by all seeds."""
     rng = np.random.default_rng(layer)
     scales = np.exp(-np.arange(features) / 100)
     shared, own = rng.standard_normal((examples, features)), rng.standard_normal((seeds, examples, features))
@@ -85,7 +85,7 @@ PAIR_FUNCTIONS = {"cka": cka_of_pair, "op": op_of_pair, "svcca": svcca_of_pair}
 def time_loop(
     xp: object, layer: object, pairs: list[tuple[int, int]]
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """Seconds and values of each measure, over the given pairs of one layer."""
+    """Seconds and values of each measure over the given pairs of one layer."""
     seconds, values = {}, {}
     for name, function in PAIR_FUNCTIONS.items():
         started = time.perf_counter()
@@ -95,7 +95,7 @@ def time_loop(
 
 
 def time_jaxstab(layers: list[np.ndarray]) -> tuple[float, float, list[dict[str, np.ndarray]]]:
-    """Seconds for all layers, those of compilation, and distances."""
+    """Seconds for all layers, seconds for compilation, and distances."""
     started = time.perf_counter()
     measures.distances(layers[0], MEASURES)
     first = time.perf_counter() - started
@@ -133,7 +133,7 @@ def compare(arguments: argparse.Namespace, examples: int) -> dict:
 
 
 def compare_nuclear_norms(arguments: argparse.Namespace, examples: int) -> dict:
-    """Milliseconds and error of ways to sum the singular values of what `op` meets, 16 matrices at once."""
+    """Milliseconds and error of ways to sum singular values, on matrices like those of `op`, 16 at once."""
     layer = draw_layer(32, examples, arguments.features, 0).astype(np.float64)
     factors = []
     for X in layer:

@@ -1,10 +1,10 @@
-"""Seconds per seed and memory as seeds, seeds at once or simulated devices increase, beside what `jaxstab plan` says.
+"""Seconds per seed and memory, measured and planned, for more seeds, larger groups and more simulated devices.
 
     python benchmarks/scaling.py ../shared/data/cola --output results/scaling-cpu.json
 
-Every point is a process of its own: it asks `jaxstab.plan`, then runs. Seconds are those of training, without loading,
-compiling and measuring; memory is the most that the process had resident, less what it had before compiling.
-Prints a table; --output writes JSON and draws a picture beside it.
+Every point is a separate process that calls `jaxstab.plan` and then runs. Seconds are training time, without loading,
+compiling and measuring. Memory is the peak resident memory of the process minus its resident memory before compiling.
+Prints a table; --output writes JSON and draws a picture next to it.
 """
 
 import argparse
@@ -37,7 +37,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def measure_point(arguments: argparse.Namespace) -> dict[str, Any]:
-    """One run in this process: `arguments.point` has its table of seeds."""
+    """One run in this process, with the `[seeds]` table in `arguments.point`."""
     import jaxstab
     from jaxstab.cli.display import Display
     from jaxstab.training.devices import peak_memory

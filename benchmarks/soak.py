@@ -1,4 +1,4 @@
-"""A grid of many runs in one process: does anything grow? Memory, open files, the cache of compiled programs.
+"""Checks for leaks over a grid of many runs in one process: memory, open files, the cache of compiled programs.
 
 python benchmarks/soak.py --runs 200
 """
@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 
 def main() -> None:
-    """Trains a tiny random model with many learning rates, and prints a row now and then."""
+    """Trains a tiny random model with many learning rates, and prints a row at intervals."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=200)
     runs = parser.parse_args().runs

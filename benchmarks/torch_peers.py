@@ -1,7 +1,7 @@
-"""The peers: fine-tuning several seeds with PyTorch and transformers, in the ways that people do it.
+"""The peers: common ways to fine-tune several seeds with PyTorch and transformers.
 
-All take the recipe of a jaxstab config: AdamW (fused) with linear warm-up, clipping, dynamic padding, validation every
-epoch, best weights kept, test predictions from best and last weights.
+All use the recipe of a jaxstab config: AdamW (fused) with linear warm-up, clipping, dynamic padding, validation every
+epoch, a copy of the best weights, and test predictions from the best and last weights.
 """
 
 import copy
@@ -75,7 +75,7 @@ def new_optimizer(inputs: Inputs, named: list[tuple[str, torch.Tensor]], total: 
 
 
 def one_seed(inputs: Inputs, seed: int, autocast: bool = False, call: Any = None, model: Any = None) -> float:
-    """Fine-tunes one seed and returns its test accuracy; `call` is the compiled form of `model`, if there is one."""
+    """Fine-tunes one seed and returns its test accuracy; `call` is the compiled `model`, if any."""
     train = inputs.config.train
     torch.manual_seed(seed)
     model = new_model(inputs) if model is None else model
@@ -111,7 +111,7 @@ def one_seed(inputs: Inputs, seed: int, autocast: bool = False, call: Any = None
 
 
 def sequential(settings: dict, seeds: int, autocast: bool = False) -> dict:
-    """One seed after another; loading and tokenising once for all seeds of the config."""
+    """One seed after another; loads and tokenises once for all seeds of the config."""
     started = time.perf_counter()
     inputs = load(settings)
     preparation = time.perf_counter() - started
@@ -121,7 +121,7 @@ def sequential(settings: dict, seeds: int, autocast: bool = False) -> dict:
 
 
 def compiled(settings: dict, seeds: int) -> dict:
-    """One seed after another with `torch.compile`: one compiled model for dynamic shapes, its weights set anew."""
+    """One seed after another with `torch.compile`: one model compiled for dynamic shapes, with weights reset."""
     inputs = load(settings)
     model = new_model(inputs)
     call = torch.compile(model, dynamic=True)
@@ -137,7 +137,7 @@ def compiled(settings: dict, seeds: int) -> dict:
 
 
 def by_process(settings: dict, processes: int) -> dict:
-    """A seed per core at the same time, each in a process with one thread."""
+    """One seed per core in parallel, each in a process with one thread."""
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
         pool.map(_warm, range(processes))
         started = time.perf_counter()
@@ -170,7 +170,7 @@ def stacked(settings: dict, seeds: int) -> dict:
     buffers = {name: value[0] for name, value in buffers.items()}
 
     def outputs_of(params: dict, batch: dict) -> Any:
-        # As an additive mask, because transformers branches on the values of any other, which vmap forbids.
+        # An additive mask, because transformers branches on the values of other masks, which vmap forbids.
         mask = batch["attention_mask"]
         additive = (1.0 - mask.float())[:, None, None, :].expand(-1, 1, mask.shape[-1], -1) * torch.finfo().min
         return torch.func.functional_call(base, (params, buffers), kwargs={**batch, "attention_mask": additive})
@@ -225,7 +225,7 @@ def _stacked_batches(inputs: Inputs, seeds: int, epoch: int) -> Iterator[dict]:
 
 
 def _result(settings: dict, seconds: float, seeds: int, preparation: float, scores: list[float]) -> dict:
-    """Seconds per seed as if all seeds of the config had been trained, preparation or compilation shared among them."""
+    """Seconds per seed, as if all seeds of the config were trained and shared the preparation or compilation."""
     each = seconds / seeds
     return {
         "seconds_per_seed": each + preparation / settings["seeds"]["count"],

@@ -1,11 +1,11 @@
-"""The same fine-tuning by jaxstab and by its peers, in one run on the same machine, and how far from the floor.
+"""The same fine-tuning by jaxstab and its peers in one run on the same machine, compared with the hardware floor.
 
     python benchmarks/train.py ../shared/data/cola --seeds 8 --epochs 3 --examples 320 --output results/cola-cpu.json
 
-Same model, examples, batch size, epochs, recipe, validation every epoch, best weights kept, test predictions from best
-and last weights. The peers, in `torch_peers.py`, are what a user would write; one seed costs them the same as another,
-so they are timed on --peer-seeds of them. jaxstab starts with an empty cache of compiled programs.
-Prints a table; --output writes JSON and draws a picture beside it.
+Model, examples, batch size, epochs and recipe are the same. All validate every epoch, copy the best weights and predict
+the test split with the best and last weights. The peers in `torch_peers.py` are what a user would write. All seeds cost
+them the same, so only --peer-seeds seeds are timed. jaxstab starts with an empty cache of compiled programs.
+Prints a table; --output writes JSON and draws a picture next to it.
 """
 
 import argparse
@@ -75,7 +75,7 @@ def time_jaxstab(settings: dict) -> dict:
 
 
 def find_floor(settings: dict) -> dict:
-    """Seconds per seed that no program can do without: operations on real tokens, bytes of parameters and moments."""
+    """The least possible seconds per seed, from operations on real tokens and bytes of parameters and moments."""
     from jaxstab.config import make_config
     from jaxstab.experiment.inputs import load_inputs
 
@@ -136,7 +136,7 @@ def main() -> None:
         if "one-by-one" in arguments.peers:
             alone = {"seeds": {"count": 2, "group_size": 1}, "output": {"dir": f"{directory}/alone"}}
             one = time_jaxstab({**settings, **alone})
-            # Compiled already, with the same programs on a CPU: its share is that of the run above.
+            # The programs are already compiled and, on a CPU, the same as in the run above: use that run's share.
             shared = found["jaxstab"]["compile_seconds"] / arguments.seeds
             one["seconds_per_seed"] = one["seconds_per_seed_without_compilation"] + shared
             found["jaxstab, one seed at a time"] = one

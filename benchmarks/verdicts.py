@@ -1,4 +1,4 @@
-"""How often verdicts are wrong, and intervals right: simulated methods whose difference is known.
+"""How often verdicts are wrong and intervals right, for simulated methods with known differences.
 
 python benchmarks/verdicts.py --trials 1000
 """
@@ -22,7 +22,7 @@ FAILING = 0.15
 
 
 def simulate(rng: np.random.Generator, kind: str, seeds: int, scale: float) -> tuple[np.ndarray, np.ndarray]:
-    """Scores of the seeds, and what each contributes to the mean distance of random points."""
+    """Scores of the seeds, and each seed's contribution to the mean distance between random points."""
     scores = {
         "normal": rng.normal(size=seeds),
         "exponential": -rng.exponential(size=seeds),
@@ -36,7 +36,7 @@ def simulate(rng: np.random.Generator, kind: str, seeds: int, scale: float) -> t
 
 
 def one_setting(kind: str, seeds: int, paired: bool, trials: int) -> list[float]:
-    """False verdicts, verdicts on a true ratio of 1.5, and coverage of the ratio of SD and of mean distance."""
+    """Rates of false verdicts and of verdicts at a true ratio of 1.5; coverage for ratios of SD and mean distance."""
     rng, exchange = np.random.default_rng(0), make_exchange(seeds, seeds, paired)
     counts = np.zeros(4)
     covered_trials = max(1, trials // 5)

@@ -9,7 +9,7 @@ import jax
 import pytest
 from jaxtyping import install_import_hook
 
-# Shapes and dtypes in annotations are checked at every call; this must come before the first import of jaxstab.
+# Annotated shapes and dtypes are checked at every call. This must come before the first import of jaxstab.
 CHECKED = ("data", "mitigation", "measures", "models", "training")
 install_import_hook([f"jaxstab.{room}" for room in CHECKED], "checking.typecheck")
 
@@ -22,7 +22,7 @@ GRID_SIZES = batches.GRID_SIZES
 
 @pytest.fixture(autouse=True)
 def _strict_promotion(request):
-    """Mixed dtypes are errors, except where optax itself mixes them (an integer count in AdamW's bias correction)."""
+    """Makes implicit dtype promotion an error, except in optax (an integer count in AdamW's bias correction)."""
     mode = "standard" if request.node.get_closest_marker("optimiser") else "strict"
     with jax.numpy_dtype_promotion(mode):
         yield
@@ -30,7 +30,7 @@ def _strict_promotion(request):
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_device():
-    """Runs use one of the devices, which is compiled for in a quarter of the time, unless a test says otherwise."""
+    """Limits runs to one device, which takes a quarter of the compile time, unless a test says otherwise."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
         yield
@@ -38,14 +38,14 @@ def _one_device():
 
 @pytest.fixture
 def devices(monkeypatch):
-    """Makes a number of devices all there are."""
+    """Returns a function that limits runs to a given number of devices."""
     everything = jax.devices()
     return lambda count: monkeypatch.setattr(jax, "local_devices", lambda: everything[:count])
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_grid():
-    """Training is compiled for one size of grid, in half the time, unless a test asks for `all_grids`."""
+    """Compiles training for one grid size, which takes half the time, unless a test asks for `all_grids`."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(batches, "GRID_SIZES", 1)
         yield
@@ -53,13 +53,13 @@ def _one_grid():
 
 @pytest.fixture
 def all_grids(monkeypatch):
-    """Compiles for as many sizes of grid as users get."""
+    """Compiles for all grid sizes, as for users."""
     monkeypatch.setattr(batches, "GRID_SIZES", GRID_SIZES)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_caches(tmp_path_factory, worker_id):
-    """Tokens and compiled programs are cached in a directory of this session; its processes share the programs."""
+    """Caches tokens and compiled programs in a directory of this test run; its processes share the programs."""
     session = tmp_path_factory.getbasetemp() if worker_id == "master" else tmp_path_factory.getbasetemp().parent
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
@@ -83,7 +83,7 @@ def task_directory(tmp_path_factory):
 
 @pytest.fixture
 def settings(checkpoint, task_directory, tmp_path):
-    """A config that trains four seeds in a moment, as nested plain values."""
+    """A config that trains four seeds quickly, as nested plain values."""
     return {
         "name": "tiny",
         "model": {"source": str(checkpoint)},

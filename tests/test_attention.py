@@ -30,7 +30,7 @@ def _attend(inputs, window=None, rate=0.0, name="reference", key=KEY):
 
 
 def _by_definition(inputs, window, rate):
-    """One row, head and query at a time, in float64; the random bytes are those of `random_levels`."""
+    """Attention for one row, head and query at a time, in float64, with the random bytes of `random_levels`."""
     query, keys, values = (np.asarray(x, np.float64) for x in inputs[:3])
     bias = np.zeros((1, 1, 1, 1)) if inputs[3] is None else np.asarray(inputs[3], np.float64)
     bias = np.broadcast_to(bias, (ROWS, HEADS, WIDTH, WIDTH))
@@ -99,7 +99,7 @@ def test_a_traced_window_is_as_good_as_a_number():
 
 @pytest.mark.parametrize("bias_rows", BIASES)
 def test_an_axis_of_seeds_changes_nothing(bias_rows):
-    """Each of two seeds has inputs and keys of its own; owners and window are shared."""
+    """Each of two seeds has its own inputs and keys; owners and window are shared."""
     inputs = jax.tree.map(lambda x: jnp.stack([x, -x]), _inputs(bias_rows))
     keys = jax.random.split(KEY, 2)
 

@@ -1,4 +1,4 @@
-"""Checkpoints of seeds in training: resumed on any devices, in any group, to the same numbers."""
+"""Checkpoints: a seed resumed on any devices and in any group gives the same numbers."""
 
 import itertools
 import shutil
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.optimiser
 
 
 class Interrupted(Display):
-    """Stops at the n-th stretch of steps, as Ctrl-C does."""
+    """Interrupts at the n-th stretch of steps, like Ctrl-C."""
 
     def __init__(self, after):
         super().__init__(quiet=True)
@@ -40,9 +40,9 @@ def _states(run):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("vmapped", [False, True])
-def test_an_epoch_goes_on_elsewhere_to_the_same_numbers(vmapped, settings, tmp_path, devices, monkeypatch):
+def test_an_epoch_resumed_on_other_devices_gives_the_same_numbers(vmapped, settings, tmp_path, devices, monkeypatch):
     monkeypatch.setattr("jaxstab.training.programs.vmaps_seeds", lambda device: vmapped)
-    # bfloat16 moments, a moving average and saved weights: all that a state can hold.
+    # bfloat16 moments, a moving average and saved weights: everything that a state can hold.
     settings |= {"train": settings["train"] | {"moments": "bfloat16"}, "mitigation": {"method": "ema"}}
     settings["seeds"] = {"count": 5, "group_size": 2}
     settings["output"] |= {"keep_weights": "best"}
@@ -101,7 +101,7 @@ def test_a_damaged_one_is_named_and_the_seed_can_start_again(harm, settings, tmp
     elif harm == "emptied":
         shutil.rmtree(state)
         state.mkdir()
-    else:  # of a model with fewer layers, say
+    else:  # such as that of a model with fewer layers
         store = checkpoints.Checkpoints(10, print)
         job = Job(SeedTriple(1, 1, 1, 1), {}, run=tmp_path / "run")
         with store:
@@ -115,14 +115,14 @@ def test_a_damaged_one_is_named_and_the_seed_can_start_again(harm, settings, tmp
     assert jaxstab.run(settings).seeds.tolist() == [0, 1, 2, 3]
 
 
-def test_a_full_disk_is_a_note_and_training_goes_on(settings, tmp_path, devices, monkeypatch, capsys):
+def test_a_full_disk_is_a_warning_and_training_continues(settings, tmp_path, devices, monkeypatch, capsys):
     settings["output"]["checkpoint_minutes"] = 1e-9
     monkeypatch.setattr("jaxstab.training.checkpoints.shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
     jaxstab.run(settings, display=Display())
     assert capsys.readouterr().out.count("note: a checkpoint of seed 0 needs 0.00 GB of disk, 0.00 are free") == 1
 
 
-def test_what_is_not_written_to_the_end_does_not_count(tmp_path):
+def test_incomplete_checkpoints_are_ignored(tmp_path):
     directory = tmp_path / "checkpoints"
     for name in (
         "seed-3-step-40",
@@ -145,7 +145,7 @@ def test_copies_wait_for_each_other_where_memory_is_short(tmp_path, monkeypatch)
     assert checkpoints.checkpointed_steps(Run(tmp_path)) == {0: 5, 1: 5, 2: 5}
 
 
-def test_what_waits_gives_way_to_what_is_newer_and_to_the_end_of_the_seed(tmp_path, monkeypatch):
+def test_waiting_states_are_replaced_by_newer_ones_and_dropped_when_a_seed_ends(tmp_path, monkeypatch):
     written, first, may_go_on = [], threading.Event(), threading.Event()
 
     def slow(store, path, arrays):
@@ -170,10 +170,10 @@ def test_what_waits_gives_way_to_what_is_newer_and_to_the_end_of_the_seed(tmp_pa
 
 
 def test_a_seed_is_saved_between_steps_only(monkeypatch):
-    """An interruption may leave a thread at work that nobody waits for."""
+    """After an interrupt, a thread may still be working while no one waits for it."""
     taking = threading.Event()
 
-    def wait(value):  # as JAX, which hands out a state before it has been computed
+    def wait(value):  # like JAX, which returns a state before it is computed
         taking.set()
         time.sleep(0.05)
 

@@ -1,4 +1,4 @@
-"""Comparing methods: from saved arrays to a verdict."""
+"""Comparison of methods, from saved arrays to verdicts."""
 
 import json
 
@@ -17,7 +17,7 @@ EXAMPLES = 150
 
 
 def _logits(seeds, skill, noise, draw, labels):
-    """Each seed sees the labels through noise of its own."""
+    """Logits of seeds that see the labels through independent noise."""
     rng = np.random.default_rng(draw)
     signal = skill * (2 * np.eye(2)[labels] - 1)
     common = np.random.default_rng(99).normal(size=(len(labels), 2))

@@ -1,4 +1,4 @@
-"""All measures of anyone's arrays: inputs of any framework, nulls, warnings, what is refused."""
+"""All measures of arrays: inputs of any framework, nulls, warnings, bad input."""
 
 import subprocess
 import sys
@@ -92,7 +92,7 @@ def test_only_some_and_what_is_left_out():
         measures.all(logits=LOGITS, only=["ckas"])
 
 
-def test_the_released_code_is_shown_beside():
+def test_compat_adds_the_numbers_of_the_released_code():
     found = measures.all(logits=LOGITS, labels=LABELS, representations=REPRESENTATIONS, compat="paper")
     predictions = LOGITS.argmax(-1)
     assert found["sd"]["paper"] == pytest.approx(found["sd"]["value"] * np.sqrt((SEEDS - 1) / SEEDS), rel=1e-5)

@@ -1,4 +1,4 @@
-"""The config: defaults, overrides, what is refused and how, and that none of it needs JAX."""
+"""The config: defaults, overrides and error messages, all without importing JAX."""
 
 import dataclasses
 import subprocess
@@ -113,7 +113,7 @@ def test_missing_and_malformed_files(tmp_path):
 
 
 def test_a_mistake_in_a_config_is_found_without_jax(tmp_path):
-    """JAX takes seconds to import."""
+    """Importing JAX takes seconds."""
     (tmp_path / "c.toml").write_text(dump_config(make_config(MINIMAL)))
     program = (
         "import sys; from jaxstab.cli import main\n"

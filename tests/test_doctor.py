@@ -1,4 +1,4 @@
-"""What the doctor says of this machine."""
+"""The checks of `jaxstab doctor`."""
 
 import importlib.metadata
 import json
@@ -9,7 +9,7 @@ import pytest
 from jaxstab.cli import doctor, main
 
 
-def test_it_tells_what_there_is(capsys):
+def test_facts_about_the_machine_are_listed(capsys):
     assert main(["doctor"]) == 0
     out = capsys.readouterr().out
     assert f"{'jax:':16}{jax.__version__}" in out
@@ -32,7 +32,7 @@ def test_json(capsys):
         ("LITTLE_MEMORY", 1e18, "GB of memory are free"),
     ],
 )
-def test_what_is_wrong_is_said(attribute, value, line, monkeypatch, capsys):
+def test_problems_are_listed(attribute, value, line, monkeypatch, capsys):
     monkeypatch.setattr(doctor, attribute, value)
     assert main(["doctor"]) == 1
     assert line in capsys.readouterr().out

@@ -15,10 +15,10 @@ from jaxstab.models.families import apply, make_classifier
 from jaxstab.models.pretrained import load_encoder_config, load_pretrained, resolve_model
 
 GOLDEN = Path(__file__).parent / "golden"
-# XLA's code for CPUs rounded otherwise before jax 0.10: 1.6e-5 in MiniLM's hidden states with 0.8.0.
+# Before jax 0.10, XLA's CPU code rounded differently: by 1.6e-5 in MiniLM's hidden states with 0.8.0.
 TOLERANCE = 1e-5 if jax.__version_info__ >= (0, 10) else 2e-5
 
-PROGRAM = jax.jit(apply, static_argnums=(0, 4))  # all tests share what it compiles
+PROGRAM = jax.jit(apply, static_argnums=(0, 4))  # all tests share the compiled programs
 
 
 def _head(width, classes):

@@ -1,4 +1,4 @@
-"""From config to a directory that PyTorch transformers loads, for every family and for methods that train parts."""
+"""Exported models load in PyTorch transformers, for every family and for methods that train part of the weights."""
 
 import inspect
 
@@ -28,7 +28,7 @@ def _assert_same_logits_in_pytorch(directory, run, expected):
     tokens = AutoTokenizer.from_pretrained(directory)(
         list(run.texts.text), truncation=True, max_length=16, padding=True, return_tensors="pt"
     )
-    known = inspect.signature(model.forward).parameters  # older tokenizers give segments to models that have none
+    known = inspect.signature(model.forward).parameters  # older tokenizers return segments even for models without them
     with torch.no_grad():
         logits = model.eval()(**{name: value for name, value in tokens.items() if name in known}).logits.numpy()
     np.testing.assert_allclose(logits, expected, atol=1e-5)

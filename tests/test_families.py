@@ -1,4 +1,4 @@
-"""Every family against PyTorch transformers: golden arrays, live, and weights written back."""
+"""Every family against PyTorch transformers: golden arrays, live outputs, and exported weights."""
 
 import json
 import re
@@ -25,14 +25,14 @@ GOLDEN = Path(__file__).parent / "golden"
 TOLERANCE = 1e-5
 OTHERS = [name for name in FAMILY_SIZES if name != "bert"]
 
-# All tests share compiled programs: one for each definition, shape of the batch, and with or without dropout.
+# All tests share compiled programs: one for each definition and batch shape, with and without dropout.
 PROGRAM = jax.jit(apply, static_argnums=(0, 4))
 
-# These families have BERT's layers; what is about layers alone is tested with them only in the complete run.
+# These families have BERT's layers. Tests about layers alone run with them only in the complete test run.
 LIKE_BERT = ("roberta", "xlm-roberta", "electra", "distilbert")
 BY_LAYER = [pytest.param(name, marks=pytest.mark.slow) if name in LIKE_BERT else name for name in FAMILY_SIZES]
 
-# Further configs, for PyTorch live.
+# Further configs, compared with PyTorch live.
 VARIED = {
     "roberta": {"num_hidden_layers": 1, "pad_token_id": 3, "hidden_act": "gelu_new", "max_position_embeddings": 20},
     "xlm-roberta": {"hidden_size": 24, "num_attention_heads": 3, "type_vocab_size": 2},
@@ -78,7 +78,7 @@ def _torch():
 
 @pytest.fixture(scope="module", params=FAMILY_SIZES)
 def loaded(request, tmp_path_factory):
-    """A tiny model of each family with its whole head."""
+    """A tiny model of each family with its complete head."""
     directory = tmp_path_factory.mktemp(request.param)
     return _load(write_checkpoint(directory, FAMILY_SIZES[request.param], classes=3))
 
@@ -133,7 +133,7 @@ def test_written_weights_are_read_by_pytorch(loaded, tmp_path):
     assert not info["missing_keys"]
     assert not info["unexpected_keys"]
     assert not info["mismatched_keys"]
-    if name != "bert":  # whose head is replaced there
+    if name != "bert":  # BERT's head is replaced there
         expected = make_golden.run_torch(tmp_path, _inputs())["logits"]
         np.testing.assert_allclose(
             _run(loaded.config, loaded.params, _batch(_inputs())).logits, expected, atol=TOLERANCE
@@ -168,7 +168,7 @@ def test_gradients_are_finite_and_reach_every_parameter(loaded):
 
     for path, leaf in jax.tree_util.tree_leaves_with_path(jax.jit(jax.grad(loss))(loaded.params)):
         assert np.isfinite(leaf).all(), path
-        if path[-1].key != "bias" or path[-2].key != "key":  # a softmax does not see it
+        if path[-1].key != "bias" or path[-2].key != "key":  # the softmax cancels key biases
             assert np.abs(leaf).max() > 0, path
 
 
@@ -291,7 +291,7 @@ def test_what_is_not_supported_is_said_in_one_line(name, changes, message, tmp_p
 
 
 def _adapted(loaded, adapters, seed):
-    """Parameters with adapters of which both factors are random."""
+    """Parameters with adapters whose factors are both random."""
     _, shapes = make_classifier(loaded.config, Build(adapters=adapters))
     rng = np.random.default_rng(seed)
 
@@ -307,7 +307,7 @@ def _adapted(loaded, adapters, seed):
 
 
 def _attention(loaded):
-    """Names of the linear layers before attention's output."""
+    """Names of the linear layers that make queries, keys and values."""
     return ("qkv",) if loaded.config.model_type == "modernbert" else ("query", "key", "value")
 
 

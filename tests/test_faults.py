@@ -1,4 +1,4 @@
-"""Files of a run that are damaged, gone, or of another version: named, whatever reads them; seeds that diverge."""
+"""Damaged, missing or outdated files of a run are named in the error, whatever reads them; seeds that diverge."""
 
 import json
 import shutil
@@ -41,7 +41,11 @@ def finished(checkpoint, task_directory, tmp_path_factory):
             "model": {"source": str(checkpoint)},
             "task": {"source": str(task_directory), "text": ["sentence"], "max_length": 16},
             "seeds": {"count": 2, "group_size": 2},
-            "train": {"epochs": 2, "batch_size": 8, "learning_rate": 1e-3},  # as in `settings`, and compiled once
+            "train": {
+                "epochs": 2,
+                "batch_size": 8,
+                "learning_rate": 1e-3,
+            },  # as in `settings`, so that both share one compilation
             "output": {"dir": str(tmp_path_factory.mktemp("runs") / "run"), "keep_representations": True},
         }
     )
@@ -61,7 +65,7 @@ def _emptied(content):
 
 
 def _flipped(content):
-    """Another bit in the middle, where there are numbers and texts."""
+    """Flips a bit in the middle of the content, where numbers and texts are."""
     middle = len(content) // 2
     return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
 
@@ -123,7 +127,7 @@ def test_a_finished_seed_that_is_damaged_is_named(finished, settings, tmp_path, 
 
 @pytest.mark.parametrize("vmapped", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_seed_that_diverges_leaves_the_others_as_they_are(vmapped, settings, tmp_path, monkeypatch):
-    """One learning rate of a grid is far too large; its seeds share programs and groups with the good ones."""
+    """One learning rate of a grid is far too large; its seeds share programs and groups with the other seeds."""
     monkeypatch.setattr("jaxstab.training.programs.vmaps_seeds", lambda device: vmapped)
     settings["train"]["clip_norm"] = 1e30
     settings["seeds"] = {"count": 3, "group_size": 2}

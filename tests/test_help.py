@@ -1,4 +1,4 @@
-"""What a newcomer reads: every verb's help has an example that its own options accept, and Tab completes."""
+"""Help texts: every command's help has an example that its own options accept, and Tab completes commands."""
 
 import os
 import re

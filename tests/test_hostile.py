@@ -1,4 +1,4 @@
-"""Any input whatever: an answer or one line, never a traceback, and nothing is executed."""
+"""Arbitrary input gives a result or a one-line error, never a traceback, and nothing in it is executed."""
 
 import gc
 import pickle
@@ -72,7 +72,7 @@ ROWS = st.lists(st.lists(CELLS, max_size=4), max_size=8)
 
 @pytest.fixture
 def _collected():
-    """The data sets library leaves a file that it cannot read to the garbage collector."""
+    """Collects garbage: the datasets library leaves an unreadable file open until then."""
     yield
     gc.collect()
 

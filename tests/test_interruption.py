@@ -1,4 +1,4 @@
-"""Interrupted, killed, or started twice: nothing finished is lost, and the numbers are the same."""
+"""After an interrupt, a kill or a second start, no finished work is lost and the numbers are the same."""
 
 import os
 import random
@@ -19,7 +19,7 @@ from jaxstab.cli import main
 
 @pytest.fixture(scope="module")
 def command(tmp_path_factory):
-    """Starts `jaxstab` as a process of its own, with one device and caches that all of them share."""
+    """Starts `jaxstab` in a separate process, with one device and with caches that all processes share."""
     caches = tmp_path_factory.mktemp("caches")
     environment = os.environ | {
         "XLA_FLAGS": "",
@@ -37,7 +37,7 @@ def command(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def config(checkpoint, task_directory, tmp_path_factory):
-    """The tiny experiment as a file, with as many waves as seeds."""
+    """The tiny experiment as a config file, with one seed per wave."""
     path = tmp_path_factory.mktemp("config") / "config.toml"
     values = {
         "model": {"source": str(checkpoint)},
@@ -51,7 +51,7 @@ def config(checkpoint, task_directory, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole(config, command, tmp_path_factory):
-    """The run that nothing interrupted."""
+    """The run without interruption."""
     directory = tmp_path_factory.mktemp("runs") / "whole"
     _finish(command("run", config, "--quiet", "--output.dir", directory))
     return jaxstab.Run.load(directory)
@@ -65,7 +65,7 @@ def _same(run, other):
 
 
 def _finish(process):
-    """Waits for a process that must succeed; returns what it printed."""
+    """Waits for a process that must succeed; returns its output."""
     out, error = process.communicate()
     assert process.returncode == 0, error
     return out
@@ -78,7 +78,7 @@ def _wait_for_a_seed(process, directory, more_than=0):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_keeps_what_is_finished_and_says_how_to_go_on(number, config, command, whole, tmp_path):
+def test_a_signal_loses_no_finished_seed_and_says_how_to_resume(number, config, command, whole, tmp_path):
     directory = tmp_path / "run"
     process = command("run", config, "--quiet", "--output.dir", directory)
     _wait_for_a_seed(process, directory)
@@ -99,14 +99,14 @@ def test_a_signal_keeps_what_is_finished_and_says_how_to_go_on(number, config, c
 @pytest.mark.parametrize("dice", [random.Random(number) for number in range(4)], ids=range(4))
 def test_kills_at_random_moments_change_nothing(dice, config, command, whole, tmp_path):
     killed, kills = tmp_path / "run", 0
-    # Seeds are kept all the time, so that some kills hit the middle of that.
+    # Checkpoints are written all the time, so that some kills happen while one is written.
     arguments = ("run", config, "--quiet", "--output.dir", killed, "--output.checkpoint_minutes", "1e-3")
     for number in range(6):
         process = command(*arguments)
-        if number % 2:  # in training, or while a seed is written
+        if number % 2:  # during training, or while a seed is written
             _wait_for_a_seed(process, killed, more_than=len(list(killed.glob("checkpoints/seed-*.npz"))))
             time.sleep(dice.uniform(0, 0.1))
-        else:  # before, or while it loads what is there
+        else:  # before training, or while a checkpoint is loaded
             time.sleep(dice.uniform(0, 3))
         kills += process.poll() is None
         process.kill()

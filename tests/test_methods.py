@@ -1,4 +1,4 @@
-"""How methods are declared: rows, functions and documents agree, and a new one is its own file and one row."""
+"""The declaration of methods: registry, functions and documents agree; a new method is one file and one row."""
 
 import inspect
 import json
@@ -84,7 +84,7 @@ ROW = '"scaled": Declaration({"factor": number(float, 1.0, ge=0), "only": Settin
 
 @pytest.mark.slow
 def test_a_new_method_is_its_own_file_and_one_row(settings, tmp_path):
-    """In a copy of the package: checked, suggested, varied in a grid, trained, recorded."""
+    """Adds a method to a copy of the package: it is checked, suggested, varied in a grid, trained and recorded."""
     package = shutil.copytree(PACKAGE, tmp_path / "jaxstab", ignore=shutil.ignore_patterns("__pycache__"))
     (package / "mitigation" / "scaled.py").write_text(NEW)
     registry = package / "config" / "methods.py"

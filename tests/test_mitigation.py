@@ -1,4 +1,4 @@
-"""Each method by hand, and against a rendering of its rule in PyTorch."""
+"""Each method against hand-worked cases and against its rule written in PyTorch."""
 
 import jax
 import jax.numpy as jnp
@@ -29,10 +29,10 @@ ORDER = np.stack([RNG.permutation(40)[:8] for _ in range(STEPS)]).astype(np.int3
 
 
 class Setup:
-    """A tiny model without dropout and all that training one seed takes."""
+    """A tiny model without dropout, and the inputs of training one seed."""
 
     def __init__(self, directory, *methods, rows=(8,), **settings):
-        """With one grid, wide enough for any batch, because a step is compiled for each of `rows`."""
+        """Uses one grid that is large enough for any batch, because a step is compiled for each entry of `rows`."""
         train = {"epochs": 2, "batch_size": 8, "learning_rate": 1e-3, "weight_decay": 0.1, "dropout": 0.0}
         values = {"train": train | settings.pop("train", {}), "mitigation": {"methods": list(methods), **settings}}
         self.config = make_config({"model": {"source": "m"}, "task": {"source": "t"}, **values})
@@ -52,7 +52,7 @@ class Setup:
         self.context = self.recipe.context(self.hyper, self.reference)
 
     def weights(self, state):
-        """All of the model's, evaluated ones where they differ."""
+        """All weights of the model; those to evaluate where they differ from the current ones."""
         return weights_in_use(self.recipe, state.evaluated, self.context)
 
     def train(self, steps=STEPS):
@@ -72,7 +72,7 @@ def directory(tmp_path_factory):
 
 
 class Torch:
-    """The same model in PyTorch with the same weights, and AdamW written out."""
+    """The same model and weights in PyTorch, with AdamW written out."""
 
     def __init__(self, directory, weights):
         torch = pytest.importorskip("torch")
@@ -95,7 +95,7 @@ class Torch:
         ).loss
 
     def gradients(self, step):
-        """Of what requires a gradient."""
+        """Gradients of the parameters that require one."""
         self.model.zero_grad()
         self.loss(step).backward()
         return {name: p.grad.clone() for name, p in self.names.items() if p.requires_grad}
@@ -152,7 +152,7 @@ def test_the_standard_recipe_in_pytorch(directory):
 
 
 def test_llrd_in_pytorch(directory):
-    """Head at 1, layers 1 and 0 at rate and rate squared, embeddings below."""
+    """The learning rate is multiplied by 1 for the head, by the factor and its square for layers 1 and 0, and so on."""
     ours = Setup(directory, "llrd", llrd={"rate": 0.5})
     theirs = Torch(directory, ours.weights(ours.start))
 
@@ -185,7 +185,7 @@ def test_no_bias_correction_in_pytorch(directory):
     theirs.assert_equal(ours.weights(ours.train()), atol=1e-4)
     moved = [np.abs(one.train(2).params["pooler"]["kernel"] - one.start.params["pooler"]["kernel"]).max()
              for one in (ours, Setup(directory))]  # fmt: skip
-    # The first step has rate 0; at the second the step is (1 - .9^2) / sqrt(1 - .999^2) = 4.2 times as long.
+    # The first step has learning rate 0; the second step is (1 - .9^2) / sqrt(1 - .999^2) = 4.2 times as long.
     assert 3 < moved[0] / moved[1] < 5
 
 
@@ -226,7 +226,7 @@ def test_ema_in_pytorch(directory):
     from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
     averaged = AveragedModel(theirs.model, multi_avg_fn=get_ema_multi_avg_fn(0.7))
-    averaged.update_parameters(theirs.model)  # the first update copies
+    averaged.update_parameters(theirs.model)  # the first update copies the parameters
     for step in range(STEPS):
         theirs.step(step, ours.rate(step))
         averaged.update_parameters(theirs.model)
@@ -237,7 +237,7 @@ def test_ema_in_pytorch(directory):
 
 
 @pytest.mark.parametrize("method", ["bitfit", "freeze"])
-def test_what_is_not_trained_stays_and_the_rest_is_trained_as_in_pytorch(directory, method):
+def test_untrained_parameters_stay_and_the_rest_agrees_with_pytorch(directory, method):
     ours = Setup(directory, method)
     theirs = Torch(directory, ours.weights(ours.start))
     for name, weight in theirs.names.items():
@@ -274,7 +274,7 @@ def test_mixout_by_hand_and_in_pytorch(directory):
     # Its expectation is the current weight.
     mean = np.mean([_mixed(ours, params, jax.random.key(i))["pooler"]["kernel"] for i in range(400)], axis=0)
     assert abs((mean - params["pooler"]["kernel"]).mean()) < 2e-3
-    # Lee et al.'s own form, with their gradient.
+    # The original form of Lee et al., with its gradient.
     w, u = torch.tensor(weight, requires_grad=True), torch.tensor(anchor)
     mask = torch.tensor(replaced, dtype=torch.float32)
     theirs = (mask * u + (1 - mask) * w - 0.25 * u) / (1 - 0.25)
@@ -300,8 +300,8 @@ def test_reinit_draws_the_pooler_and_the_top_layers_anew(directory):
     assert not np.array_equal(other["pooler"]["kernel"], found["pooler"]["kernel"])
 
 
-def test_what_is_drawn_anew_is_no_longer_pulled_back(directory):
-    """With reinit, the top layer and the pooler have no pre-trained value: they decay to 0, and mixout leaves them."""
+def test_reinitialised_layers_are_not_pulled_to_pretrained_values(directory):
+    """Under reinit the top layer and the pooler have no pre-trained value: they decay to 0, and mixout skips them."""
     ours = Setup(directory, "reinit", "wd_pre", reinit={"layers": 1})
     target = ours.recipe.methods[1].decay_target(ours.start.params, ours.context)
     kernel = target["layers"]["output"]["kernel"]
@@ -362,7 +362,7 @@ def test_r_drop_passes_differ_by_dropout_only(directory):
     assert float(loss_fn(ours.start.params, ours.recipe, batch, KEY, ours.context)) > float(without) - 1
 
 
-def test_longer_is_that_many_epochs(directory):
+def test_longer_sets_the_epochs(directory):
     assert Setup(directory, "longer").recipe.total_steps == 20 * 5
     assert Setup(directory, "longer", longer={"epochs": 7}).recipe.total_steps == 7 * 5
 
@@ -410,7 +410,7 @@ def test_the_bottom_layer_frozen_in_pytorch(directory):
 
 
 def test_lora_in_pytorch(directory):
-    """Adapters of all seeds beside weights that stay; merged, they are the weights of a plain model."""
+    """Adapters train while the weights stay fixed; merged, they give the weights of a plain model."""
     ours = Setup(directory, "lora", lora={"rank": 3, "alpha": 6.0, "targets": ("query", "value")})
     start = ours.weights(ours.start)
     adapters = start["layers"]["attention"]["query"]["lora"]
@@ -455,6 +455,6 @@ def test_lora_in_pytorch(directory):
 
 
 def _with_adapters(ours, state):
-    """The layers with adapters as they are trained, before they are scaled."""
+    """The layers with their adapters as trained, before scaling."""
     unscaled = ours.recipe.context({**ours.hyper, "mitigation.lora.alpha": 3.0}, ours.reference)
     return weights_in_use(ours.recipe, state.params, unscaled)["layers"]

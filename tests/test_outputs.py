@@ -104,7 +104,7 @@ def test_a_subset_of_seeds(tmp_path):
 
 
 @pytest.mark.optimiser
-def test_a_run_is_measured_like_its_arrays_whether_or_not_it_kept_them(settings, tmp_path):
+def test_a_run_is_measured_like_its_arrays_with_and_without_saved_representations(settings, tmp_path):
     run = jaxstab.run({**settings, "output": {**settings["output"], "keep_representations": True}})
     assert run.representations.shape == (4, 2, 30, 32)
     everything = measures.all(logits=run.logits, labels=run.labels, representations=np.asarray(run.representations))
@@ -117,7 +117,7 @@ def test_a_run_is_measured_like_its_arrays_whether_or_not_it_kept_them(settings,
     assert again.representations is None
     assert jaxstab.measure(run.path).as_json() == run.measures
     recorded = jaxstab.measure(run.path, subset="seeds=0,2,3", only=["jsd", "cka", "op"])
-    # With three seeds an interval's end moves more than the distances; before jax 0.10 by 4.3e-5.
+    # With three seeds an interval's end changes more than the distances do: by 4.3e-5 before jax 0.10.
     tolerance = 1e-5 if jax.__version_info__ >= (0, 10) else 1e-4
     for name in ("jsd", "cka", "op"):
         assert recorded[name]["value"] == pytest.approx(some[name]["value"], abs=1e-6)

@@ -50,7 +50,7 @@ def test_unpaired_statistic_is_welchs_and_p_that_of_scipy():
 
 
 def test_paired_interval_is_bounded_by_means_of_subsets():
-    # Hartigan (1969): the means of all subsets divide the line into equally likely parts.
+    # Hartigan (1969): the means of all subsets divide the real line into equally likely intervals.
     first, second = rng.normal(size=8), rng.normal(1, 1, size=8)
     differences = second - first
     means = sorted(
@@ -110,7 +110,7 @@ def test_pseudo_values_of_a_mean_are_the_observations():
 
 
 def _outcome(seeds, failing, scale=1.0):
-    """Scores, of which some fail, and contributions to a mean squared distance between random points."""
+    """Scores with some failed seeds, and contributions to a mean squared distance between random points."""
     scores = np.where(rng.random(seeds) < failing, -8, rng.normal(size=seeds)) * scale
     points = rng.normal(size=(seeds, 30)) * (1 + 0.5 * rng.gamma(2, 1, (seeds, 1))) * scale
     distances = ((points[:, None] - points) ** 2).sum(-1)
@@ -130,7 +130,7 @@ def test_false_positives_are_near_5_percent(paired, failing):
         sizes = [mean_sizes(exchange, a, b) for a, b in zip(first, second, strict=True)]
         p, adjusted = p_values(np.stack([*sizes, spread_sizes(exchange, first[0], second[0])], axis=1))
         found += [*(p <= 0.05), (adjusted <= 0.05).any()]
-    # Three standard errors of 400 trials are .033.
+    # Three standard errors with 400 trials are .033.
     assert (found / trials <= 0.05 + 0.034).all(), found / trials
     assert (found[:3] / trials >= 0.05 - 0.034).all(), found / trials
 

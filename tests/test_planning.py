@@ -1,4 +1,4 @@
-"""Memory of groups of seeds: predicted against what larger programs say, and what follows from too little of it."""
+"""Predicted memory of groups of seeds against that of larger compiled programs, and plans with too little memory."""
 
 import json
 import re
@@ -45,7 +45,7 @@ def test_a_line_through_two_programs_predicts_the_memory_of_others(inputs, monke
     monkeypatch.setattr(programs, "vmaps_seeds", lambda device: True)
     device = jax.devices()[0]
     compiled = {size: programs.Programs(*inputs, size, device) for size in (1, 3, 6)}
-    # On one seed a smaller grid may be chosen for each step; memory is that of the largest.
+    # A program for one seed may choose a smaller grid at each step; its memory is that of the largest grid.
     fixed, each = planning.memory_line(compiled[6], compiled[3])
     for size, one in compiled.items():
         assert fixed + size * each == pytest.approx(one.shared_bytes + one.group_bytes, rel=0.15)

@@ -150,7 +150,7 @@ def test_sources_that_are_not_there(source, message):
 
 
 def test_a_hub_model_is_read_from_the_local_cache(tmp_path, monkeypatch):
-    """The real path through `huggingface_hub.snapshot_download`, from a cache as a download leaves it."""
+    """Goes through the real `huggingface_hub.snapshot_download`, with a cache as a download leaves it."""
     repository = tmp_path / "models--someone--tiny"
     snapshot = repository / "snapshots" / ("0" * 40)
     write_checkpoint(snapshot)

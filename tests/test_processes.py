@@ -1,4 +1,4 @@
-"""Several processes of two devices each against one of four: real ones, which find each other over loopback."""
+"""Real processes with two devices each, connected over loopback, against one process with four devices."""
 
 import os
 import signal
@@ -36,7 +36,7 @@ def config(checkpoint, task_directory, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory):
-    """Starts as many processes as are wanted, of so many devices."""
+    """Returns a function that starts a number of processes with a number of devices each."""
     caches = tmp_path_factory.mktemp("caches")
 
     def start(count, devices, *arguments, slurm=False):
@@ -66,7 +66,7 @@ def start(tmp_path_factory):
 
 
 def _slurm(count, i):
-    """What SLURM tells a task."""
+    """The environment variables that SLURM sets for a task."""
     return {
         "SLURM_JOB_ID": str(os.getpid()),
         "SLURM_STEP_NODELIST": "localhost",
@@ -101,14 +101,14 @@ def test_two_processes_of_two_devices_equal_one_of_four(config, start, whole, tm
     out, _ = _finish(start(2, 2, "run", config, "--output.dir", directory, slurm=True))
     assert "2 processes" in out[0]
     assert "Instability" in out[0]
-    assert all(line.startswith("[Gloo]") for line in out[1].splitlines())  # of XLA
+    assert all(line.startswith("[Gloo]") for line in out[1].splitlines())  # XLA's log
     run = jaxstab.Run.load(directory)
     assert (run.info.processes, run.info.devices) == (2, 4)
     _same_with_weights(run, whole)
 
 
 @pytest.mark.slow
-def test_three_processes_stopped_by_the_system_go_on_as_two(config, start, whole, tmp_path):
+def test_three_terminated_processes_resume_as_two(config, start, whole, tmp_path):
     directory = tmp_path / "run"
     options = "--output.dir", directory, "--output.checkpoint_minutes", "1e-6"
     started = start(3, 1, "run", config, "--quiet", *options)

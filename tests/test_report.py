@@ -1,4 +1,4 @@
-"""The page: its content, its safety and its figures; in a browser see test_report_browser.py."""
+"""The page: its content, safety and figures. For tests in a browser see test_report_browser.py."""
 
 import re
 from dataclasses import replace
@@ -22,7 +22,7 @@ rng = np.random.default_rng(0)
 
 
 def _every_figure(seeds, fill=None, name="cka"):
-    """Each kind of figure for so many seeds; `fill` in place of random values."""
+    """One figure of each kind, for a number of seeds; `fill` replaces the random values."""
     values = rng.random((seeds, 3)) if fill is None else np.full((seeds, 3), fill)
     distances = np.zeros((seeds, seeds)) if fill is not None else rng.random((seeds, seeds))
     failed, numbers = np.arange(seeds) == 1, list(range(seeds))
@@ -62,7 +62,7 @@ def test_text_is_text_in_every_place():
     picture = Picture("one", _every_figure(3, name=SCRIPT)[0], SCRIPT)
     section = Section(SCRIPT, [SCRIPT], [SCRIPT], [picture], [table], [table], [SCRIPT])
     html = render(Page(SCRIPT, SCRIPT, [section]))
-    assert html.count("<script>") == 1  # the page's own
+    assert html.count("<script>") == 1  # the page's own script
     assert "&lt;script&gt;" in html
     assert "$x_1$" in html
 
@@ -200,7 +200,7 @@ def test_all_equal_and_all_failed(tmp_path):
         pytest.param(2, 1e-3, "2 seeds", marks=pytest.mark.slow),
     ],
 )
-def test_runs_that_say_little(settings, seeds, rate, headline, tmp_path):
+def test_runs_with_little_to_report(settings, seeds, rate, headline, tmp_path):
     settings["seeds"]["count"], settings["train"]["learning_rate"] = seeds, rate
     run = jaxstab.run(settings)
     page, _ = jaxstab.write_report([run.path], tmp_path / "p.html")

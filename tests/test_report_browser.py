@@ -1,4 +1,4 @@
-"""The page in headless Chromium: drawn, searched, sorted, downloaded, and never asking for anything."""
+"""The page in headless Chromium: drawing, searching, sorting and downloading, without any network request."""
 
 import shutil
 from pathlib import Path
@@ -15,7 +15,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium; install it with: make browser"),
-    # Playwright leaves its event loop to the garbage collector.
+    # Playwright does not close its event loop; the garbage collector does.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 FLAGS = [
@@ -45,7 +45,7 @@ def browser():
 
 @pytest.fixture
 def visit(browser):
-    """Opens a file and fails at the end if anything was said on the console or asked for."""
+    """Opens a file; fails at the end if the page wrote to the console or made a request."""
     said, asked, contexts = [], [], []
 
     def open_page(path, **options):
@@ -67,7 +67,7 @@ def visit(browser):
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
-    """A report that compares three methods whose seeds were simulated."""
+    """A report that compares three methods with simulated seeds."""
     directory = tmp_path_factory.mktemp("report")
     labels = np.random.default_rng(9).integers(0, 2, 60)
     paths = []
@@ -142,7 +142,7 @@ def test_it_fits_a_phone_and_can_be_read(report, visit, scheme):
 
 
 def _contrast(one, other):
-    """Of two colours, by WCAG 2.1."""
+    """The contrast ratio of two colours (WCAG 2.1)."""
 
     def luminance(colour):
         parts = np.array(colour[:3]) / 255
@@ -172,7 +172,7 @@ def test_rows_are_sorted_as_numbers_and_back(small, visit):
         return page.eval_on_selector_all("tbody tr", "all => all.map(row => row.cells[0].textContent)")
 
     head.locator("button").click()
-    assert order() == ["1", "2", "3"]  # 9.5 before 10.25; a row without a number last
+    assert order() == ["1", "2", "3"]  # 9.5 before 10.25; a row without a number comes last
     assert head.get_attribute("aria-sort") == "ascending"
     head.locator("button").click()
     assert order()[-2:] == ["2", "1"]

@@ -1,4 +1,4 @@
-"""Measures of representations against their definitions in float64, written without any of the shortcuts."""
+"""Measures of representations against their definitions in float64, without shortcuts."""
 
 import jax
 import jax.numpy as jnp
@@ -43,7 +43,7 @@ def oracle_op(X, Y):
 
 
 def _canonical(X, Y):
-    """Variates of X and of Y as orthonormal columns, with their correlations, by QR; X and Y of full column rank."""
+    """Canonical variates of X and Y as orthonormal columns, and their correlations, by QR; X and Y have full rank."""
     Qx, Qy = np.linalg.qr(X)[0], np.linalg.qr(Y)[0]
     P, correlations, Qt = np.linalg.svd(Qx.T @ Qy, full_matrices=False)
     return Qx @ P, Qy @ Qt.T, correlations
@@ -101,7 +101,7 @@ ORACLES = {name: globals()[f"oracle_{name}"] for name in NAMES}
 
 
 def _draw(n, d, spread=0.7, decay=0.0, seed=0):
-    """Seeds that share a representation, with noise of their own; `decay` makes later directions smaller."""
+    """Seeds with a shared representation and independent noise; `decay` shrinks later directions."""
     rng = np.random.default_rng(seed)
     scales = np.exp(-decay * np.arange(d))
     return (rng.normal(size=(1, n, d)) + spread * rng.normal(size=(SEEDS, n, d))) * scales
@@ -167,7 +167,7 @@ LINE = np.array([[0], [1], [3], [7]], np.float32)
         # Frobenius norms sqrt 8 and sqrt 40; X'Y = diag(12, 4).
         ("op", SQUARE, WIDE, 1 - 16 / np.sqrt(8 * 40)),
         ("op", LEFT, UP, 1),
-        # Singular values 6 and 2 keep one direction each (3/4 of the sum): the same one, or one at a right angle.
+        # Singular values 6 and 2: the leading subspace is one direction (3/4 of the sum), the same or orthogonal.
         ("svcca", WIDE, WIDE * np.float32([1, -0.9]), 0),
         ("svcca", WIDE, HIGH, 1),
         # One variate each; correlation of x and x + y is 1 / sqrt 2.
@@ -257,7 +257,7 @@ def test_blocks_do_not_change_anything(case, monkeypatch):
 
 @pytest.mark.parametrize(("n", "d"), [(20, 30), (90, 4)])
 def test_products_of_gram_matrices_both_ways(n, d):
-    """With 4 seeds the first is in the space of examples, the second in that of features."""
+    """With 4 seeds, the first case is computed in the space of examples, the second in that of features."""
     X = np.float32(_draw(n, d))
     K = [x.astype(np.float64) @ x.T.astype(np.float64) for x in X]
     expected = np.array([[(a * b).sum() for b in K] for a in K])

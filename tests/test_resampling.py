@@ -1,4 +1,4 @@
-"""Intervals: the formulas one by one, and how often they cover a known truth."""
+"""Intervals: each formula, and how often the intervals cover a known truth."""
 
 import numpy as np
 import pytest
@@ -48,10 +48,10 @@ def test_intervals_stay_in_the_range_and_vanish_where_nothing_varies():
     np.testing.assert_array_equal(measures.jackknife_interval(0, np.zeros(5), 0, 1), [0, 0])
     wide = measures.jackknife_interval(0.9, np.array([0.2, 0.9, 0.99, 0.95]), 0, 1)
     assert wide[1] == 1
-    # One value without a seed is 0, so the scale is not logarithmic.
+    # One leave-one-out value is 0, so the scale is not logarithmic.
     linear = measures.jackknife_interval(0.1, np.array([0, 0.1, 0.12, 0.13]), 0, 1)
     assert linear[0] == 0
-    # The SD of scores all equal but one, which is rounding where that one is left out.
+    # The SD of scores that are all equal but one: without that one it is only rounding error.
     rounding = measures.jackknife_interval(0.03, np.r_[1e-8, np.full(9, 0.033)], 0)
     assert 0 <= rounding[0] < 0.03 < rounding[1] < 0.2
     assert np.isnan(measures.jackknife_interval(np.nan, np.full(2, np.nan))).all()
@@ -88,7 +88,7 @@ def _coverage(draw, truth, seeds, replicates=600):
 
 
 def _votes(replicates, seeds):
-    """Disagreement on 139 examples, between seeds that share margins and depart from them in a few directions."""
+    """Disagreement on 139 examples between seeds with shared margins and deviations in a few directions."""
     fixed = np.random.default_rng(1)
     margins, directions = fixed.normal(1, 2, 139), fixed.normal(size=(3, 139))
     own = RNG.normal(size=(replicates, seeds, 139)) + 0.7 * RNG.normal(size=(replicates, seeds, 3)) @ directions
@@ -107,7 +107,7 @@ def _squares(replicates, seeds):
 @pytest.mark.parametrize("draw", [_votes, _squares])
 def test_intervals_of_means_over_pairs_cover_the_truth(draw, seeds):
     truth = measures.mean_over_pairs(draw(2000, 20)).mean()
-    # The standard error of 600 replicates is .009.
+    # The standard error with 600 replicates is .009.
     assert 0.92 <= _coverage(draw, truth, seeds) <= 0.98
 
 

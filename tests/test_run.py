@@ -1,4 +1,4 @@
-"""The whole way: config to run directory, interruption, and what the command line says."""
+"""End to end: from config to run directory, interruption, and the command line's output."""
 
 import gc
 import json
@@ -60,7 +60,7 @@ def test_a_finished_run_is_not_computed_again(settings, monkeypatch):
 
 
 def test_programs_end_with_their_run(settings, tmp_path):
-    # Every program of a run takes hundreds of memory maps, of which a process may have 65,530.
+    # Every compiled program uses hundreds of memory maps, and a process may have at most 65,530.
     left = []
     for name in ("one", "two"):
         jaxstab.run(settings | {"output": {"dir": str(tmp_path / name)}})
@@ -70,7 +70,7 @@ def test_programs_end_with_their_run(settings, tmp_path):
 
 
 class Interrupted(Display):
-    """Stops in the second wave, as Ctrl-C does."""
+    """Interrupts in the second wave, like Ctrl-C."""
 
     def evaluated(self, wave, epoch, evaluation):
         if wave == 1:
@@ -204,7 +204,7 @@ def test_failed_seeds_are_named(settings, capsys):
     scores = (run.final_logits.argmax(-1) == run.labels).mean(axis=1)
     majority = max(np.bincount(run.labels)) / len(run.labels)
     reasons = run.info.failures
-    assert run.info.failed_seeds == (0, 1, 2, 3)  # a loss that stays where it was
+    assert run.info.failed_seeds == (0, 1, 2, 3)  # the loss stays flat
     for seed, one in zip(run.seeds, scores, strict=True):
         assert (reasons[seed] == MAJORITY) == (one <= majority + 1e-9)
     assert set(reasons.values()) == {MAJORITY, FLAT}
@@ -354,7 +354,7 @@ def _grid(settings, **grid):
 
 
 def test_a_grid_is_one_run_for_each_setting_in_one_compilation(settings, tmp_path):
-    """Every run is the same, bit for bit, as one of that setting alone."""
+    """Every run of the grid is bit for bit equal to a run with these values alone."""
     compiled = []
     jax.monitoring.register_event_duration_secs_listener(lambda name, *_, **__: compiled.append(name))
     grid = _grid(settings, train={"learning_rate": [1e-3, 3e-3]}, mitigation={"llrd": {"rate": [0.5, 1.0]}})
@@ -372,7 +372,7 @@ def test_a_grid_is_one_run_for_each_setting_in_one_compilation(settings, tmp_pat
     np.testing.assert_array_equal(alone.logits, runs[2].logits)
     np.testing.assert_array_equal(alone.final_logits, runs[2].final_logits)
     standard = jaxstab.run({**settings, "output": {"dir": str(tmp_path / "standard")}})
-    np.testing.assert_allclose(standard.final_logits, runs[1].final_logits, atol=1e-4)  # a rate of 1 changes nothing
+    np.testing.assert_allclose(standard.final_logits, runs[1].final_logits, atol=1e-4)  # a factor of 1 changes nothing
 
 
 def test_a_grid_resumes_and_grows(settings, monkeypatch):

@@ -1,4 +1,4 @@
-"""`run.json`: read as it was written, today and by older versions; what is damaged is named."""
+"""`run.json`: what this and older versions wrote can be read; errors name what is damaged."""
 
 import dataclasses
 import json
@@ -11,11 +11,11 @@ from jaxstab.errors import InputError
 from jaxstab.runs.directory import INFO, Run
 from jaxstab.runs.info import FORMAT, BatchGrid, Examples, MajorityScore, Memory, info_from_json
 
-OLDER = (Path(__file__).parent / "golden" / "run.json").read_text()  # before `attention` was recorded
+OLDER = (Path(__file__).parent / "golden" / "run.json").read_text()  # written before `attention` was recorded
 
 
 def _changed(**changes):
-    """The older content with other values; None leaves a key out."""
+    """The older content with some values changed; None removes a key."""
     values = json.loads(OLDER) | changes
     return json.dumps({name: value for name, value in values.items() if value is not None})
 
@@ -50,7 +50,7 @@ def test_numbers_of_failed_seeds_survive_json():
     assert info_from_json(written, "run.json") == failed
 
 
-def test_it_cannot_be_changed():
+def test_run_info_is_frozen():
     info = info_from_json(OLDER, "run.json")
     with pytest.raises(dataclasses.FrozenInstanceError):
         info.status = "running"

@@ -1,4 +1,4 @@
-"""Samples in memory: the same numbers as from a file, in every analysis; results as tables."""
+"""Samples in memory give the same numbers as from a file in every analysis; results as tables."""
 
 import json
 

@@ -102,7 +102,7 @@ def test_pairs_by_their_definitions():
 
 @pytest.mark.parametrize("classes", [2, 3])
 def test_bounds_of_normalised_disagreement_by_trying_all_predictions(classes):
-    """Among all pairs of predictions of four examples with the same two accuracies, the extremes are 0 and 1."""
+    """Over all pairs of predictions for four examples with given accuracies, the extremes are 0 and 1."""
     labels = np.array([0, 1, 1, 0])
     every = np.array(list(itertools.product(range(classes), repeat=4)))
     found = np.asarray(measures.normalised_disagreement(jnp.asarray(every), jnp.asarray(labels), classes))
@@ -161,10 +161,10 @@ SURE, EVEN, RIGHT, WRONG = [20.0, -20.0], [0.0, 0.0], [2.0, 0.0], [0.0, 1.0]
         ("cohen_kappa", ([[0, 0], [0, 1]], 2), 0.5 / 0.5),
         # Shares 1/2, 1/2 each: chance disagreement 1/2; they differ on 1 of 4.
         ("cohen_kappa", ([[0, 0, 1, 1], [0, 0, 1, 0]], 2), 0.25 / 0.5),
-        # Errors 1 and 1 of 4, apart: the most there can be. Then the same error: the least.
+        # One error of 4 each, on different examples: the most disagreement possible. Then on the same: the least.
         ("normalised_disagreement", ([[1, 0, 0, 0], [0, 1, 0, 0]], [0, 0, 0, 0], 2), 1),
         ("normalised_disagreement", ([[1, 1, 0, 0], [1, 0, 1, 0]], [0, 0, 0, 0], 2), 2 / 4),
-        # Opposite and sure: ln 2. Sure against even: H(3/4, 1/4) - H(1/2, 1/2) / 2.
+        # Two confident opposites: ln 2. Confident against uniform: H(3/4, 1/4) - H(1/2, 1/2) / 2.
         ("jsd", ([[SURE], [SURE[::-1]]],), LN2),
         ("jsd", ([[SURE], [EVEN]],), -(0.75 * np.log(0.75) + 0.25 * np.log(0.25)) - LN2 / 2),
         # One agreement on 0, one split: P = 1/2, shares 3/4 and 1/4, Pe = 10/16.
@@ -176,20 +176,20 @@ SURE, EVEN, RIGHT, WRONG = [20.0, -20.0], [0.0, 0.0], [2.0, 0.0], [0.0, 1.0]
         ("krippendorff_alpha", ([[0, 0], [0, 0], [1, 0]], 2), (1 / 3) / (1 / 3)),
         ("stable_fraction", ([[0, 0, 1], [0, 1, 1], [0, 1, 1]],), 2 / 3),
         ("stable_fraction", ([[0, 1], [1, 0]],), 0),
-        # Equally good seeds that differ on 2 of 4; then the worse seed does not compete with the better one, which
-        # competes with it: (0 + 1/4) / 2.
+        # Equally accurate seeds that disagree on 2 of 4. Then only the better seed competes with the worse one, not the
+        # reverse: (0 + 1/4) / 2.
         ("ambiguity", ([[1, 0, 0, 0], [0, 1, 0, 0]], [0, 0, 0, 0]), 0.5),
         ("ambiguity", ([[0, 0, 0, 0], [0, 1, 0, 0]], [0, 0, 0, 0]), 0.125),
-        # Differences to the first of 1/4 and 1/2, all equally good only where two errors are the same in number.
+        # Equally accurate seeds that disagree on 2 of 4. With 0, 1 and 2 errors only better seeds compete: 0, 1/4, 1/2.
         ("discrepancy", ([[1, 0, 0, 0], [0, 1, 0, 0]], [0, 0, 0, 0]), 0.5),
         ("discrepancy", ([[0, 0, 0, 0], [0, 1, 0, 0], [1, 1, 0, 0]], [0, 0, 0, 0]), (0 + 1 / 4 + 1 / 2) / 3),
         # Two opposite: ln 2. Two of three agree: H(2/3, 1/3).
         ("generalised_jsd", ([[SURE], [SURE[::-1]]],), LN2),
         ("generalised_jsd", ([[SURE], [SURE], [SURE[::-1]]],), np.log(3) - 2 / 3 * LN2),
-        # Errors of calibration: |1 - 1| and |0 - 1|; SD of 0 and 1. Even logits predict class 0 with 1/2: |1 - 1/2|.
+        # Calibration errors |1 - 1| and |0 - 1|: the SD of 0 and 1. Uniform logits predict class 0 with 1/2: |1 - 1/2|.
         ("calibration_spread", ([[SURE], [SURE[::-1]]], [0]), np.sqrt(0.5)),
         ("calibration_spread", ([[SURE], [EVEN]], [0]), np.sqrt(0.125)),
-        # Seeds are right on 2 of 3 each, where they are surer than the one that is wrong: all right together.
+        # Each seed is right on 2 of 3 examples and surer there than the wrong seed: the ensemble is right on all.
         ("ensemble_gain", ([[RIGHT, RIGHT, WRONG], [RIGHT, WRONG, RIGHT], [WRONG, RIGHT, RIGHT]], [0] * 3, "accuracy"),
          1 / 3),
         ("ensemble_gain", ([[SURE], [SURE]], [1], "accuracy"), 0),
@@ -230,8 +230,8 @@ def test_equal_seeds_are_stable():
     assert one_class["fleiss_kappa"] == one_class["cohen_kappa"] == one_class["krippendorff_alpha"] == 0
 
 
-def test_what_does_not_matter():
-    """The order of seeds, constants added to logits, and (to all but scores of a class) the names of classes."""
+def test_invariances_of_all_measures():
+    """Order of seeds, constants added to logits, and (except for scores of one class) names of classes."""
     logits, labels = RNG.normal(size=(6, 40, 3)).astype(np.float32), RNG.integers(0, 3, 40)
     order, shift, names = RNG.permutation(6), RNG.normal(size=(6, 40, 1)).astype(np.float32), np.array([2, 0, 1])
     values = _values(logits, labels)

@@ -1,4 +1,4 @@
-"""How many seeds, and which randomness: against statsmodels, brute force and simulations with known truth."""
+"""Seed studies against statsmodels, brute force and simulations with known truth."""
 
 import itertools
 import json
@@ -59,7 +59,7 @@ def test_more_than_can_be_asked_for_is_none():
 
 
 @pytest.mark.parametrize("scores", [[0.5, 0.5], [0.7] * 5])
-def test_no_pilot_no_plan(scores):
+def test_a_pilot_with_too_few_or_equal_scores_is_refused(scores):
     with pytest.raises(ValueError, match=r"at least 3|same score"):
         seeds_needed(np.array(scores))
 
@@ -79,7 +79,7 @@ def test_best_of_n_is_the_mean_over_all_choices():
 
 
 def _crossed(values, factors, repeats=1):
-    """A sample whose only measure is half the squared distance of points [S, D]."""
+    """A sample whose only measure is half the squared distance between points [S, D]."""
     points = np.asarray(values, float)
     distances = ((points[:, None] - points) ** 2).sum(-1) / 2
     identities = tuple((*one, r) if r else one for one in factors for r in range(repeats))
@@ -88,7 +88,7 @@ def _crossed(values, factors, repeats=1):
 
 
 def _components(values, factors):
-    """Expected mean squares solved by hand from statsmodels' table, for two factors without repeats."""
+    """Variance components from statsmodels' table by expected mean squares, for two factors without repeats."""
     frame = pd.DataFrame(factors, columns=["init", "order", "dropout"]).assign(y=values)
     table = sm.stats.anova_lm(ols("y ~ C(init) + C(order)", frame).fit())
     squares = table["mean_sq"]
@@ -107,7 +107,7 @@ def test_shares_are_those_of_statsmodels_analysis_of_variance():
     assert list(found.shares) == ["init", "order", "together"]
     np.testing.assert_allclose(list(found.shares.values()), parts / parts.sum(), atol=1e-9)
     assert found.total == pytest.approx(parts.sum())
-    # Of points the sums of squares of all their dimensions count.
+    # For points, the sums of squares of all dimensions add up.
     both = variance_shares(_crossed(np.stack([first, second], axis=1), factors), ["jsd"])[0]
     frame = [_raw(first, factors), _raw(second, factors)]
     total = np.maximum(np.sum(frame, axis=0), 0)
@@ -169,7 +169,7 @@ def test_why_seeds_failed():
     logits = np.stack([good, np.eye(2)[[0] * 5], good, good])
     logits[3, 0, 0] = np.nan
     losses = np.array([[0.6, 0.2], [0.6, 0.5], [0.7, 0.67], [0.5, np.nan]])
-    # Guessing costs the entropy of three to two: .673 nats.
+    # The loss of guessing is the entropy of class shares 3/5 and 2/5: .673 nats.
     assert failures(logits, labels, "accuracy", losses) == [None, MAJORITY, FLAT, DIVERGED]
     assert failures(logits, labels, "accuracy") == [None, MAJORITY, None, DIVERGED]
 

@@ -85,7 +85,7 @@ def _loss_and_gradient(recipe, params, batch):
 
 
 def _padded(indices):
-    """A batch with a row for each example."""
+    """A batch with one row per example."""
     indices = np.asarray(indices)
     return make_batch(EXAMPLES, indices, 16 * np.arange(len(indices)), len(indices))
 
@@ -123,7 +123,7 @@ def test_packed_and_padded_batches_give_the_same_loss_gradient_and_predictions(c
 
 
 def test_training_agrees_with_pytorch(tmp_path):
-    """Ten steps of AdamW with clipping, schedule and decay, against PyTorch's own."""
+    """Ten steps of AdamW with clipping, schedule and weight decay, against PyTorch's AdamW."""
     torch = pytest.importorskip("torch")
     from transformers import BertForSequenceClassification, get_linear_schedule_with_warmup
 
@@ -171,7 +171,7 @@ def test_training_agrees_with_pytorch(tmp_path):
 
 
 def test_golden_step(checkpoint):
-    """Three steps with dropout, to notice when any number moves."""
+    """Three steps with dropout against stored numbers, to notice when any number changes."""
     recipe, state = _setup(checkpoint, dropout=0.1)
     steps = pack(np.arange(24).reshape(3, 8), LENGTHS, 16)
     state = _train(recipe, state, steps, jax.random.key(7), EXAMPLES, jnp.int32(0), jnp.int32(3))
@@ -201,7 +201,7 @@ def test_the_size_of_the_grid_changes_rounding_only(checkpoint):
 
 @pytest.mark.slow
 def test_training_with_the_words_of_the_task_only_is_exact(checkpoint):
-    """Against training every row of the embedding, with weight decay large enough to matter."""
+    """Compares with training every row of the embedding; the weight decay is large enough to matter."""
     config = {"weight_decay": 0.5, "learning_rate": 1e-2, "dropout": 0.1}
     recipe, state = _setup(checkpoint, **config)
     ids = np.where(EXAMPLES.input_ids % 3 == 0, 5, EXAMPLES.input_ids)
@@ -225,7 +225,7 @@ def test_training_with_the_words_of_the_task_only_is_exact(checkpoint):
 
 
 def test_moments_in_bfloat16_are_right_on_average():
-    x = jnp.full((200_000,), 1 + 0.3 / 128, jnp.float32)  # bfloat16 has steps of 1/128 there
+    x = jnp.full((200_000,), 1 + 0.3 / 128, jnp.float32)  # the spacing of bfloat16 is 1/128 here
     low = narrowed({"x": x, "count": jnp.int32(3)}, KEY)
     assert low["x"].dtype == jnp.bfloat16
     assert low["count"] == 3

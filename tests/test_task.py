@@ -185,7 +185,7 @@ def test_two_files_for_one_split(tmp_path):
 
 
 def test_a_hub_dataset_is_read_from_the_local_cache(tmp_path, monkeypatch):
-    """The real path through `datasets.load_dataset`, from a cache as a download leaves it."""
+    """Goes through the real `datasets.load_dataset`, with a cache as a download leaves it."""
     import datasets
     from datasets.packaged_modules.parquet.parquet import Parquet
 

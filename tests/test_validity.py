@@ -1,4 +1,4 @@
-"""The validity framework on simulated seeds whose truth is known."""
+"""The validity framework on simulated seeds with known truth."""
 
 import json
 
@@ -16,7 +16,7 @@ SEEDS, EXAMPLES, LAYERS, FEATURES = 12, 120, 5, 8
 
 
 def _write(path, draw=0, failed=0, seeds=SEEDS):
-    """Seeds whose layers drift apart with depth, and whose own noise is the same in all that is measured."""
+    """Writes seeds whose layers drift apart with depth, and whose noise level is the same in all outputs."""
     rng = np.random.default_rng(draw)
     labels = rng.integers(0, 2, EXAMPLES)
     noise = np.linspace(0.2, 1.5, seeds)[:, None, None]
@@ -54,7 +54,7 @@ def test_measures_that_see_the_same_noise_correlate(found):
 
 
 def test_unrelated_measures_do_not_correlate():
-    # Scores that have nothing to do with the distances: the interval holds 0 in about 95 % of cases.
+    # Scores are independent of the distances: the interval covers 0 in about 95 % of cases.
     rng = np.random.default_rng(3)
     inside, trials = 0, 60
     for _ in range(trials):
@@ -82,7 +82,7 @@ def test_fewer_examples(found):
     tenth = validity.examples["10%"]
     assert tenth["jsd"]["examples"] == 12
     assert tenth["jsd"]["ratio"] == pytest.approx(1, abs=0.1)
-    assert tenth["sd"]["ratio"] > 1.2  # each subset adds its own chance
+    assert tenth["sd"]["ratio"] > 1.2  # sub-sampling examples adds variance
     whole = sample.rows(["jsd"])["jsd"]["value"]
     low, high = tenth["jsd"]["interval"]
     assert low < whole < high

@@ -1,4 +1,4 @@
-"""A seed's numbers do not depend on the other seeds, its place, the number of waves or of devices: bit for bit."""
+"""A seed's numbers are bit for bit independent of other seeds, its slot, and the number of waves and devices."""
 
 import jax
 import numpy as np
@@ -13,12 +13,12 @@ from jaxstab.training.waves import SeedTrainer, make_waves
 pytestmark = pytest.mark.optimiser
 
 
-# Of the tiny model's config below.
+# Hyper-parameters of the tiny model's config below.
 HYPER = {"train.learning_rate": 1e-3, "train.warmup": 0.1, "train.weight_decay": 0.01, "train.clip_norm": 1.0}
 
 
 class Silent:
-    """Listens to nothing."""
+    """Ignores all events."""
 
     def stepped(self, wave, step):
         pass
@@ -44,7 +44,7 @@ def _trainer(inputs, group_size, devices):
 
 
 def _train(trainer, *seeds, **hyper):
-    """Results by seed, in as many waves as it takes."""
+    """Results by seed, trained in as many waves as needed."""
     waves = make_waves(_jobs(*seeds, **hyper), trainer.width, trainer.groups)
     results = [result for i, wave in enumerate(waves) for result in trainer.train_wave(wave, i, Silent())]
     return dict(zip(seeds, results, strict=True))
@@ -95,7 +95,7 @@ def test_a_seed_is_the_same_alone_among_others_elsewhere_on_devices_and_in_waves
 @pytest.mark.slow
 @pytest.mark.usefixtures("all_grids")
 def test_the_program_of_an_accelerator_trains_the_same_seeds(tiny_inputs, monkeypatch):
-    """All seeds of a device in one program (vmap): same bits in any place, and those of the CPU's up to rounding."""
+    """All seeds of a device in one program (vmap): bit-equal in any slot, and equal to the CPU's up to rounding."""
     on_cpu = _train(_trainer(tiny_inputs, group_size=2, devices=1), 0, 1, 2)
     monkeypatch.setattr("jaxstab.training.programs.vmaps_seeds", lambda device: True)
     trainer = _trainer(tiny_inputs, group_size=2, devices=2)

@@ -1,4 +1,4 @@
-"""Small inputs made from nothing: random checkpoints with their tokenizer, and a task that can be learned."""
+"""Small generated inputs: random checkpoints with a tokenizer, and a task that can be learned."""
 
 import json
 from pathlib import Path
@@ -30,7 +30,7 @@ SIZES = {
     "pad_token_id": 0,
 }
 
-# One for each family.
+# Sizes of one tiny model for each family.
 FAMILY_SIZES = {
     "bert": SIZES,
     "roberta": {**SIZES, "model_type": "roberta", "type_vocab_size": 1, "pad_token_id": 1, "layer_norm_eps": 1e-5},
@@ -55,7 +55,7 @@ FAMILY_SIZES = {
         "classifier_dropout_prob": 0.1,
     },
     "mpnet": {**SIZES, "model_type": "mpnet", "pad_token_id": 1, "relative_attention_num_buckets": 32},
-    "deberta-v2": {  # as the published deberta-v3 models, but small
+    "deberta-v2": {  # like the published deberta-v3 models, but small
         **SIZES,
         "model_type": "deberta-v2",
         "relative_attention": True,
@@ -67,7 +67,7 @@ FAMILY_SIZES = {
         "position_biased_input": False,
         "type_vocab_size": 0,
     },
-    "modernbert": {  # as the published models, but small
+    "modernbert": {  # like the published models, but small
         **SIZES,
         "model_type": "modernbert",
         "num_hidden_layers": 5,
@@ -80,7 +80,7 @@ FAMILY_SIZES = {
     },
 }
 
-# The models of the golden arrays: changes of SIZES, and arguments of `random_weights`.
+# The models of the golden arrays: changes to SIZES, and arguments of `random_weights`.
 GOLDEN_MODELS = {
     "plain": ({}, {"prefix": "bert."}),
     "wide": (
@@ -97,14 +97,14 @@ GOLDEN_MODELS = {
 def random_weights(
     sizes: dict, seed: int = 0, prefix: str | None = None, pooler: bool = True, classes: int | None = None
 ) -> dict[str, np.ndarray]:
-    """Weights under Hugging Face's names, larger than an initialisation so that every layer matters.
+    """Random weights under Hugging Face's names, larger than at initialisation so that every layer matters.
 
     Args:
         sizes: values of config.json, of any family.
-        seed: of the drawing.
-        prefix: instead of the family's own.
-        pooler: whether the head's first layer is there.
-        classes: of the classifier; none without it.
+        seed: random seed.
+        prefix: prefix of the names, instead of the family's own.
+        pooler: whether the head's first layer is included.
+        classes: number of classes of the classifier; None for no classifier.
     """
     family = FAMILIES[sizes["model_type"]]
     config = family.read_config(sizes, classes or 2, None)
@@ -118,7 +118,7 @@ def random_weights(
 
 
 def _named_shapes(config, left_out):
-    """Name and shape in the file of every weight, layer by layer, and whether it scales a LayerNorm."""
+    """The name and file shape of every weight, layer by layer, and whether it scales a LayerNorm."""
     shapes = make_classifier(config)[1]
     table = [entry for entry in FAMILIES[config.model_type].table(config) if entry.path[0] not in left_out]
     in_layers = [entry for entry in table if entry.by_layer]
@@ -139,7 +139,7 @@ def _named_shapes(config, left_out):
 
 
 def write_checkpoint(directory: Path, sizes: dict | None = None, **weights) -> Path:
-    """Writes config.json, model.safetensors and tokenizer files, for any family; the rest as for `random_weights`."""
+    """Writes config.json, model.safetensors and tokenizer files of any family; arguments as for `random_weights`."""
     sizes = sizes or SIZES
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "config.json").write_text(json.dumps(sizes))

@@ -53,7 +53,7 @@ def print_summary(run: Run, console: Console | None = None) -> None:
     console.print(_flips_table(run))
     info, failed = run.info, run.info.failed_seeds
     if failed:
-        reasons = info.failures  # None in runs of older versions
+        reasons = info.failures  # empty in runs of older versions
         named = ", ".join(f"{seed} ({reasons[seed]})" if seed in reasons else f"{seed}" for seed in failed)
         console.print(f"Failed seeds: {named}", markup=False, highlight=False)
     else:

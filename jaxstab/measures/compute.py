@@ -42,20 +42,20 @@ def measure_arrays(
     """Measures the instability of S seeds at every level of detail that the given arrays have.
 
     Args:
-        logits: [S, N, C], numpy, JAX or PyTorch, as all arrays.
-        predictions: [S, N] class indices, where there are no logits.
+        logits: [S, N, C]; like all arrays, from numpy, JAX or PyTorch.
+        predictions: [S, N] class indices, instead of logits.
         labels: [N] class indices; without them there are no scores.
         representations: [S, L, N, D], or S arrays [L, N, D].
         metric: the score: accuracy, f1, matthews or macro_f1.
         only: names of measures; all by default.
         compat: `paper` adds `paper`, the number that the released code of Du & Nguyen (2023) gives, where it differs.
-        max_examples: representations are compared on a random subset of so many examples, where there are more.
+        max_examples: if there are more examples, representations are compared on a random subset of this size.
 
     Returns:
-        A mapping from names to values with intervals, and what is not measured, and why.
+        A mapping from names to values with intervals, and the reasons for measures that are missing.
 
     Raises:
-        ValueError: in one line, which array is wrong and where, or an unknown name.
+        ValueError: an array is wrong or a name unknown; one line says which and where.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -79,7 +79,7 @@ def measure_arrays(
 
 
 def represented_examples(examples: int, at_most: int = MAX_EXAMPLES) -> np.ndarray:
-    """Returns which examples representations are compared on: all, or a random subset that depends on N only."""
+    """Returns the examples on which representations are compared: all, or a random subset that depends on N only."""
     return np.sort(np.random.default_rng(0).permutation(examples)[:at_most])
 
 
@@ -90,7 +90,7 @@ def measure_inputs(
     compat: str | None = None,
     max_examples: int = MAX_EXAMPLES,
 ) -> Results:
-    """Measures checked arrays, see `measure_arrays`. Of one seed there are scores, and every measure is None."""
+    """Measures checked arrays, see `measure_arrays`. With one seed there are scores, and every measure is None."""
     results = Results(scores=_scores(inputs, metric))
     for one in chosen:
         missing = sorted(one.needs - inputs.available)
@@ -117,7 +117,7 @@ def measure_inputs(
 )
 @dataclass(frozen=True)
 class OnDevice:
-    """What measures of predictions are computed from; arrays as in `Inputs`."""
+    """The inputs of measures of predictions, on the device; arrays as in `Inputs`."""
 
     logits: jax.Array | None
     predictions: jax.Array | None
@@ -128,7 +128,7 @@ class OnDevice:
 
 @partial(jax.jit, static_argnames="names")
 def pair_distances(arrays: OnDevice, names: tuple[str, ...]) -> dict[str, jax.Array]:
-    """Measures of pairs of predictions: [S, S] each."""
+    """Measures of pairs by predictions or logits: [S, S] each."""
     return {name: MEASURES[name].compute(arrays) for name in names}  # type: ignore[misc]
 
 
@@ -171,7 +171,7 @@ def _measure_predictions(results: Results, inputs: Inputs, metric: str, chosen: 
     for name, values in set_values(arrays, of_sets, all_then_without_each).items():
         low, high = MEASURES[name].low, MEASURES[name].high
         value, without = np.asarray(values[0], np.float64), np.asarray(values[1:], np.float64)
-        # Of two seeds, one alone would be left, which says nothing about a set.
+        # With two seeds, leave-one-out would leave a single seed, which is not a set.
         interval = jackknife_interval(value, without, low, high) if inputs.seeds > 2 else np.full(2, np.nan)
         results.measures[name] = _row(np.clip(value, low, high) if inputs.seeds > 1 else np.nan, interval)
     if "sd" in of_sets and inputs.seeds > 1:
@@ -180,7 +180,7 @@ def _measure_predictions(results: Results, inputs: Inputs, metric: str, chosen: 
 
 
 def _measure_representations(results: Results, inputs: Inputs, chosen: Sequence[Measure], max_examples: int) -> None:
-    """Layer by layer, so that only one layer of all seeds is on the device."""
+    """Measures layer by layer, so that only one layer of all seeds is on the device."""
     per_seed, names = inputs.representations or [], tuple(one.name for one in chosen)
     layers, examples, features = per_seed[0].shape
     subset = represented_examples(examples, max_examples)
@@ -209,7 +209,7 @@ def add_layers(results: Results, name: str, distances: np.ndarray, nulls: Mappin
 
     Args:
         results: to add to.
-        name: of the measure.
+        name: name of the measure.
         distances: [L, S, S].
         nulls: `null` and `null_shuffled` as in `Results`.
     """
@@ -231,7 +231,7 @@ def _pair_values(one: Measure, matrices: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def _single(array: np.ndarray) -> np.ndarray:
-    """As float32; of float64 the mean is removed before, so that values far from 0 lose no digits."""
+    """Converts to float32. The mean of float64 is removed first, so that values far from 0 lose no digits."""
     array = array - array.mean(axis=0) if array.dtype == np.float64 else array
     return array.astype(np.float32)
 

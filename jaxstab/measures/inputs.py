@@ -1,4 +1,4 @@
-"""Anyone's arrays, checked: numpy, JAX or PyTorch, in and out as numpy."""
+"""Checks arrays from numpy, JAX or PyTorch and converts them to numpy."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,20 +13,20 @@ AXES = {
     "labels": "[N]: examples",
     "representations": "[S, L, N, D]: seeds, layers, examples, features",
 }
-FEWEST_EXAMPLES = 4  # of debiased CKA
+FEWEST_EXAMPLES = 4  # debiased CKA needs 4
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What can be measured.
+    """Checked arrays, ready to be measured.
 
     Attributes:
         classes: C.
         logits: [S, N, C] float32.
-        predictions: [S, N] int32; those of the logits where there are logits.
+        predictions: [S, N] int32; the argmax of the logits if there are logits.
         labels: [N] int32.
         representations: S arrays [L, N, D], of any floating type.
-        names: [S] what messages call the seeds.
+        names: [S] names of the seeds in messages.
     """
 
     classes: int
@@ -49,7 +49,7 @@ class Inputs:
         return len(self.representations[0][0]) if self.representations else 0
 
     def take(self, rows: Sequence[int]) -> "Inputs":
-        """Some of the seeds, by their places."""
+        """The inputs of the seeds at these positions."""
         rows = list(rows)
         return replace(
             self,
@@ -61,7 +61,7 @@ class Inputs:
 
     @property
     def available(self) -> frozenset[str]:
-        """The names of the arrays that are there."""
+        """The names of the given arrays."""
         return frozenset(name for name in AXES if getattr(self, name) is not None)
 
 
@@ -79,10 +79,10 @@ def check(
         predictions: [S, N] class indices, instead of logits.
         labels: [N] class indices.
         representations: [S, L, N, D] floating, or a sequence of S arrays [L, N, D].
-        seeds: what messages call the seeds; 0, 1, ... by default.
+        seeds: names of the seeds in messages; 0, 1, ... by default.
 
     Raises:
-        ValueError: in one line, which array is wrong and where.
+        ValueError: an array is wrong; one line says which and where.
     """
     if logits is not None and predictions is not None:
         raise ValueError("logits and predictions: give one of them; predictions follow from logits")
@@ -120,7 +120,7 @@ def check(
 
 
 def _as_numpy(array: Any, name: str) -> Array:
-    """Takes numpy, JAX and PyTorch arrays, the latter with or without gradient, on any device."""
+    """Converts a numpy, JAX or PyTorch array; PyTorch tensors may require gradients and be on any device."""
     if hasattr(array, "detach"):
         array = array.detach().cpu()
         array = array.float() if array.is_floating_point() and array.element_size() < 4 else array
@@ -162,7 +162,7 @@ def _check_axes(name: str, array: Array | None) -> None:
 def _check_lengths(
     logits: Array | None, predictions: Array | None, labels: Array | None, per_seed: list[Array] | None
 ) -> int:
-    """All arrays must have the same seeds, whose number it returns, and the same examples."""
+    """Checks that all arrays have equally many seeds and examples; returns the number of seeds."""
     seeds: dict[str, int] = {}
     examples: dict[str, int] = {}
     for name, array in (("logits", logits), ("predictions", predictions)):
@@ -186,7 +186,7 @@ def _floating(name: str, array: Array) -> Array:
 
 
 def _check_finite(name: str, array: Array, axes: Sequence[str], seed: int | str) -> None:
-    """Of one seed or layer; places count from 0."""
+    """Raises ValueError at the first value of one seed or layer that is not finite; positions count from 0."""
     if np.isfinite(array).all():
         return
     place = tuple(int(p) for p in np.argwhere(~np.isfinite(array))[0])

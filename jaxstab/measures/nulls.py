@@ -1,4 +1,4 @@
-"""What representation measures say of representations that have nothing to do with each other."""
+"""Nulls of representation measures: their values for unrelated representations."""
 
 import json
 import os
@@ -12,14 +12,14 @@ from jaxstab.measures.representation import distances
 from jaxstab.measures.resampling import mean_over_pairs
 
 NULL_SEEDS = 6
-VERSION = 1  # of the measures' definitions: a change makes cached values unused
+VERSION = 1  # version of the measures' definitions; increase it to invalidate cached values
 
 
 def gaussian_null(names: Sequence[str], examples: int, features: int) -> dict[str, float]:
-    """Returns measures of independent standard normal representations, simulated once and cached on disk.
+    """Returns measures of independent standard normal representations; simulated once, then cached on disk.
 
     Args:
-        names: of representation measures.
+        names: names of representation measures.
         examples: N.
         features: D.
     """
@@ -35,10 +35,12 @@ def gaussian_null(names: Sequence[str], examples: int, features: int) -> dict[st
 
 
 def shuffled_null(names: Sequence[str], representations: np.ndarray) -> dict[str, float]:
-    """Returns measures of a layer whose examples are shuffled in each seed apart: as spread out, but unrelated.
+    """Returns measures of a layer whose examples are shuffled independently in each seed.
+
+    Shuffling leaves the spread of each representation unchanged and makes the seeds unrelated.
 
     Args:
-        names: of representation measures.
+        names: names of representation measures.
         representations: [S, N, D] of one layer; the first six seeds are used.
     """
     rng = np.random.default_rng(0)
@@ -55,7 +57,7 @@ def _load(path: Path) -> dict[str, float]:
 
 
 def _save(path: Path, values: dict[str, float]) -> None:
-    """Written whole; a cache that cannot be written is none."""
+    """Writes the cache file atomically; if it cannot be written, nothing is cached."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The numbers that the released code of Du & Nguyen (2023) gives where it departs from the definitions.
+"""The numbers of the released code of Du & Nguyen (2023), where it departs from the definitions.
 
 For comparison with published values only. float64 numpy.
 """

@@ -1,4 +1,4 @@
-"""Scores of predictions against labels, how well confidence fits them, and their spread over seeds."""
+"""Scores of predictions against labels, their spread over seeds, and calibration."""
 
 from functools import partial
 
@@ -27,7 +27,7 @@ def score(metric: str, predictions: Int[Array, " N"], labels: Int[Array, " N"], 
     """
     if metric == "accuracy":
         right, wrong = (jnp.sum(one, dtype=jnp.float32) for one in (predictions == labels, predictions != labels))
-        # XLA would multiply by the rounded inverse of a constant: .79999995 for 40 of 50.
+        # Not divided by a constant: XLA would multiply by its rounded inverse and give .79999995 for 40 of 50.
         return right / (right + wrong)
     predicted, actual = jax.nn.one_hot(predictions, classes), jax.nn.one_hot(labels, classes)
     return score_of_confusion(metric, (predicted * actual).sum(0), predicted.sum(0), actual.sum(0))
@@ -49,9 +49,9 @@ def score_of_confusion(
         metric: `accuracy`; `f1`, of class 1; `matthews`, the correlation coefficient in its form for any number of
             classes (Gorodkin 2004), 0 where a margin is constant; `macro_f1`, the unweighted mean of F1 over classes
             that occur in labels or predictions. An F1 without true positives is 0.
-        hits: examples of each class that were predicted to be of it.
-        guesses: predictions of each class.
-        truths: labels of each class.
+        hits: for each class, the number of examples that have it as label and as prediction.
+        guesses: for each class, the number of predictions.
+        truths: for each class, the number of labels.
 
     Raises:
         ValueError: unknown metric.
@@ -60,7 +60,7 @@ def score_of_confusion(
     if metric == "accuracy":
         return hits.sum(-1) / count
     if metric == "matthews":
-        # Divided by the count before the products, which would otherwise leave float32's exact integers.
+        # Divide before multiplying: products of counts would exceed the integers that float32 represents exactly.
         predicted, actual = guesses / count[..., None], truths / count[..., None]
         covariance = hits.sum(-1) / count - (predicted * actual).sum(-1)
         spread = (1 - (predicted**2).sum(-1)) * (1 - (actual**2).sum(-1))
@@ -85,7 +85,7 @@ def sd(scores: Float[Array, " S"], mask: Float[Array, " S"] | None = None) -> Fl
 
     Args:
         scores: [S].
-        mask: [S], 1 for seeds that count and 0 for those that do not; all by default.
+        mask: [S], 1 for seeds that count and 0 for others; all by default.
     """
     mask = jnp.ones_like(scores) if mask is None else mask
     count = mask.sum()

@@ -1,8 +1,8 @@
-"""How much seeds differ in what they predict.
+"""How much the predictions of seeds differ.
 
-A measure of pairs of seeds returns a matrix [S, S] of distances, 0 on its diagonal; its value is the mean over pairs of
-different seeds (`jaxstab.measures.mean_over_pairs`). A measure of the whole set of seeds returns a scalar, and takes
-`mask` [S], 1 for seeds that count and 0 for those that do not, so that seeds can be left out without compiling again.
+A measure of pairs returns a matrix [S, S] of distances with a zero diagonal; its value is the mean over pairs of
+different seeds (`jaxstab.measures.mean_over_pairs`). A measure of the whole set of seeds returns a scalar. It takes
+`mask` [S], 1 for seeds that count and 0 for others, so that seeds can be left out without compiling again.
 """
 
 from functools import partial
@@ -46,7 +46,7 @@ def pairwise_disagreement(predictions: Int[Array, "S N"]) -> Float[Array, "S S"]
 
 @partial(jax.jit, static_argnames="classes")
 def cohen_kappa(predictions: Int[Array, "S N"], classes: int) -> Float[Array, "S S"]:
-    """Returns 1 - Cohen's kappa: disagreement relative to that of two seeds which vote independently, each as often.
+    """Returns 1 - Cohen's kappa: disagreement relative to that of two independent seeds with the same class shares.
 
     Args:
         predictions: [S, N] class indices.
@@ -65,10 +65,10 @@ def cohen_kappa(predictions: Int[Array, "S N"], classes: int) -> Float[Array, "S
 def normalised_disagreement(
     predictions: Int[Array, "S N"], labels: Int[Array, " N"], classes: int
 ) -> Float[Array, "S S"]:
-    """Returns where disagreement lies between the least and the most that the accuracies of the two seeds allow.
+    """Returns disagreement, scaled so that 0 and 1 are the least and the most that the two accuracies allow.
 
-    Two seeds with error rates e and f disagree on at least |e - f| of the examples and on at most e + f, but not more
-    than 1, or than 2 - e - f where there are only two classes (then two wrong seeds agree).
+    Two seeds with error rates e and f disagree on at least |e - f| of the examples, and on at most min(e + f, 1). With
+    two classes two wrong seeds agree, so the upper bound is min(e + f, 2 - e - f).
 
     Args:
         predictions: [S, N] class indices.
@@ -76,8 +76,8 @@ def normalised_disagreement(
         classes: C.
 
     Returns:
-        [S, S] in [0, 1]; 0 if the errors of one seed contain those of the other, 1 if they overlap as little as they
-        can, 0 where the accuracies leave no choice.
+        [S, S] in [0, 1]; 0 if the errors of one seed contain those of the other, 1 if they overlap as little as
+        possible, 0 if the accuracies allow only one value.
     """
     examples = labels.shape[0]
     wrong = jnp.sum(predictions != labels, axis=1, dtype=jnp.float32)
@@ -111,7 +111,7 @@ def jsd(logits: Float[Array, "S N C"]) -> Float[Array, "S S"]:
 def fleiss_kappa(
     predictions: Int[Array, "S N"], classes: int, mask: Float[Array, " S"] | None = None
 ) -> Float[Array, ""]:
-    """Returns 1 - Fleiss' kappa: pairwise disagreement relative to that of votes cast by the overall class shares.
+    """Returns 1 - Fleiss' kappa: pairwise disagreement relative to that of random votes with the overall class shares.
 
     Args:
         predictions: [S, N] class indices.
@@ -163,9 +163,9 @@ def stable_fraction(predictions: Int[Array, "S N"], mask: Float[Array, " S"] | N
 def ambiguity(
     predictions: Int[Array, "S N"], labels: Int[Array, " N"], mask: Float[Array, " S"] | None = None
 ) -> Float[Array, ""]:
-    """Returns the share of examples that some seed about as good would decide otherwise, averaged over seeds.
+    """Returns the share of examples on which some competing seed disagrees with the baseline, averaged over baselines.
 
-    Every seed is the baseline in turn; seeds whose accuracy is at most 0.01 below its own compete with it.
+    Every seed is the baseline in turn. Seeds with an accuracy at most 0.01 below the baseline's compete with it.
 
     Args:
         predictions: [S, N] class indices.
@@ -190,7 +190,7 @@ def ambiguity(
 def discrepancy(
     predictions: Int[Array, "S N"], labels: Int[Array, " N"], mask: Float[Array, " S"] | None = None
 ) -> Float[Array, ""]:
-    """Returns the largest disagreement with a seed about as good, averaged over seeds; baselines as for `ambiguity`.
+    """Returns the largest disagreement of a baseline with a competing seed, averaged over baselines; see `ambiguity`.
 
     Args:
         predictions: [S, N] class indices.
@@ -221,7 +221,7 @@ def generalised_jsd(logits: Float[Array, "S N C"], mask: Float[Array, " S"] | No
     mask = _all(logits, mask)
     log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
     mean = jnp.tensordot(mask / mask.sum(), jnp.exp(log_p), 1, precision="highest")
-    # As a mean of divergences from the mean, which does not cancel where seeds agree.
+    # Computed as the mean divergence from the mean: a difference of entropies would cancel where seeds agree.
     divergence = _weighted(log_p, log_p - jnp.log(jnp.where(mean > 0, mean, 1))).mean(axis=-1)
     return jnp.maximum((mask * divergence).sum() / mask.sum(), 0)
 
@@ -253,7 +253,7 @@ def ensemble_gain(
         mask: [S] which seeds count; all by default.
 
     Returns:
-        In the units of the score; 0 if all seeds agree, negative where the ensemble is worse.
+        A scalar in units of the score; 0 if all seeds agree, negative if the ensemble is worse.
         Source: Lakshminarayanan et al. (2017).
     """
     mask, classes = _all(logits, mask), logits.shape[-1]
@@ -269,7 +269,7 @@ def _all(per_seed: Array, mask: Array | None) -> Array:
 
 
 def _disagreements(predictions: Int[Array, "S N"]) -> Float[Array, "S S"]:
-    """Counts the examples on which two seeds differ."""
+    """Counts the examples on which each pair of seeds disagrees."""
     counts: Array = jax.lax.map(lambda one: jnp.sum(one != predictions, axis=1, dtype=jnp.float32), predictions)
     return counts
 
@@ -283,7 +283,7 @@ def _shares(predictions: Int[Array, "S N"], classes: int) -> Float[Array, "S C"]
 def _split_votes(
     predictions: Int[Array, "S N"], classes: int, mask: Float[Array, " S"]
 ) -> tuple[Float[Array, " N"], Float[Array, " C"]]:
-    """The share of pairs of seeds that disagree on each example, and the share of all votes each class has."""
+    """For each example, the share of pairs of seeds that disagree; and each class's share of all votes."""
 
     def of_class(c: Int[Array, ""]) -> tuple[Float[Array, " N"], Float[Array, ""]]:
         votes = jnp.matmul(mask, (predictions == c).astype(jnp.float32), precision="highest")
@@ -298,12 +298,12 @@ def _split_votes(
 def _competes(predictions: Int[Array, "S N"], labels: Int[Array, " N"]) -> Bool[Array, "S S"]:
     """Whether the accuracy of the second seed is at most the margin below that of the first."""
     wrong = jnp.sum(predictions != labels, axis=1, dtype=jnp.float32)
-    # A little more than the margin, so that rounding does not decide between whole examples.
+    # Slightly more than the margin, so that rounding does not change a comparison of whole examples.
     return wrong <= wrong[:, None] + COMPETING_MARGIN * labels.shape[0] + 1e-3
 
 
 def _ratio(part: Array, whole: Array) -> Array:
-    """Divides a part by a whole; where the whole is 0, so is the part."""
+    """Divides part by whole; 0 where the whole is 0."""
     return jnp.where(whole > 0, part / jnp.where(whole > 0, whole, 1), part)
 
 

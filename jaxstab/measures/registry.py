@@ -1,4 +1,4 @@
-"""Every measure of instability, once: what it is called, what it needs, and how it is read."""
+"""The registry of all measures of instability: their names, inputs, units and meaning."""
 
 import math
 from collections.abc import Callable
@@ -18,19 +18,19 @@ class Measure:
     """A row of the registry.
 
     Attributes:
-        name: in tables and files.
-        granularity: of what seeds are compared by: scores, predictions or representations.
-        shape: `pairs` is a matrix [S, S] whose mean over pairs of different seeds is the value; `set` is one number for
-            all seeds together.
-        needs: the arrays it is computed from.
-        unit: of its values.
-        low: smallest value.
-        high: largest value; `inf` where there is none.
-        meaning: what it says, in a line.
-        source: where it is defined.
-        larger_is_less_stable: false where it is the other way round.
-        compute: for `pairs`, from arrays on the device to [S, S]; for `set`, from them and `mask` [S] to a scalar. None
-            for representations, which `jaxstab.measures.representation.distances` computes together.
+        name: name in tables and files.
+        granularity: what seeds are compared by: scores, predictions or representations.
+        shape: `pairs` for a matrix [S, S], whose mean over pairs of different seeds is the value; `set` for one number
+            for all seeds together.
+        needs: names of the arrays that it is computed from.
+        unit: unit of its values.
+        low: smallest possible value.
+        high: largest possible value; `inf` where there is none.
+        meaning: its meaning in one line.
+        source: the publication that defines it.
+        larger_is_less_stable: whether larger values mean less stable seeds.
+        compute: for `pairs`, a function from arrays on the device to [S, S]; for `set`, from arrays and `mask` [S] to a
+            scalar. None for representations, because `jaxstab.measures.representation.distances` computes all of them.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Measure:
     compute: Callable[..., jax.Array] | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """The row as plain values; an end of the range that is infinite is None."""
+        """The row as plain values; an infinite end of the range is None."""
         low, high = (end if math.isfinite(end) else None for end in (self.low, self.high))
         names = ("name", "granularity", "shape", "unit", "meaning", "source", "larger_is_less_stable")
         return {**{name: getattr(self, name) for name in names}, "range": [low, high], "needs": sorted(self.needs)}

@@ -1,9 +1,9 @@
-"""How much seeds differ in one layer's representations [S, N, D], as matrices [S, S] of distances.
+"""Distances [S, S] between seeds by one layer's representations [S, N, D].
 
-Every seed is centred, scaled to unit Frobenius norm and factored once; pairs only meet in matrix products. Measures of
-Gram or distance matrices are then cosines of long vectors, built in blocks of rows; measures of subspaces are singular
-values of a matrix of size min(N, D) per pair, in blocks of pairs. So memory is a few times that of the representations,
-and for `rsa` half of S N^2 numbers.
+Every seed is centred, scaled to unit Frobenius norm and factored once; a pair costs only matrix products. Measures of
+Gram or distance matrices are cosines of long vectors, computed in blocks of rows. Measures of subspaces use the
+singular values of a matrix of size min(N, D) per pair, in blocks of pairs. Memory is a few times that of the
+representations, and for `rsa` S N^2 / 2 numbers.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 
 BLOCK = 2**24  # numbers in a block, 64 MiB
 NEIGHBOURS = 10
-LEADING_SHARE = 0.99  # of the sum of singular values, for `svcca`
+LEADING_SHARE = 0.99  # share of the sum of singular values, for `svcca`
 SUBSPACES = ("svcca", "pwcca", "op")
 SCHULZ_STEPS = 24
 
@@ -26,16 +26,16 @@ einsum = partial(jnp.einsum, precision="highest")
 
 
 def distances(representations: Float[np.ndarray, "S N D"], names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Computes measures of one layer for all pairs of seeds, as numpy arrays; see `layer_distances`."""
-    # XLA calls LAPACK from several threads. If each of them starts threads of its own, the work takes up to 20 times
-    # as long.
+    """Computes measures of one layer for all pairs of seeds, as numpy arrays [S, S]; see `layer_distances`."""
+    # XLA calls LAPACK from several threads. If each call starts its own threads, the work takes up to 20 times as
+    # long.
     with threadpool_limits(1, user_api="blas"):
         found = {
             name: np.array(one) for name, one in layer_distances(jnp.asarray(representations), tuple(names)).items()
         }
         for name, matrix in found.items():
             for i, j in np.argwhere(np.triu(~np.isfinite(matrix))):
-                # LAPACK's iteration sometimes does not converge; with the pair alone, rounded differently, it does.
+                # LAPACK's iteration sometimes fails to converge. For the pair alone, rounding differs and it converges.
                 alone = layer_distances(jnp.asarray(representations[[j, i]]), (name,))[name]
                 matrix[i, j] = matrix[j, i] = alone[0, 1]
     return found
@@ -50,8 +50,8 @@ def layer_distances(representations: Float[Array, "S N D"], names: tuple[str, ..
         names: which of `cka`, `cka_biased`, `distance_correlation`, `rsa`, `knn_jaccard`, `svcca`, `pwcca`, `op`.
 
     Returns:
-        A symmetric matrix [S, S] each, with a zero diagonal. Where one seed's representation is constant, its distance
-        is 1, and 0 to another that is constant.
+        For each name a symmetric matrix [S, S] with a zero diagonal. The distance between a constant representation
+        and a varying one is 1, between two constant ones 0.
     """
     X, constant = center(representations)
     found = _subspace_distances(X, [name for name in SUBSPACES if name in names])
@@ -70,12 +70,12 @@ def center(representations: Float[Array, "S N D"]) -> tuple[Float[Array, "S N D"
     """Removes each seed's mean over examples and scales it to unit Frobenius norm.
 
     Returns:
-        The centred representations, and [S] which of them do not vary beyond float32's rounding of their values; these
-        are all zeros.
+        The centred representations, and [S] whether each is constant up to float32 rounding; constant ones become all
+        zeros.
     """
     largest = jnp.abs(representations).max(axis=(1, 2), keepdims=True)
     X = representations / jnp.where(largest > 0, largest, 1)
-    # Twice, because the first mean of values far from 0 is rounded.
+    # Centred twice, because the first mean is inexact for values far from 0.
     X = X - X.mean(axis=1, keepdims=True)
     X = X - X.mean(axis=1, keepdims=True)
     spread = jnp.abs(X).max(axis=(1, 2), keepdims=True)
@@ -148,8 +148,8 @@ def rsa(X: Float[Array, "S N D"]) -> Float[Array, "S S"]:
 def knn_jaccard(X: Float[Array, "S N D"]) -> Float[Array, "S S"]:
     """Returns 1 - the Jaccard similarity of an example's nearest neighbours in two seeds, averaged over examples.
 
-    10 neighbours by Euclidean distance, or less than half of the examples where these are few; among equally near ones
-    the earlier counts. In [0, 1]. Source: Klabunde et al. (2025), section 3.4.
+    In [0, 1]. Uses 10 neighbours by Euclidean distance, but fewer than half of the examples; the earlier example wins a
+    tie. Source: Klabunde et al. (2025), section 3.4.
     """
     n = X.shape[1]
     k = max(1, min(NEIGHBOURS, (n - 1) // 2))
@@ -162,7 +162,7 @@ def knn_jaccard(X: Float[Array, "S N D"]) -> Float[Array, "S S"]:
         shared = einsum("ibn,jbn->bij", member, member)
         return jnp.where((indices < n)[:, None, None], shared / (2 * k - shared), 0).sum(axis=0)
 
-    # A row has S numbers to every other seed besides its N.
+    # Besides its N distances, a row has S similarities to the seeds.
     return 1 - _map_rows(X, similarities, width=n + len(X)).sum(axis=0) / n
 
 
@@ -189,7 +189,7 @@ def _subspace_distances(X: Float[Array, "S N D"], names: Sequence[str]) -> dict[
     U, s, Vt = jnp.linalg.svd(X, full_matrices=False)
     size, total = s.shape[-1], s.sum(axis=-1, keepdims=True)
     rank = jnp.sum(s > s[:, :1] * max(n, d) * np.finfo(s.dtype).eps, axis=-1)
-    # The margin is for a sum that is exactly this share.
+    # The margin makes the test robust to rounding when a sum is exactly this share.
     dimensions = jnp.maximum(jnp.sum(jnp.cumsum(s, axis=-1) <= (LEADING_SHARE + 1e-6) * total, axis=-1), 1)
     places = jnp.arange(size)
 
@@ -230,7 +230,7 @@ def _subspace_distances(X: Float[Array, "S N D"], names: Sequence[str]) -> dict[
 def nuclear_norm(M: Float[Array, "K K"]) -> Float[Array, ""]:
     """Returns the sum of the singular values of a square matrix.
 
-    By LAPACK's singular values on the CPU; elsewhere by `polar_nuclear_norm`, which is matrix products only.
+    Uses LAPACK's singular values on the CPU, and elsewhere `polar_nuclear_norm`, which needs matrix products only.
     """
     norm: Array = jax.lax.platform_dependent(M, cpu=_svd_nuclear_norm, default=polar_nuclear_norm)
     return norm
@@ -243,8 +243,8 @@ def _svd_nuclear_norm(M: Float[Array, "K K"]) -> Float[Array, ""]:
 def polar_nuclear_norm(M: Float[Array, "K K"]) -> Float[Array, ""]:
     """Returns the sum of the singular values as <polar factor of M, M>, the factor by scaled Newton-Schulz steps.
 
-    A singular value below 1e-7 of the Frobenius norm counts less than it should, which costs less than itself. Source:
-    Chen & Chow (2014), "A stable scaling of Newton-Schulz for improving the sign function computation".
+    A singular value below 1e-7 of the Frobenius norm is underestimated; the error is smaller than the value itself.
+    Source: Chen & Chow (2014), "A stable scaling of Newton-Schulz for improving the sign function computation".
     """
     norm = jnp.sqrt((M**2).sum())
     X = M / jnp.where(norm > 0, norm, 1)
@@ -267,7 +267,7 @@ def _schulz_scales() -> list[float]:
 
 
 def _gram_products(X: Float[Array, "S N D"]) -> Float[Array, "S S"]:
-    """<K_i, K_j> of all pairs of Gram matrices K = X X^T, in whichever of two ways takes fewer operations."""
+    """<K_i, K_j> for all pairs of Gram matrices K = X X^T, by the cheaper of two formulas."""
     seeds, n, d = X.shape
     if 2 * n <= seeds * d:
 
@@ -287,9 +287,9 @@ def _gram_products(X: Float[Array, "S N D"]) -> Float[Array, "S S"]:
 
 
 def _map_rows(X: Float[Array, "S N D"], function: Callable[[Array, Array], Array], width: int | None = None) -> Array:
-    """Maps over blocks of rows of the squared distances between examples, [S, B, N], and the rows' indices [B].
+    """Maps a function over blocks of rows of the squared distances [S, B, N] and the rows' indices [B].
 
-    The last block may be filled up with rows whose index is N or more.
+    The last block may be padded with rows whose index is N or more.
     """
     found: Array = jax.lax.map(
         lambda block: function(_squared_distances(block[0], X, block[1]), block[1]),
@@ -299,7 +299,7 @@ def _map_rows(X: Float[Array, "S N D"], function: Callable[[Array, Array], Array
 
 
 def _row_blocks(X: Float[Array, "S N D"], width: int) -> tuple[Float[Array, "M S B D"], Int[Array, "M B"]]:
-    """Divides examples into M blocks such that [S, B, width] is no larger than a block may be."""
+    """Divides examples into M blocks of B rows such that [S, B, width] has at most BLOCK numbers."""
     seeds, n, d = X.shape
     count = -(-n // max(1, BLOCK // (seeds * width)))
     rows = -(-n // count)
@@ -310,7 +310,7 @@ def _row_blocks(X: Float[Array, "S N D"], width: int) -> tuple[Float[Array, "M S
 def _squared_distances(
     rows: Float[Array, "S B D"], X: Float[Array, "S N D"], indices: Int[Array, " B"] | None = None
 ) -> Float[Array, "S B N"]:
-    """Between examples; exactly 0 between an example and itself."""
+    """Squared distances between examples; exactly 0 between an example and itself."""
     squares = (X**2).sum(axis=-1)[:, None]
     found = (rows**2).sum(axis=-1)[..., None] + squares - 2 * einsum("sbd,snd->sbn", rows, X)
     indices = jnp.arange(rows.shape[1]) if indices is None else indices
@@ -318,7 +318,7 @@ def _squared_distances(
 
 
 def _map_blocks(function: Callable[[Array], dict[str, Array]], items: np.ndarray, size: int) -> dict[str, Array]:
-    """Maps a function over items, as many at once as have fewer than BLOCK numbers if each has `size`."""
+    """Maps a function over blocks of items. An item has `size` numbers, a block fewer than BLOCK."""
     count = -(-len(items) // max(1, BLOCK // size))
     block = -(-len(items) // count)
     filled = np.concatenate([items, np.repeat(items[:1], count * block - len(items), axis=0)])
@@ -327,7 +327,7 @@ def _map_blocks(function: Callable[[Array], dict[str, Array]], items: np.ndarray
 
 
 def _one_minus_cosine(products: Float[Array, "S S"]) -> Float[Array, "S S"]:
-    """1 - cosine from inner products; vectors that are 0 have distance 1, and 0 among each other."""
+    """1 - cosine from inner products. A zero vector has distance 1 to others, and 0 to another zero vector."""
     squares = jnp.diagonal(products)
     there = squares > 0
     lengths = jnp.sqrt(jnp.where(there, squares, 1))

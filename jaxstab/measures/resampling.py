@@ -1,9 +1,10 @@
 """Intervals from resampling seeds, without pairs of a seed with itself. Numpy in float64; S seeds, L layers.
 
-The interval of a measure is the delete-one jackknife with a quantile of Student's t with S - 1 degrees of freedom, on a
-logarithmic scale where all values are positive. Every value it needs is an average over fewer pairs, so nothing is
-computed again and no seed ever meets itself. By the inequality of Efron & Stein (1981) its variance is, in expectation,
-not too small for any measure that does not depend on the order of seeds. `benchmarks/coverage.py` tries it.
+The interval of a measure is the delete-one jackknife with a quantile of Student's t with S - 1 degrees of freedom, on
+a logarithmic scale if all values are positive. Every leave-one-out value is an average over fewer pairs, so no
+distance is computed again and no seed is paired with itself. By the inequality of Efron & Stein (1981), the expected
+variance is not too small for any measure that does not depend on the order of seeds. `benchmarks/coverage.py` tests
+the coverage.
 """
 
 import jax.numpy as jnp
@@ -41,12 +42,12 @@ def jackknife_interval(
     low: float = -np.inf,
     high: float = np.inf,
 ) -> Float[np.ndarray, "*rest 2"]:
-    """Returns 95 % intervals from values without each seed in turn.
+    """Returns 95 % intervals from leave-one-out values.
 
     Args:
         values: [...] with all seeds.
-        left_out: [..., S] without each of them.
-        low: smallest possible value; where it is 0 and all values are positive, a logarithmic scale is used.
+        left_out: [..., S] leave-one-out values.
+        low: smallest possible value; if it is 0 or more and all values are positive, a logarithmic scale is used.
         high: largest possible value.
 
     Returns:
@@ -56,7 +57,7 @@ def jackknife_interval(
     """
     values, left_out = np.asarray(values, np.float64), np.asarray(left_out, np.float64)
     seeds = left_out.shape[-1]
-    # A value that is all rounding, as the SD of equal scores, counts as 0.
+    # A value that is only rounding error, such as the SD of equal scores, counts as 0.
     positive = np.asarray((low >= 0) & (values > 0) & (left_out > 1e-6 * values[..., None]).all(-1))
 
     def transform(x: Floats, positive: NDArray[np.bool_]) -> Floats:
@@ -64,7 +65,7 @@ def jackknife_interval(
 
     center, around = transform(values, positive), transform(left_out, positive[..., None])
     deviations = around - around.mean(-1, keepdims=True)
-    # Differences at the level of rounding are none.
+    # Differences at the level of rounding count as 0.
     deviations = np.where(np.abs(deviations) < 1e-12, 0, deviations)
     width = stdtrit(seeds - 1, (1 + LEVEL) / 2) * np.sqrt((seeds - 1) / seeds * (deviations**2).sum(-1))
     ends = center[..., None] + width[..., None] * np.array([-1, 1])
@@ -81,7 +82,7 @@ def chi_square_interval(sd: float, seeds: int) -> Float[np.ndarray, " 2"]:
 def multi_bootstrap(
     metric: str, predictions: Int[np.ndarray, "S N"], labels: Int[np.ndarray, " N"], classes: int
 ) -> Float[np.ndarray, " 2"]:
-    """Returns the 95 % interval of the mean score when both seeds and test examples are drawn anew.
+    """Returns the 95 % interval of the mean score when both seeds and test examples are resampled.
 
     Args:
         metric: the score, see `score_of_confusion`.
@@ -104,7 +105,7 @@ def multi_bootstrap(
     scores = np.asarray(score_of_confusion(metric, *counts))
     weights = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=REPLICATES) / seeds
     means = (scores * weights).sum(1)
-    # Satterthwaite's degrees of freedom: few seeds matter as much as their share in the variance.
+    # Satterthwaite's degrees of freedom: S - 1 divided by the square of the seeds' share of the variance.
     of_seeds = scores.mean(0).var(ddof=1) / seeds
     freedom = (seeds - 1) * (means.var() / of_seeds) ** 2 if of_seeds > 0 else np.inf
     tail = ndtr(stdtrit(freedom, (1 - LEVEL) / 2))

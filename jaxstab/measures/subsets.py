@@ -1,6 +1,6 @@
-"""Measures of many subsets of seeds at once. R subsets, S seeds, L layers (1 but for representations).
+"""Measures of many subsets of seeds at once. R subsets, S seeds, L layers (1 for scores and predictions).
 
-What analyses resample are seeds, without replacement: a seed that is drawn twice would meet itself at distance 0.
+Analyses resample seeds without replacement: a seed drawn twice would be paired with itself at distance 0.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from jaxstab.measures.registry import MEASURES
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-MEAN = "mean"  # of the score: no measure of instability, but compared like one
+MEAN = "mean"  # the mean score: not a measure of instability, but compared like one
 
 
 def subset_values(
@@ -31,15 +31,15 @@ def subset_values(
     """Computes measures of subsets of seeds.
 
     Args:
-        names: of measures, or `mean` for the mean score.
-        masks: [R, S] which seeds each subset has.
-        scores: [S], for `mean` and `sd`.
-        distances: [L, S, S] of every measure of pairs.
+        names: names of measures, or `mean` for the mean score.
+        masks: [R, S] which seeds are in each subset.
+        scores: [S] scores, for `mean` and `sd`.
+        distances: [L, S, S] for every measure of pairs.
         inputs: predictions and logits, for other measures of a set.
         metric: the score, for `ensemble_gain`.
 
     Returns:
-        For each name [L, R] float64; NaN where a subset has too few seeds.
+        For each name [L, R] float64; NaN if a subset has too few seeds.
     """
     masks = np.asarray(masks, bool)
     weights = masks.astype(np.float64)

@@ -1,1 +1,1 @@
-"""What people look at. Computes nothing."""
+"""Reports: figures, tables and the HTML page. Nothing is computed here."""

@@ -1,4 +1,4 @@
-"""What the page says of one run, part by part."""
+"""The content of the page about one run, section by section."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,14 +22,14 @@ LAYERED = ("cka", "op", "svcca")
 
 
 def run_section(sample: Sample, results: Results, name: str, *, texts: bool = True, alone: bool = False) -> Section:
-    """Everything about one run.
+    """Returns the section about one run.
 
     Args:
-        sample: its seeds.
-        results: their measures.
-        name: that its figures' names begin with.
+        sample: seeds of the run.
+        results: measures of the seeds.
+        name: prefix of the figures' names.
         texts: whether to show the examples' texts.
-        alone: whether there is nothing else on the page, so that its headline is that of the page.
+        alone: whether the run is the only content of the page, whose headline is then that of the run.
     """
     study = None if sample.scores is None else study_seeds(sample)
     trust = validity(sample) if sample.seeds >= 3 and set(sample.names) & set(PAPER) else None
@@ -51,7 +51,7 @@ def run_section(sample: Sample, results: Results, name: str, *, texts: bool = Tr
 
 
 def headline(sample: Sample) -> str:
-    """The one sentence to take away from a run."""
+    """The main result of a run as one sentence."""
     seeds, rows = (
         sample.seeds,
         sample.rows([name for name in (MEAN, "sd", "pairwise_disagreement") if name in sample.names]),
@@ -129,7 +129,7 @@ def _best_picture(study: SeedStudy, name: str) -> Picture:
 
 
 def _history(sample: Sample) -> dict[str, Floats] | None:
-    """[S, E] of each column."""
+    """Learning curves [S, E], by column name."""
     if sample.run is None:
         return None
     columns = ("train_loss", "validation_loss", "validation_score")
@@ -245,5 +245,5 @@ def _floats(values: Sequence[float | None]) -> Floats:
 
 
 def slug(name: str) -> str:
-    """A name for files and ids."""
+    """Returns a name that is safe for files and HTML ids."""
     return "".join(c if c.isascii() and c.isalnum() else "-" for c in name.lower()).strip("-") or "run"

@@ -1,4 +1,4 @@
-"""Figures as files for papers and as SVG for the page."""
+"""Saves figures as files for papers and converts them to SVG for the page."""
 
 import io
 import re
@@ -12,7 +12,7 @@ from jaxstab.report.figures import BLUE, FOREGROUND, STYLE, VERMILION
 from jaxstab.runs.files import whole_file
 
 PNG_DPI = 200
-BRIGHTER = {BLUE: "--blue", VERMILION: "--vermilion"}  # the page has others for dark paper
+BRIGHTER = {BLUE: "--blue", VERMILION: "--vermilion"}  # the page has other colours for dark mode
 
 
 def save(figure: Figure, directory: Path, name: str) -> list[Path]:
@@ -31,12 +31,12 @@ def to_svg(figure: Figure, name: str, title: str) -> str:
     """Returns a figure as SVG to be put into a page.
 
     Args:
-        figure: of `jaxstab.report.figures`.
-        name: unique on the page; the ids inside begin with it.
-        title: what it shows, for those who cannot see it.
+        figure: a figure of `jaxstab.report.figures`.
+        name: name that is unique on the page; prefix of the ids inside.
+        title: description of the figure for screen readers.
 
     Returns:
-        The same for the same figure; text is text, in the page's colour; it grows and shrinks with the page.
+        SVG that scales with the page, with text as text in the page's colour. The output is deterministic.
     """
     buffer = io.StringIO()
     with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]

