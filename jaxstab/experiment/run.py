@@ -166,7 +166,7 @@ def plan(config: Config | Mapping[str, Any] | str | Path) -> tuple[Plan, Estimat
         config: as for `run`; with a `[grid]`, the plan covers all its runs together.
 
     Raises:
-            InputError: the config or its inputs cannot be used; raised before anything is compiled.
+        InputError: the config or its inputs cannot be used; raised before anything is compiled.
     """
     configs = expand_grid(_as_config(config))
     first = configs[0]
