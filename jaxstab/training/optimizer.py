@@ -14,6 +14,7 @@ from jaxstab.mitigation import map_named
 UNDECAYED = ("bias", "scale")
 # Hyper-parameters by config key; they may differ between seeds (`jaxstab.config.hyperparameters`).
 Hyper = Mapping[str, Any]
+Tree = Any  # of arrays; optax's own names for it cannot be checked at run time with older versions of chex
 
 
 def learning_rate_at(step: Int[Array, ""], hyper: Hyper, total_steps: int) -> Float[Array, ""]:
@@ -53,9 +54,7 @@ def scale_by_uncorrected_adam(beta1: float, beta2: float, epsilon: float) -> opt
     Source: Devlin et al. (2019), their code.
     """
 
-    def update(
-        updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None
-    ) -> tuple[optax.Updates, optax.OptState]:
+    def update(updates: Tree, state: Tree, params: Tree | None = None) -> tuple[Tree, Tree]:
         mu = optax.tree.update_moment(updates, state.mu, beta1, 1)
         nu = optax.tree.update_moment_per_elem_norm(updates, state.nu, beta2, 2)
         updates = jax.tree.map(lambda first, second: first / (jnp.sqrt(second) + epsilon), mu, nu)
@@ -64,12 +63,12 @@ def scale_by_uncorrected_adam(beta1: float, beta2: float, epsilon: float) -> opt
     return optax.GradientTransformation(optax.scale_by_adam(beta1, beta2, epsilon).init, update)
 
 
-def widened(opt_state: optax.OptState) -> optax.OptState:
+def widened(opt_state: Tree) -> Tree:
     """Returns the state with its bfloat16 arrays converted to float32."""
     return jax.tree.map(lambda x: x.astype(jnp.float32) if x.dtype == jnp.bfloat16 else x, opt_state)
 
 
-def narrowed(opt_state: optax.OptState, key: PRNGKeyArray) -> optax.OptState:
+def narrowed(opt_state: Tree, key: PRNGKeyArray) -> Tree:
     """Returns the state with its float32 arrays converted to bfloat16 by stochastic rounding, which is unbiased.
 
     With rounding to nearest, AdamW's second moment would never change: its relative change per step is about 1/1000,

@@ -16,7 +16,7 @@ from jaxstab.models.families import apply
 from jaxstab.models.parameters import merged, nudged
 from jaxstab.models.pretrained import init_head
 from jaxstab.models.stack import Outputs
-from jaxstab.training.optimizer import Hyper, learning_rate_at, make_optimizer, narrowed, widened
+from jaxstab.training.optimizer import Hyper, Tree, learning_rate_at, make_optimizer, narrowed, widened
 from jaxstab.training.recipe import Recipe, trained_part
 
 ROUNDING, MITIGATION, REPEAT = (2**31 - n for n in (1, 2, 3))  # purposes folded into a key; the encoder's are small
@@ -54,7 +54,7 @@ class TrainState(NamedTuple):
 
     params: Any
     average: Any
-    opt_state: optax.OptState
+    opt_state: Tree
     best_params: Any
     best_score: Float[Array, ""]
     loss_sum: Float[Array, ""]
