@@ -59,6 +59,8 @@ def _versions(facts: dict[str, str], problems: list[str]) -> None:
 def _devices(facts: dict[str, str], problems: list[str]) -> None:
     import jax
 
+    from jaxstab.training.devices import is_cpu
+
     try:
         devices = jax.devices()
     except RuntimeError as error:
@@ -67,7 +69,7 @@ def _devices(facts: dict[str, str], problems: list[str]) -> None:
         return
     facts["devices"] = f"{len(devices)} x {devices[0].device_kind}"
     facts["cores"] = f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()}"
-    if devices[0].platform == "cpu" and shutil.which("nvidia-smi"):
+    if is_cpu(devices[0]) and shutil.which("nvidia-smi"):
         problems.append('there is an NVIDIA GPU, but JAX does not use it; install it with: pip install "jax[cuda12]"')
 
 
