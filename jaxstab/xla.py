@@ -1,0 +1,28 @@
+"""How XLA compiles our programs: `jit` with options of our own, which do not depend on the user's environment.
+
+Only for whole programs: JAX does not allow options for a function that is called in another compiled one.
+"""
+
+import os
+from functools import partial
+from typing import Any
+
+import jax
+
+# Options for a GPU, which other devices ignore. Trying out Triton's matrix products took 80 of 87 seconds of compiling
+# a training step on an H100, and cuBLAS was as fast (`benchmarks/README.md`).
+OPTIONS: dict[str, bool | int | str] = {"xla_gpu_enable_triton_gemm": False}
+
+
+def compiler_options(flags: str | None = None) -> dict[str, Any]:
+    """Returns the options that our programs are compiled with, without those that the user sets.
+
+    Args:
+        flags: the user's options, as in the environment variable `XLA_FLAGS`, which is the default.
+    """
+    given = os.environ.get("XLA_FLAGS", "") if flags is None else flags
+    named = {one.removeprefix("--").partition("=")[0] for one in given.split()}
+    return {name: value for name, value in OPTIONS.items() if name not in named}
+
+
+jit = partial(jax.jit, compiler_options=compiler_options())
