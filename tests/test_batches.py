@@ -5,6 +5,7 @@ import pytest
 
 from jaxstab.data.batches import (
     Examples,
+    choose_grid,
     example_orders,
     fixed_batches,
     grid_sizes,
@@ -12,6 +13,7 @@ from jaxstab.data.batches import (
     pack,
     steps_per_epoch,
 )
+from jaxstab.runs.info import BatchGrid
 
 LENGTHS = np.random.default_rng(0).integers(2, 13, 50).astype(np.int32)
 
@@ -75,48 +77,84 @@ def test_packing_takes_the_longest_first_into_the_first_row_with_room():
 
 @pytest.mark.parametrize("batch_size", [1, 7, 16, 50])
 def test_an_epoch_holds_every_example_once_within_the_grid_and_apart(batch_size):
-    sizes = grid_sizes(LENGTHS, 12, batch_size)
-    assert list(sizes) == sorted(set(sizes))
+    grid = choose_grid(LENGTHS, batch_size)
+    assert list(grid.rows) == sorted(set(grid.rows))
+    assert grid.columns >= LENGTHS.max()
     count = steps_per_epoch(len(LENGTHS), batch_size)
-    steps = example_orders(4, LENGTHS, 12, batch_size, epochs=3, largest=sizes[-1])
+    steps = example_orders(4, LENGTHS, grid, batch_size, epochs=3)
     assert steps.indices.shape == steps.starts.shape == (3 * count, batch_size)
     for epoch in steps.indices.reshape(3, -1):
         assert sorted(epoch[epoch >= 0]) == list(range(50))
     for indices, starts, rows in zip(*steps, strict=True):
-        taken = np.zeros(rows * 12, int)
+        taken = np.zeros(rows * grid.columns, int)
         for index, start in zip(indices, starts, strict=True):
             if index >= 0:
-                assert start // 12 == (start + LENGTHS[index] - 1) // 12
+                assert start // grid.columns == (start + LENGTHS[index] - 1) // grid.columns
                 taken[start : start + LENGTHS[index]] += 1
         assert taken.max() == 1
-        assert rows <= sizes[-1]
+        assert rows <= grid.rows[-1]
 
 
 def test_orders_depend_on_the_seed_and_the_epoch_only():
-    largest = grid_sizes(LENGTHS, 12, 8)[-1]
-    first = example_orders(4, LENGTHS, 12, 8, 2, largest)
-    again = example_orders(4, LENGTHS, 12, 8, 3, largest)
+    grid = choose_grid(LENGTHS, 8)
+    first = example_orders(4, LENGTHS, grid, 8, 2)
+    again = example_orders(4, LENGTHS, grid, 8, 3)
     np.testing.assert_array_equal(first.starts, again.starts[: len(first.starts)])
-    assert (first.indices != example_orders(5, LENGTHS, 12, 8, 2, largest).indices).any()
+    assert (first.indices != example_orders(5, LENGTHS, grid, 8, 2).indices).any()
     assert (first.indices[:7] != first.indices[7:]).any()
 
 
-def test_nine_of_ten_orders_fit_the_largest_grid_and_the_smaller_save_rows():
-    sizes, rng = grid_sizes(LENGTHS, 12, 8), np.random.default_rng(9)
-    epochs = [np.append(rng.permutation(50), [-1] * 6).reshape(7, 8) for _ in range(1000)]
-    rows = np.stack([pack(epoch, LENGTHS, 12).rows for epoch in epochs])
-    fits = rows.max(axis=1) <= sizes[-1]
-    assert fits.mean() > 0.8
-    computed = np.asarray(sizes)[np.searchsorted(sizes, rows[fits])]
+def test_few_batches_are_too_full_for_the_largest_grid_and_the_smaller_ones_save_rows():
+    rng = np.random.default_rng(9)
+    batches = np.stack([rng.permutation(50)[:8] for _ in range(5000)])
+    needed = pack(batches, LENGTHS, 12).rows
+    sizes = grid_sizes(needed[:1000])
+    fits = needed[1000:] <= sizes[-1]
+    assert 0.8 < fits.mean() < 1
+    computed = np.asarray(sizes)[np.searchsorted(sizes, needed[1000:][fits])]
     assert computed.mean() < sizes[-1] - 0.5
 
 
+def test_steps_that_are_too_full_exchange_few_examples():
+    """In a grid that half of the batches do not fit into, the other half takes what is too much."""
+    lengths = np.random.default_rng(3).integers(5, 65, 800)
+    needed = pack(np.random.default_rng(4).permutation(800).reshape(100, 8), lengths, 64).rows
+    grid = BatchGrid((int(np.quantile(needed, 0.6)),), 64)
+    assert (needed > grid.rows[-1]).mean() > 0.1
+    steps = example_orders(7, lengths, grid, 8, 1)
+    assert steps.rows.max() <= grid.rows[-1]
+    assert sorted(steps.indices.ravel()) == list(range(800))
+    drawn = np.random.default_rng(7).permutation(800).reshape(100, 8)
+    assert 0 < (steps.indices != drawn).mean() < 0.3
+    np.testing.assert_array_equal(steps.rows, pack(steps.indices, lengths, 64).rows)
+    np.testing.assert_array_equal(steps.starts, pack(steps.indices, lengths, 64).starts)
+
+
+def test_no_example_is_exchanged_more_often_than_others_of_its_length():
+    """Where an example lies in an epoch stays uniform: its mean place over many orders is the middle."""
+    lengths = np.random.default_rng(3).integers(5, 65, 64)
+    grid = choose_grid(lengths, 8)
+    orders = np.stack([example_orders(seed, lengths, grid, 8, 1).indices.ravel() for seed in range(500)])
+    places = np.argsort(orders, axis=1)
+    standard_error = np.sqrt((64**2 - 1) / 12 / 500)
+    assert np.abs(places.mean(axis=0) - 31.5).max() < 4 * standard_error
+
+
 def test_one_grid_suffices_where_all_examples_are_equally_long():
-    assert grid_sizes(np.full(32, 6), 12, 8) == (4,)
+    assert choose_grid(np.full(32, 8), 8) == BatchGrid((8,), 8)
+
+
+def test_wider_rows_are_chosen_where_examples_do_not_fit_beside_each_other():
+    """Two examples of 50 tokens do not share a row of 88, but two share one of 104 and five one of 256."""
+    lengths = np.append(np.full(199, 50), 88)
+    grid = choose_grid(lengths, 16)
+    assert grid.columns > 88
+    assert grid.rows[-1] * grid.columns < 0.8 * 16 * 88
 
 
 def test_fixed_batches_hold_every_example_once_and_are_even():
-    steps, rows = fixed_batches(LENGTHS, 12, 8)
+    steps, grid = fixed_batches(LENGTHS, 12, 8)
     assert sorted(steps.indices[steps.indices >= 0]) == list(range(50))
-    assert steps.rows.max() == rows
+    assert (steps.rows.max(),) == grid.rows
+    assert grid.columns == 12
     assert np.ptp(steps.rows) <= 1

@@ -11,10 +11,11 @@ from tiny import SIZES, write_checkpoint
 
 from jaxstab.config import ModelConfig, TrainConfig
 from jaxstab.config.grid import TRAIN_KEYS
-from jaxstab.data.batches import Examples, example_orders, fixed_batches, grid_sizes, make_batch, pack, steps_per_epoch
+from jaxstab.data.batches import Examples, example_orders, fixed_batches, make_batch, pack, steps_per_epoch
 from jaxstab.mitigation import make_methods, mitigated
 from jaxstab.models.families import apply
 from jaxstab.models.pretrained import load_encoder_config, load_pretrained, restore_vocabulary
+from jaxstab.runs.info import BatchGrid
 from jaxstab.training.optimizer import learning_rate_at, narrowed, widened
 from jaxstab.training.recipe import Recipe, define
 from jaxstab.training.step import SeedInputs, evaluate, init_state, loss_fn, predict, train_steps, untouched_decay
@@ -33,7 +34,7 @@ EXAMPLES = Examples(
 )
 
 
-def _setup(directory, rows=None, mitigation=None, **config):
+def _setup(directory, rows=(8,), mitigation=None, **config):
     config = TrainConfig(**{"epochs": 2, "batch_size": 8, "learning_rate": 1e-3, "dropout": 0.0, **config})
     encoder = load_encoder_config(directory, 2, ModelConfig(source=""), config.dropout)
     pretrained = load_pretrained(directory, encoder)
@@ -41,8 +42,7 @@ def _setup(directory, rows=None, mitigation=None, **config):
     config = mitigated(config, methods)
     steps = steps_per_epoch(len(LENGTHS), config.batch_size)
     definition = define(pretrained, config, methods, bool(config.remat))
-    rows = rows or grid_sizes(LENGTHS, 16, config.batch_size)
-    recipe = Recipe(config, methods, pretrained, definition, 2, "accuracy", steps, (), rows)
+    recipe = Recipe(config, methods, pretrained, definition, 2, "accuracy", steps, (), BatchGrid(rows, 16))
     return recipe, _start(recipe)
 
 
@@ -70,13 +70,13 @@ def _logits(recipe, params, batch):
 
 
 @partial(jax.jit, static_argnums=(0, 4))
-def _predict(recipe, params, examples, batches, rows):
-    return predict(recipe, params, examples, batches, rows)
+def _predict(recipe, params, examples, batches, grid):
+    return predict(recipe, params, examples, batches, grid)
 
 
 @partial(jax.jit, static_argnums=(0, 4))
-def _evaluate(recipe, state, examples, batches, rows):
-    return evaluate(recipe, state, _context(recipe), examples, batches, rows)
+def _evaluate(recipe, state, examples, batches, grid):
+    return evaluate(recipe, state, _context(recipe), examples, batches, grid)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -112,7 +112,7 @@ def test_schedule_is_that_of_transformers(warmup):
 
 def test_packed_and_padded_batches_give_the_same_loss_gradient_and_predictions(checkpoint):
     recipe, state = _setup(checkpoint)
-    packed, padded = _packed(np.arange(8), recipe.rows[-1]), _padded(np.arange(8))
+    packed, padded = _packed(np.arange(8), recipe.grid.rows[-1]), _padded(np.arange(8))
     assert packed.input_ids.size < padded.input_ids.size
     value, gradient = _loss_and_gradient(recipe, state.params, packed)
     expected, expected_gradient = _loss_and_gradient(recipe, state.params, padded)
@@ -192,8 +192,8 @@ GOLDEN_STEP = [2.08912325, 18.79914735, -0.04741275]
 def test_the_size_of_the_grid_changes_rounding_only(checkpoint):
     whole, state = _setup(checkpoint, rows=(8,))
     by_need, _ = _setup(checkpoint, rows=(3, 4, 5, 8))
-    steps = example_orders(0, LENGTHS, 16, 8, 1, largest=8)
-    assert len(set(np.searchsorted(by_need.rows, steps.rows))) > 1
+    steps = example_orders(0, LENGTHS, whole.grid, 8, 1)
+    assert len(set(np.searchsorted(by_need.grid.rows, steps.rows))) > 1
     run = jax.jit(lambda recipe, state: _train(recipe, state, steps, KEY, EXAMPLES, 0, 5), static_argnums=0)
     # Gradients of key biases are zero but for rounding, which AdamW scales up.
     chex.assert_trees_all_close(run(by_need, state).params, run(whole, state).params, atol=1e-4)
@@ -206,7 +206,7 @@ def test_training_with_the_words_of_the_task_only_is_exact(checkpoint):
     recipe, state = _setup(checkpoint, **config)
     ids = np.where(EXAMPLES.input_ids % 3 == 0, 5, EXAMPLES.input_ids)
     vocabulary = np.unique(ids)
-    steps = example_orders(0, LENGTHS, 16, 8, 1, recipe.rows[-1])
+    steps = example_orders(0, LENGTHS, recipe.grid, 8, 1)
     embedding = state.params["embeddings"]["word"]["embedding"]
     assert len(vocabulary) < len(embedding)
     full = _train(recipe, state, steps, KEY, EXAMPLES._replace(input_ids=ids), 0, 5)
@@ -241,7 +241,7 @@ def test_training_with_moments_in_bfloat16_stays_close(checkpoint):
     ends = {}
     for moments in ("float32", "bfloat16"):
         recipe, state = _setup(checkpoint, moments=moments, epochs=4)
-        steps = example_orders(0, LENGTHS, 16, 8, 4, recipe.rows[-1])
+        steps = example_orders(0, LENGTHS, recipe.grid, 8, 4)
         start = state.params
         ends[moments] = _train(recipe, state, steps, KEY, EXAMPLES, 0, 20)
     moments = [x.dtype for x in jax.tree.leaves(ends["bfloat16"].opt_state) if x.ndim]
@@ -251,10 +251,9 @@ def test_training_with_moments_in_bfloat16_stays_close(checkpoint):
     assert 0 < norm(ends["bfloat16"].params, ends["float32"].params) < 0.1 * moved
 
 
-@pytest.mark.usefixtures("all_grids")
 def test_stretches_of_steps_are_the_same_program_and_the_same_numbers(checkpoint):
-    recipe, state = _setup(checkpoint, dropout=0.1)
-    steps = example_orders(0, LENGTHS, 16, 8, 1, recipe.rows[-1])
+    recipe, state = _setup(checkpoint, rows=(4, 5, 8), dropout=0.1)
+    steps = example_orders(0, LENGTHS, recipe.grid, 8, 1)
 
     @chex.assert_max_traces(n=1)
     def stretch(state, start, stop):
@@ -268,8 +267,8 @@ def test_stretches_of_steps_are_the_same_program_and_the_same_numbers(checkpoint
 
 def test_predictions_come_in_the_order_of_the_split(checkpoint):
     recipe, state = _setup(checkpoint)
-    batches, rows = fixed_batches(LENGTHS, 16, 16)
-    outputs = _predict(recipe, state.params, EXAMPLES, batches, rows)
+    batches, grid = fixed_batches(LENGTHS, 16, 16)
+    outputs = _predict(recipe, state.params, EXAMPLES, batches, grid)
     one_by_one = np.concatenate([_logits(recipe, state.params, _padded([i])) for i in range(40)])
     np.testing.assert_allclose(outputs.logits, one_by_one, atol=1e-6)
     assert outputs.first_tokens.shape == (2, 40, 32)
@@ -277,17 +276,17 @@ def test_predictions_come_in_the_order_of_the_split(checkpoint):
 
 def test_evaluation_keeps_the_first_of_the_best(checkpoint):
     recipe, state = _setup(checkpoint)
-    batches, rows = fixed_batches(LENGTHS, 16, 16)
-    kept, evaluation = _evaluate(recipe, state._replace(loss_sum=jnp.float32(10)), EXAMPLES, batches, rows)
+    batches, grid = fixed_batches(LENGTHS, 16, 16)
+    kept, evaluation = _evaluate(recipe, state._replace(loss_sum=jnp.float32(10)), EXAMPLES, batches, grid)
     assert float(kept.best_score) == float(evaluation.validation_score)
     assert float(evaluation.train_loss) == pytest.approx(10 / recipe.steps_per_epoch)
     assert float(kept.loss_sum) == 0
     other = kept._replace(params=jax.tree.map(lambda x: x * 1.0 + 0.0, kept.params))
     other.params["classifier"]["bias"] = other.params["classifier"]["bias"] + 1e-3  # the same score, other parameters
-    again, _ = _evaluate(recipe, other, EXAMPLES, batches, rows)
+    again, _ = _evaluate(recipe, other, EXAMPLES, batches, grid)
     chex.assert_trees_all_equal(again.best_params, kept.best_params)
     labels = np.asarray(EXAMPLES.labels)
-    logits = _predict(recipe, state.params, EXAMPLES, batches, rows).logits
+    logits = _predict(recipe, state.params, EXAMPLES, batches, grid).logits
     assert float(evaluation.validation_score) == pytest.approx((logits.argmax(-1) == labels).mean())
     expected = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
     assert float(evaluation.validation_loss) == pytest.approx(float(expected), rel=1e-5)

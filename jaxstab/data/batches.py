@@ -1,8 +1,8 @@
 """The layout of a batch: which examples make up a step, and where their tokens lie. No other module knows it.
 
-A batch is a grid whose rows are as wide as the longest example. Short examples share a row, so that little is computed
-on padding. Attention stays within an example (`Batch.owners`); for all other operations it does not matter where a
-token lies. The usual padded layout is the special case of one row for each example.
+A batch is a grid whose rows are at least as wide as the longest example. Short examples share a row, so that little is
+computed on padding. Attention stays within an example (`Batch.owners`); for all other operations it does not matter
+where a token lies. The usual padded layout is the special case of one row for each example.
 """
 
 from itertools import combinations
@@ -13,7 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-EPOCHS_DRAWN = 64
+from jaxstab.runs.info import BatchGrid
+
+COLUMNS_TIMES = 8  # columns of a grid are a multiple of it
+WIDER_BY = 32  # beyond the longest example, columns are tried in steps of it
+ATTENTION_AS_DEAR = 512  # columns at which attention costs as much as everything else
+EXCHANGED = 0.15
+EXCHANGES = 100
+BATCHES_DRAWN = 2000
 GRID_SIZES = 3
 
 
@@ -55,7 +62,8 @@ class Batch(NamedTuple):
         token_type_ids: [R, T] int32.
         position_ids: [R, T] int32, the place of each token in its example.
         owners: [R, T] int32, which of the B examples each token belongs to; B where there is no token.
-        starts: [B] int32, the place of each example's first token, counted row by row; R * T for an empty place.
+        starts: [B] int32, the place of each example's first token, counted row by row; beyond the grid for an empty
+            place. No two are equal.
         labels: [B] int32.
         weights: [B] float32, 1 for an example and 0 for an empty place at the end of an epoch.
     """
@@ -70,7 +78,9 @@ class Batch(NamedTuple):
 
     def first_tokens(self, grid: Float[Array, "R T D"]) -> Float[Array, "B D"]:
         """Picks each example's first token, zeros for an empty place."""
-        return jnp.take(grid.reshape(-1, grid.shape[-1]), self.starts, axis=0, mode="fill", fill_value=0)
+        tokens = grid.reshape(-1, grid.shape[-1])
+        # Said to be unique, so that the gradient is written without atomics, whose sums are in a random order.
+        return jnp.take(tokens, self.starts, axis=0, mode="fill", fill_value=0, unique_indices=True)
 
     def by_example(self, grid: Float[Array, "R T D"]) -> Float[Array, "B T D"]:
         """Lays the grid out with a row for each example, zeros where there is no token."""
@@ -81,13 +91,24 @@ class Batch(NamedTuple):
 
 
 def make_batch(
-    examples: Examples, indices: Int[Array | np.ndarray, " B"], starts: Int[Array | np.ndarray, " B"], rows: int
+    examples: Examples,
+    indices: Int[Array | np.ndarray, " B"],
+    starts: Int[Array | np.ndarray, " B"],
+    rows: int,
+    columns: int | None = None,
 ) -> Batch:
     """Lays out the examples at `indices` (-1: none) from `starts` on, in a grid of `rows` rows.
 
     Nothing is checked: examples must not overlap, nor end beyond the grid. `pack` makes sure of both.
+
+    Args:
+        examples: the split.
+        indices: its examples in this batch.
+        starts: place of each example's first token, counted row by row.
+        rows: R of the grid.
+        columns: T of the grid, at least as long as any example; as wide as the arrays of the split if None.
     """
-    width, count = examples.input_ids.shape[1], indices.shape[0]
+    width, count = columns or examples.input_ids.shape[1], indices.shape[0]
     indices, starts = jnp.asarray(indices), jnp.asarray(starts)
     present = indices >= 0
     lengths = jnp.where(present, jnp.asarray(examples.lengths)[indices], 0)
@@ -106,7 +127,8 @@ def make_batch(
         token_type_ids=grid_of(examples.token_type_ids),
         position_ids=positions,
         owners=owners,
-        starts=jnp.where(present, starts, rows * width),
+        # Empty places lie beyond the grid, apart from each other: no place is read twice (`Batch.first_tokens`).
+        starts=jnp.where(present, starts, rows * width + jnp.arange(count, dtype=jnp.int32)),
         labels=jnp.where(present, jnp.asarray(examples.labels)[indices], 0),
         weights=present.astype(jnp.float32),
     )
@@ -138,18 +160,42 @@ def steps_per_epoch(examples: int, batch_size: int) -> int:
     return -(-examples // batch_size)
 
 
-def grid_sizes(lengths: np.ndarray, width: int, batch_size: int) -> tuple[int, ...]:
+def choose_grid(lengths: np.ndarray, batch_size: int) -> BatchGrid:
+    """Returns the sizes of the grids of training that compute the least for nothing.
+
+    Rows as wide as the longest example are not always best: two examples of 50 tokens do not share a row of 89, but
+    three share one of 160. What counts is the size of the largest grid, which accelerators use for every step, and the
+    mean over steps of the smallest that suffices, which a CPU uses. Only the examples and the batch size matter, so
+    that a seed's layout does not depend on other seeds.
+
+    Args:
+        lengths: [N] tokens of each training example.
+        batch_size: B, examples of a step.
+    """
+    batches = _some_batches(lengths, batch_size)
+    longest = -(-int(lengths.max()) // COLUMNS_TIMES) * COLUMNS_TIMES
+    wider = range(-(-(longest + 1) // WIDER_BY) * WIDER_BY, 2 * longest + 1, WIDER_BY)
+
+    def cost(columns: int) -> tuple[float, BatchGrid]:
+        needed = pack(batches, lengths, columns).rows
+        rows = grid_sizes(needed)
+        used = np.asarray(rows)[np.searchsorted(rows, np.minimum(needed, rows[-1]))]
+        return (rows[-1] + used.mean()) * columns * (1 + columns / ATTENTION_AS_DEAR), BatchGrid(rows, columns)
+
+    return min((cost(columns) for columns in (longest, *wider)), key=lambda found: found[0])[1]
+
+
+def grid_sizes(needed: np.ndarray) -> tuple[int, ...]:
     """Returns the numbers of rows, ascending, of up to three grids that training is compiled for.
 
-    Nine of ten random orders of the training examples fit into the largest grid. The smaller ones are chosen to leave
-    the fewest rows empty. Only the examples and the batch size matter, so that a seed's layout does not depend on other
-    seeds.
+    At most `EXCHANGED` of all random batches need more rows than the largest grid has: they exchange examples with
+    others (`example_orders`). The smaller grids are chosen to leave the fewest rows empty.
+
+    Args:
+        needed: [steps] rows that some random batches need.
     """
-    rng = np.random.default_rng(0)
-    epochs = [_one_epoch(rng.permutation(len(lengths)), batch_size) for _ in range(EPOCHS_DRAWN)]
-    rows = np.stack([pack(epoch, lengths, width).rows for epoch in epochs])
-    largest = int(np.quantile(rows.max(axis=1), 0.9, method="higher"))
-    needed = np.minimum(rows.ravel(), largest)
+    largest = int(np.quantile(needed, 1 - EXCHANGED, method="higher"))
+    needed = np.minimum(needed, largest)
     smaller = np.unique(needed[needed < largest]).tolist()
 
     def computed(sizes: tuple[int, ...]) -> int:
@@ -159,33 +205,78 @@ def grid_sizes(lengths: np.ndarray, width: int, batch_size: int) -> tuple[int, .
     return min(((*sizes, largest) for sizes in some), key=computed)
 
 
-def example_orders(
-    order_seed: int, lengths: np.ndarray, width: int, batch_size: int, epochs: int, largest: int
-) -> Steps:
+def _some_batches(lengths: np.ndarray, batch_size: int) -> np.ndarray:
+    """Random batches from which sizes are chosen, [steps, B]."""
+    rng = np.random.default_rng(0)
+    epochs = -(-BATCHES_DRAWN // steps_per_epoch(len(lengths), batch_size))
+    return np.concatenate([_one_epoch(rng.permutation(len(lengths)), batch_size) for _ in range(epochs)])
+
+
+def example_orders(order_seed: int, lengths: np.ndarray, grid: BatchGrid, batch_size: int, epochs: int) -> Steps:
     """Returns the steps of all epochs, [epochs * steps, batch_size].
 
-    Each epoch is a random permutation. About one in ten has a step that needs more than `largest` rows; it is drawn
-    again.
+    Each epoch is a random permutation among those whose every step fits into the largest grid. It is drawn among all;
+    then steps that are too full exchange examples with others, until all fit.
+
+    Args:
+        order_seed: seeds the permutations.
+        lengths: [N] tokens of each training example.
+        grid: the sizes of the grids.
+        batch_size: B, examples of a step.
+        epochs: number of permutations.
     """
     rng = np.random.default_rng(order_seed)
     drawn: list[Steps] = []
     while len(drawn) < epochs:
-        steps = pack(_one_epoch(rng.permutation(len(lengths)), batch_size), lengths, width)
-        if steps.rows.max() <= largest:
+        order = _one_epoch(rng.permutation(len(lengths)), batch_size)
+        steps = _exchanged(pack(order, lengths, grid.columns), lengths, grid, rng)
+        if steps.rows.max() <= grid.rows[-1]:
             drawn.append(steps)
     return Steps(*(np.concatenate(arrays) for arrays in zip(*drawn, strict=True)))
 
 
-def fixed_batches(lengths: np.ndarray, width: int, batch_size: int) -> tuple[Steps, int]:
+def _exchanged(steps: Steps, lengths: np.ndarray, grid: BatchGrid, rng: np.random.Generator) -> Steps:
+    """Lets steps that are too full exchange a random example with a shorter one of a random other step.
+
+    Gives up after `EXCHANGES` rounds.
+    """
+    largest = grid.rows[-1]
+    for _ in range(EXCHANGES):
+        full = np.flatnonzero(steps.rows > largest)
+        if len(full) == 0:
+            break
+        others = np.flatnonzero((steps.rows <= largest) & (steps.indices >= 0).all(axis=1))
+        full = full[: len(others)]
+        others = rng.choice(others, len(full), replace=False)
+        pairs = np.stack([full, others])
+        indices = steps.indices[pairs]
+        given, taken = rng.integers(indices.shape[-1], size=(2, len(full)))
+        each = np.arange(len(full))
+        longer, shorter = indices[0, each, given], indices[1, each, taken]
+        indices[0, each, given], indices[1, each, taken] = shorter, longer
+        packed = pack(indices.reshape(-1, indices.shape[-1]), lengths, grid.columns)
+        rows = packed.rows.reshape(2, -1)
+        good = (longer >= 0) & (lengths[longer] > lengths[shorter]) & (rows[1] <= largest)
+        for new, old in zip(packed, steps, strict=True):
+            old[pairs[:, good]] = new.reshape(2, -1, *new.shape[1:])[:, good]
+    return steps
+
+
+def fixed_batches(lengths: np.ndarray, columns: int, batch_size: int) -> tuple[Steps, BatchGrid]:
     """Divides examples into batches with about equally many tokens, for prediction, where order is free.
 
+    Args:
+        lengths: [N] tokens of each example.
+        columns: T of the grid.
+        batch_size: examples of a batch.
+
     Returns:
-        Every index once, and -1 for none, and the rows that the fullest batch needs.
+        Every index once, and -1 for none, and the grid that the fullest batch needs.
     """
     count = steps_per_epoch(len(lengths), batch_size)
     by_length = _one_epoch(np.argsort(-lengths, kind="stable"), batch_size)
-    steps = pack(by_length.reshape(batch_size, count).T, lengths, width)
-    return steps, int(steps.rows.max())
+    steps = pack(by_length.reshape(batch_size, count).T, lengths, columns)
+    return steps, BatchGrid((int(steps.rows.max()),), columns)
 
 
 def _one_epoch(order: np.ndarray, batch_size: int) -> np.ndarray:

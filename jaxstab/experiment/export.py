@@ -86,7 +86,7 @@ def whole_parameters(run: Run, seed: int, pretrained: Pretrained) -> dict[str, A
             classes=len(run.info.classes),
             metric=run.info.metric,
             steps_per_epoch=run.info.steps_per_epoch,
-            rows=run.info.grid.rows,
+            grid=run.info.grid,
         )
         decay = untouched_decay(recipe, hyperparameters(config), _saved_step(run, seed))
         params["embeddings"]["word"]["embedding"] = restore_vocabulary(

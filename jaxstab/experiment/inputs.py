@@ -6,13 +6,14 @@ from dataclasses import replace
 import numpy as np
 
 from jaxstab.config import Config, hyperparameters
-from jaxstab.data.batches import grid_sizes, steps_per_epoch
+from jaxstab.data.batches import choose_grid, steps_per_epoch
 from jaxstab.data.task import Task, load_task
 from jaxstab.data.tokens import EncodedTask, encode_task, load_tokenizer
 from jaxstab.errors import InputError
 from jaxstab.mitigation import make_methods, mitigated, number_of_layers
 from jaxstab.models.parameters import split_layers
 from jaxstab.models.pretrained import Pretrained, load_encoder_config, load_pretrained, resolve_model
+from jaxstab.runs.info import BatchGrid
 from jaxstab.training.recipe import Recipe, define, number_frozen
 
 
@@ -45,7 +46,7 @@ def load_inputs(config: Config, show_progress: bool = False) -> tuple[Task, Enco
 
 
 def make_recipe(
-    config: Config, pretrained: Pretrained, *, classes: int, metric: str, steps_per_epoch: int, rows: tuple[int, ...]
+    config: Config, pretrained: Pretrained, *, classes: int, metric: str, steps_per_epoch: int, grid: BatchGrid
 ) -> Recipe:
     """Returns what is fixed for a whole run.
 
@@ -55,7 +56,7 @@ def make_recipe(
         classes: C, number of classes of the task.
         metric: the task's score.
         steps_per_epoch: optimiser steps per epoch.
-        rows: numbers of rows of the grids that training batches may be laid out in, ascending.
+        grid: the grids that training batches may be laid out in.
     """
     methods = make_methods(config.mitigation)
     train = mitigated(config.train, methods)
@@ -69,7 +70,7 @@ def make_recipe(
         metric=metric,
         steps_per_epoch=steps_per_epoch,
         hyper=tuple(hyperparameters(config)),
-        rows=rows,
+        grid=grid,
         rounding=config.seeds.rounding,
     )
 
@@ -83,7 +84,7 @@ def recipe_for(config: Config, task: Task, encoded: EncodedTask, pretrained: Pre
         classes=len(task.classes),
         metric=task.metric,
         steps_per_epoch=steps_per_epoch(len(lengths), size),
-        rows=grid_sizes(lengths, encoded.train.input_ids.shape[1], size),
+        grid=choose_grid(lengths, size),
     )
 
 

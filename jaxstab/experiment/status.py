@@ -20,7 +20,7 @@ from jaxstab.data.tokens import EncodedTask
 from jaxstab.errors import InputError
 from jaxstab.models.attention import choose_attention
 from jaxstab.runs.directory import INFO, Run, seed_file
-from jaxstab.runs.info import BatchGrid, Examples, MajorityScore, RunInfo, write_info
+from jaxstab.runs.info import Examples, MajorityScore, RunInfo, write_info
 from jaxstab.training import devices, processes
 from jaxstab.training.recipe import Recipe
 
@@ -70,7 +70,7 @@ def describe(config: Config, task: Task, encoded: EncodedTask, recipe: Recipe) -
         majority_score=MajorityScore(*(_majority(task, split.labels) for split in (task.validation, task.test))),
         seeds=config.seeds.resolve(),
         steps_per_epoch=recipe.steps_per_epoch,
-        grid=BatchGrid(recipe.rows, encoded.train.input_ids.shape[1]),
+        grid=recipe.grid,
         group_size=config.seeds.group_size,
         remat=config.train.remat,
         out_of_memory=(),

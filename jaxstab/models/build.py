@@ -4,8 +4,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
+
+from jaxstab.models.operations import look_up, normalise
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class Build:
     Attributes:
         dtype: of matrix products and hidden states, float32 or bfloat16; parameters are always float32.
         remat: recompute each layer in the backward pass: less memory, more time.
+        lean: recompute activation functions in the backward pass: less memory, and no more time where memory is slow.
+        ordered: add up the gradients of embeddings in a fixed order (`look_up`).
         unroll: how many layers each iteration of the loop over layers holds; True for all of them.
         attention: name of the implementation (`jaxstab.models.attention`).
         adapters: low-rank ones beside linear layers of the encoder layers, but not of frozen layers.
@@ -38,6 +43,8 @@ class Build:
 
     dtype: Any = jnp.float32
     remat: bool = False
+    lean: bool = False
+    ordered: bool = False
     unroll: int | bool = 1
     attention: str = "reference"
     adapters: Adapters | None = None
@@ -63,4 +70,16 @@ class LayerNorm(nnx.LayerNorm):
 
     def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:  # type: ignore[override]
         """Normalises the last axis."""
-        return super().__call__(x.astype(jnp.float32)).astype(x.dtype)
+        return normalise(self.epsilon, x, self.scale[...], None if self.bias is None else self.bias[...])
+
+
+class Embed(nnx.Embed):
+    """A table of float32 vectors."""
+
+    def __init__(self, rows: int, width: int, build: Build, rngs: nnx.Rngs):
+        super().__init__(rows, width, rngs=rngs)
+        self.ordered = build.ordered
+
+    def __call__(self, indices: Int[Array | np.ndarray, "..."]) -> Float[Array, "... D"]:
+        """Looks rows up."""
+        return look_up(self.ordered, self.embedding[...], indices)

@@ -16,9 +16,9 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxstab.data.batches import Batch
 from jaxstab.errors import InputError
-from jaxstab.models.build import Build, LayerNorm, make_linear
+from jaxstab.models.build import Build, Embed, LayerNorm, make_linear
 from jaxstab.models.encoder import Attention, EncoderConfig, EncoderLayer, SequenceClassifier
-from jaxstab.models.operations import dropout, fold
+from jaxstab.models.operations import dropout, fold, look_up
 from jaxstab.models.reading import check_choice, check_heads, check_only, read_fields
 from jaxstab.models.weight_names import Entry, linear, norm
 
@@ -233,7 +233,7 @@ class DebertaClassifier(SequenceClassifier):
 
     def __init__(self, config: DebertaConfig, build: Build, rngs: nnx.Rngs):
         super().__init__(config, build, rngs, DebertaLayer, positions=config.position_biased_input)
-        self.relative = nnx.Embed(2 * config.span, config.hidden_size, rngs=rngs)
+        self.relative = Embed(2 * config.span, config.hidden_size, build, rngs)
         if config.norm_rel_ebd == "layer_norm":
             self.relative_norm = LayerNorm(config.hidden_size, config.layer_norm_eps, rngs)
 
@@ -248,4 +248,5 @@ class DebertaClassifier(SequenceClassifier):
             positions = self.relative_norm(positions)
         positions = positions.astype(self.build.dtype)
         rows = relative_rows(self.config, width)
-        return lambda key: dropout(positions, self.config.hidden_dropout_prob, fold(key, 3))[rows]
+        rate, ordered = self.config.hidden_dropout_prob, self.build.ordered
+        return lambda key: look_up(ordered, dropout(positions, rate, fold(key, 3)), rows)

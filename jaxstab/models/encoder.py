@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -17,7 +18,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxstab.data.batches import Batch
 from jaxstab.models.attention import attend
-from jaxstab.models.build import Build, LayerNorm, make_linear
+from jaxstab.models.build import Build, Embed, LayerNorm, make_linear
 from jaxstab.models.operations import ACTIVATIONS, activate, dropout, fold
 from jaxstab.models.stack import Layered, Outputs
 
@@ -100,11 +101,11 @@ class Embeddings(nnx.Module):
 
     def __init__(self, config: EncoderConfig, build: Build, rngs: nnx.Rngs, positions: bool = True):
         width = config.embedding_size or config.hidden_size
-        self.word = nnx.Embed(config.vocab_size, width, rngs=rngs)
+        self.word = Embed(config.vocab_size, width, build, rngs)
         if positions:
-            self.position = nnx.Embed(config.max_position_embeddings, width, rngs=rngs)
+            self.position = Embed(config.max_position_embeddings, width, build, rngs)
         if config.type_vocab_size:
-            self.token_type = nnx.Embed(config.type_vocab_size, width, rngs=rngs)
+            self.token_type = Embed(config.type_vocab_size, width, build, rngs)
         self.norm = LayerNorm(width, config.layer_norm_eps, rngs)
         if config.embedding_size:
             self.projection = nnx.Linear(width, config.hidden_size, dtype=build.dtype, rngs=rngs)
@@ -194,6 +195,7 @@ class EncoderLayer(nnx.Module):
         self.output = make_linear("output", inner, width, build, rngs)
         self.output_norm = LayerNorm(width, config.layer_norm_eps, rngs)
         self.activation = config.hidden_act
+        self.lean = build.lean
         self.attention_rate = config.hidden_dropout_prob if config.variant.attention_output_dropout else 0.0
         self.output_rate = config.hidden_dropout_prob if config.variant.output_dropout else 0.0
 
@@ -203,8 +205,16 @@ class EncoderLayer(nnx.Module):
         """Applies the layer; `relative` is what its attention knows of relative positions."""
         attended = self.attention(hidden, batch, fold(key, 0), relative)
         hidden = self.attention_norm(hidden + dropout(attended, self.attention_rate, fold(key, 1)))
-        transformed = self.output(activate(self.activation, self.intermediate(hidden)))
+        transformed = self.activate_and_project(self.intermediate(hidden))
         return self.output_norm(hidden + dropout(transformed, self.output_rate, fold(key, 2)))
+
+    def activate_and_project(self, inner: Float[Array, "R T E"]) -> Float[Array, "R T D"]:
+        """The feed-forward part after its first linear layer."""
+
+        def apply(inner: Array) -> Array:
+            return self.output(activate(self.activation, inner))
+
+        return jax.checkpoint(apply)(inner) if self.lean else apply(inner)
 
 
 class SequenceClassifier(Layered):
@@ -233,7 +243,7 @@ class SequenceClassifier(Layered):
         self.embeddings = Embeddings(config, build, rngs, positions)
         if config.relative_attention_num_buckets:
             heads = config.num_attention_heads
-            self.relative_attention_bias = nnx.Embed(config.relative_attention_num_buckets, heads, rngs=rngs)
+            self.relative_attention_bias = Embed(config.relative_attention_num_buckets, heads, build, rngs)
         self.pooler = nnx.Linear(config.hidden_size, config.hidden_size, rngs=rngs)
         self.classifier = nnx.Linear(config.hidden_size, config.num_labels, rngs=rngs)
 
@@ -263,7 +273,7 @@ class SequenceClassifier(Layered):
         """
         if not self.config.relative_attention_num_buckets:
             return lambda key: None
-        bias = jnp.moveaxis(self.relative_attention_bias(jnp.asarray(relative_buckets(width))), -1, 0)[None]
+        bias = jnp.moveaxis(self.relative_attention_bias(relative_buckets(width)), -1, 0)[None]
         return lambda key: bias
 
     def _head(self, first: Float[Array, "B D"], key: PRNGKeyArray | None) -> Float[Array, "B C"]:

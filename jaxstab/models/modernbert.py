@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from jaxstab.data.batches import Batch
 from jaxstab.errors import InputError
 from jaxstab.models.attention import attend
-from jaxstab.models.build import Build, LayerNorm, make_linear
+from jaxstab.models.build import Build, Embed, LayerNorm, make_linear
 from jaxstab.models.operations import activate, dropout, fold
 from jaxstab.models.reading import check_choice, check_heads, check_only, read_fields
 from jaxstab.models.stack import Layered, Outputs
@@ -233,7 +233,7 @@ class Embeddings(nnx.Module):
     """Word embeddings, normalised."""
 
     def __init__(self, config: ModernBertConfig, build: Build, rngs: nnx.Rngs):
-        self.word = nnx.Embed(config.vocab_size, config.hidden_size, rngs=rngs)
+        self.word = Embed(config.vocab_size, config.hidden_size, build, rngs)
         self.norm = _make_norm(config, rngs)
         self.rate = config.embedding_dropout
         self.dtype = build.dtype
@@ -279,6 +279,7 @@ class ModernBertLayer(nnx.Module):
         self.activation = config.hidden_activation
         self.attention_rate = config.attention_probs_dropout_prob
         self.rate = config.hidden_dropout_prob
+        self.lean = build.lean
 
     def __call__(
         self, hidden: Float[Array, "R T D"], batch: Batch, is_first: Array, sight: Sight, key: PRNGKeyArray | None
@@ -286,9 +287,13 @@ class ModernBertLayer(nnx.Module):
         """Applies the layer; the first one has no LayerNorm before attention."""
         attended = self.attention(jnp.where(is_first, hidden, self.attention_norm(hidden)), batch, sight, fold(key, 0))
         hidden = hidden + dropout(attended, self.attention_rate, fold(key, 1))
-        active, gate = jnp.split(self.intermediate(self.output_norm(hidden)), 2, axis=-1)
-        gated = dropout(activate(self.activation, active) * gate, self.rate, fold(key, 2))
-        return hidden + self.output(gated)
+
+        def activate_and_project(inner: Array) -> Array:
+            active, gate = jnp.split(inner, 2, axis=-1)
+            return self.output(dropout(activate(self.activation, active) * gate, self.rate, fold(key, 2)))
+
+        last = jax.checkpoint(activate_and_project) if self.lean else activate_and_project
+        return hidden + last(self.intermediate(self.output_norm(hidden)))
 
 
 class Head(nnx.Module):

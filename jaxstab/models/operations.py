@@ -1,11 +1,12 @@
-"""The encoder's hot operations besides attention: dropout and activations, as pure functions."""
+"""The encoder's hot operations besides attention, as pure functions: look-up, LayerNorm, activations, dropout."""
 
 import math
 from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PRNGKeyArray, UInt8
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt8
 
 DROPOUT_LEVELS = 256
 
@@ -29,6 +30,101 @@ activate.defvjp(
     lambda name, x: jax.jvp(ACTIVATIONS[name], (x,), (jnp.ones_like(x),)),
     lambda name, derivative, cotangent: (cotangent * derivative,),
 )
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def normalise(epsilon: float, x: Array, scale: Array, bias: Array | None) -> Array:
+    """Normalises the last axis (LayerNorm), computed in float32; the result has the dtype of `x`.
+
+    The backward pass is written out: it needs `x` and two numbers for each row. Automatic differentiation would store
+    three float32 arrays of the size of `x`.
+
+    Args:
+        epsilon: added to the variance.
+        x: [..., D].
+        scale: [D] float32.
+        bias: [D] float32, or None.
+
+    Source: Ba et al. (2016), eq. 4.
+    """
+    return _normalise_forward(epsilon, x, scale, bias)[0]
+
+
+def _normalise_forward(epsilon: float, x: Array, scale: Array, bias: Array | None) -> tuple[Array, tuple]:
+    wide = x.astype(jnp.float32)
+    mean = jnp.mean(wide, axis=-1, keepdims=True)
+    variance = jnp.mean(jnp.square(wide), axis=-1, keepdims=True) - jnp.square(mean)
+    inverse = jax.lax.rsqrt(jnp.maximum(variance, 0.0) + epsilon)
+    found = (wide - mean) * (inverse * scale)
+    found = found if bias is None else found + bias
+    return found.astype(x.dtype), (x, mean, inverse, scale, bias)
+
+
+def _normalise_backward(epsilon: float, residuals: tuple, cotangent: Array) -> tuple:
+    x, mean, inverse, scale, bias = residuals
+    cotangent = cotangent.astype(jnp.float32)
+    normal = (x.astype(jnp.float32) - mean) * inverse
+    scaled = cotangent * scale
+    along = jnp.mean(scaled * normal, axis=-1, keepdims=True)
+    for_x = inverse * (scaled - jnp.mean(scaled, axis=-1, keepdims=True) - normal * along)
+    rows = tuple(range(x.ndim - 1))
+    for_bias = None if bias is None else jnp.sum(cotangent, axis=rows)
+    return for_x.astype(x.dtype), jnp.sum(cotangent * normal, axis=rows), for_bias
+
+
+normalise.defvjp(_normalise_forward, _normalise_backward)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def look_up(ordered: bool, table: Float[Array, "V D"], indices: Int[Array | np.ndarray, "..."]) -> Float[Array, "..."]:
+    """Returns the rows of a table at some indices: [..., D].
+
+    Args:
+        ordered: whether the gradient adds up rows with equal indices in a fixed order, by matrix products. Otherwise
+            they are added in place, which is cheaper on a CPU, slow on a TPU, and on a GPU in a random order, so that
+            two runs differ in the last bits.
+        table: float32 or bfloat16.
+        indices: of rows.
+    """
+    return jnp.take(table, indices, axis=0)
+
+
+def _look_up_forward(ordered: bool, table: Array, indices: Array) -> tuple[Array, tuple]:
+    return look_up(ordered, table, indices), (table, indices)
+
+
+def _look_up_backward(ordered: bool, residuals: tuple, cotangent: Array) -> tuple:
+    table, indices = residuals
+    rows, indices = cotangent.reshape(-1, table.shape[1]), jnp.asarray(indices).reshape(-1)
+    if not ordered:
+        return jnp.zeros_like(table).at[indices].add(rows), None
+    if len(table) <= len(indices):  # a product with all rows of the table is cheap
+        summed = _select_and_add(jnp.arange(len(table))[:, None] == indices, rows)
+        return summed.astype(table.dtype), None
+    # The sum over all places with the same index, at each of them, but written from the first alone.
+    same = indices[:, None] == indices
+    first = jnp.argmax(same, axis=1) == jnp.arange(len(indices))
+    nowhere = len(table) + jnp.arange(len(indices))
+    summed = _select_and_add(same, rows).astype(table.dtype)
+    written = jnp.zeros_like(table).at[jnp.where(first, indices, nowhere)]
+    return written.set(summed, mode="drop", unique_indices=True), None
+
+
+look_up.defvjp(_look_up_forward, _look_up_backward)
+
+
+def _select_and_add(selected: Bool[Array, "M N"], rows: Float[Array, "N D"]) -> Float[Array, "M D"]:
+    """For each m the sum of the selected rows, as exact as sums in float32, by fast products of bfloat16.
+
+    A float32 number is the sum of three of bfloat16, and a choice of rows has no rounding.
+    """
+    parts, rest = [], rows.astype(jnp.float32)
+    for _ in range(3):
+        parts.append(rest.astype(jnp.bfloat16))
+        rest = rest - parts[-1].astype(jnp.float32)
+    chosen = selected.astype(jnp.bfloat16)
+    products = jnp.matmul(chosen, jnp.concatenate(parts, axis=1), preferred_element_type=jnp.float32)
+    return products.reshape(len(selected), 3, -1).sum(axis=1)
 
 
 def fold(key: PRNGKeyArray | None, site: int | Array) -> PRNGKeyArray | None:

@@ -1,6 +1,6 @@
 """The stack of encoder layers, for every family: its parameters, and the loop over layers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -26,6 +26,17 @@ class Outputs(NamedTuple):
     logits: Float[Array, "B C"]
     first_tokens: Float[Array, "L B D"]
     hidden_states: Float[Array, "M B T D"] | None
+
+
+def in_precision(params: Mapping[str, Any], dtype: Any) -> dict[str, Any]:
+    """Returns a nested dict in which everything beside or below a `kernel` has the dtype of matrix products.
+
+    Done once for all layers, so that the loop over them neither converts in every pass nor stores converted copies, and
+    their gradients are stored in this dtype too.
+    """
+    if "kernel" in params:
+        return jax.tree.map(lambda leaf: leaf.astype(dtype), dict(params))
+    return {name: in_precision(one, dtype) if isinstance(one, Mapping) else one for name, one in params.items()}
 
 
 class Layered(nnx.Module):
@@ -103,7 +114,10 @@ class Layered(nnx.Module):
     def _scan(
         self, layers: nnx.Module, hidden: Array, numbers: Array, batch: Batch, step: Callable, all_hidden_states: bool
     ) -> tuple[Array, tuple[Array, Array | None]]:
-        definition, params = nnx.split(layers)
+        definition, state = nnx.split(layers)
+        params = nnx.to_pure_dict(state)
+        if not self.shared:  # the gradients of shared parameters must be added up in float32
+            params = in_precision(params, self.build.dtype)
         # Shared parameters are the same in every iteration, which then differ by the layer's number alone.
         shared = jax.tree.map(lambda leaf: leaf[0], params) if self.shared else None
 

@@ -16,6 +16,7 @@ from jaxstab.config import SeedTriple
 from jaxstab.data.batches import Examples, Steps, example_orders, fixed_batches
 from jaxstab.data.tokens import EncodedTask
 from jaxstab.measures import represented_examples
+from jaxstab.runs.info import BatchGrid
 from jaxstab.training.devices import MATMUL_PRECISION, vmaps_seeds
 from jaxstab.training.recipe import Recipe, frozen_part, reference_part
 from jaxstab.training.step import (
@@ -65,19 +66,19 @@ class Programs:
         self.recipe, self.group_size, self.device = recipe, group_size, device
         self.width = group_size if vmaps_seeds(device) else 1
         if self.width > 1:  # vmap computes every branch of a switch
-            self.recipe = recipe = replace(recipe, rows=recipe.rows[-1:])
+            self.recipe = recipe = replace(recipe, grid=replace(recipe.grid, rows=recipe.grid.rows[-1:]))
         self._lengths = np.asarray(task.train.lengths)
         self._params, self._examples = jax.device_put((recipe.pretrained.params, task.train), device)
         self._frozen, self._reference = frozen_part(recipe, self._params), reference_part(recipe, self._params)
-        self._validation, validation_rows = self._fixed(task.validation)
-        self._test, test_rows = self._fixed(task.test)
+        self._validation, validation_grid = self._fixed(task.validation)
+        self._test, test_grid = self._fixed(task.test)
         represented = represented_examples(len(task.test.labels))
-        self._sample, sample_rows = self._fixed(jax.tree.map(lambda array: array[represented], task.test))
+        self._sample, sample_grid = self._fixed(jax.tree.map(lambda array: array[represented], task.test))
 
         def evaluate_one(
             state: TrainState, inputs: SeedInputs, frozen: Any, validation: tuple[Examples, Steps]
         ) -> tuple[TrainState, Evaluation]:
-            return evaluate(recipe, state, recipe.context(inputs.hyper, frozen), *validation, validation_rows)
+            return evaluate(recipe, state, recipe.context(inputs.hyper, frozen), *validation, validation_grid)
 
         def predict_one(
             state: TrainState,
@@ -88,11 +89,11 @@ class Programs:
         ) -> tuple[jax.Array, jax.Array, jax.Array]:
             context = recipe.context(inputs.hyper, frozen)
             weights = [weights_in_use(recipe, params, context) for params in (state.best_params, state.evaluated)]
-            best, last = (predict(recipe, one, *test, test_rows) for one in weights)
+            best, last = (predict(recipe, one, *test, test_grid) for one in weights)
             if len(represented) == len(task.test.labels):
                 return best.logits, last.logits, best.first_tokens
             # A separate pass over few examples: the hidden states of a large test split would not fit into memory.
-            return best.logits, last.logits, predict(recipe, weights[0], *sample, sample_rows).first_tokens
+            return best.logits, last.logits, predict(recipe, weights[0], *sample, sample_grid).first_tokens
 
         # Compiled ahead of time, so that compilation is timed and no step includes it.
         hyper = dict.fromkeys(recipe.hyper, 0.0)
@@ -125,11 +126,8 @@ class Programs:
         """The inputs of W seeds on the device, with a leading axis, padded with copies of the first seed."""
         filled = [*jobs, *[jobs[0]] * (self.width - len(jobs))]
         triples = [job.triple for job in filled]
-        config, largest = self.recipe.config, self.recipe.rows[-1]
-        columns = self._examples.input_ids.shape[1]
-        orders = [
-            example_orders(t.order, self._lengths, columns, config.batch_size, config.epochs, largest) for t in triples
-        ]
+        config, grid = self.recipe.config, self.recipe.grid
+        orders = [example_orders(t.order, self._lengths, grid, config.batch_size, config.epochs) for t in triples]
         steps = jax.tree.map(lambda *arrays: np.stack(arrays), *orders)
         hyper = {key: np.asarray([job.hyper[key] for job in filled], np.float32) for key in filled[0].hyper}
         keys = _keys([t.init for t in triples], INIT), _keys([t.dropout for t in triples], DROPOUT)
@@ -177,10 +175,11 @@ class Programs:
         """Test logits [W, N, C] of the best and of the last parameters, and representations [W, L, M, D]."""
         return self._predict(state, inputs, self._frozen, self._test, self._sample)
 
-    def _fixed(self, split: Examples) -> tuple[tuple[Examples, Steps], int]:
-        """A split and its batches, on the device, and the rows that each batch needs."""
-        batches, rows = fixed_batches(np.asarray(split.lengths), split.input_ids.shape[1], PREDICTION_BATCH)
-        return jax.device_put((split, batches), self.device), rows
+    def _fixed(self, split: Examples) -> tuple[tuple[Examples, Steps], BatchGrid]:
+        """A split and its batches, on the device, and the grid that each of them fits into."""
+        columns = max(self.recipe.grid.columns, split.input_ids.shape[1])
+        batches, grid = fixed_batches(np.asarray(split.lengths), columns, PREDICTION_BATCH)
+        return jax.device_put((split, batches), self.device), grid
 
     def _over_seeds(self, one_seed: Callable, axes: tuple[int | None, ...], donated: bool = False) -> Any:
         """Adds a leading seed axis to a function of one seed; arguments with axis None are shared by all seeds."""

@@ -13,6 +13,7 @@ from jaxstab.models.attention import choose_attention
 from jaxstab.models.build import Build
 from jaxstab.models.families import family_of, make_classifier
 from jaxstab.models.pretrained import Pretrained
+from jaxstab.runs.info import BatchGrid
 from jaxstab.training.devices import platform
 from jaxstab.training.optimizer import Hyper
 
@@ -31,7 +32,7 @@ class Recipe:
         metric: the task's score.
         steps_per_epoch: optimiser steps per epoch.
         hyper: keys of the hyper-parameters in `SeedInputs.hyper`.
-        rows: numbers of rows of the grids that a training batch may be laid out in, ascending.
+        grid: the grids that a training batch may be laid out in.
         rounding: whether repeats start from parameters moved by one unit in the last place.
     """
 
@@ -43,7 +44,7 @@ class Recipe:
     metric: str
     steps_per_epoch: int
     hyper: tuple[str, ...]
-    rows: tuple[int, ...]
+    grid: BatchGrid
     rounding: bool = False
 
     @property
@@ -71,8 +72,16 @@ def define(pretrained: Pretrained, config: TrainConfig, methods: Sequence[Method
     """
     dtype = jnp.bfloat16 if config.precision == "bfloat16" else jnp.float32
     adapters = next((method.adapters for method in methods if method.adapters), None)
-    attention = choose_attention(platform())
-    build = Build(dtype, remat, attention=attention, adapters=adapters, frozen_layers=number_frozen(methods))
+    kind = platform()
+    build = Build(
+        dtype,
+        remat,
+        lean=kind != "cpu",
+        ordered=kind != "cpu",
+        attention=choose_attention(kind),
+        adapters=adapters,
+        frozen_layers=number_frozen(methods),
+    )
     return make_classifier(pretrained.config, build)[0]
 
 

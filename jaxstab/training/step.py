@@ -16,6 +16,7 @@ from jaxstab.models.families import apply
 from jaxstab.models.parameters import merged, nudged
 from jaxstab.models.pretrained import init_head
 from jaxstab.models.stack import Outputs
+from jaxstab.runs.info import BatchGrid
 from jaxstab.training.optimizer import Hyper, Tree, learning_rate_at, make_optimizer, narrowed, widened
 from jaxstab.training.recipe import Recipe, trained_part
 
@@ -209,15 +210,15 @@ def train_step(
     indices, starts, needed = (jnp.asarray(array)[step] for array in inputs.steps)
 
     def in_grid(rows: int, params: Any) -> tuple[Array, Any]:
-        batch = make_batch(examples, indices, starts, rows)
+        batch = make_batch(examples, indices, starts, rows, recipe.grid.columns)
         value_and_grad: ValueAndGrad = jax.value_and_grad(lambda params: loss_fn(params, recipe, batch, key, context))
         for method in recipe.methods:
             if method.gradient:
                 value_and_grad = method.gradient(value_and_grad, context)
         return value_and_grad(params)
 
-    smallest = jnp.searchsorted(jnp.asarray(recipe.rows), needed)
-    loss, gradients = jax.lax.switch(smallest, [partial(in_grid, rows) for rows in recipe.rows], state.params)
+    smallest = jnp.searchsorted(jnp.asarray(recipe.grid.rows), needed)
+    loss, gradients = jax.lax.switch(smallest, [partial(in_grid, rows) for rows in recipe.grid.rows], state.params)
     state = optimizer_step(recipe, state, gradients, step, context)
     if recipe.config.moments == "bfloat16":
         state = state._replace(opt_state=narrowed(state.opt_state, jax.random.fold_in(key, ROUNDING)))
@@ -251,7 +252,7 @@ def train_steps(
     return jax.lax.fori_loop(start, stop, body, state)
 
 
-def predict(recipe: Recipe, params: Any, examples: Examples, batches: Steps, rows: int) -> Outputs:
+def predict(recipe: Recipe, params: Any, examples: Examples, batches: Steps, grid: BatchGrid) -> Outputs:
     """Runs the classifier without dropout over a split.
 
     Args:
@@ -259,14 +260,15 @@ def predict(recipe: Recipe, params: Any, examples: Examples, batches: Steps, row
         params: all parameters of the model (`weights_in_use`).
         examples: the split, N examples.
         batches: indices into the split, each once, and -1 for padding (`jaxstab.data.batches.fixed_batches`).
-        rows: number of rows that every batch fits into.
+        grid: the grid that every batch fits into.
 
     Returns:
         Outputs in the split's own order: logits [N, C] and first_tokens [L, N, D].
     """
 
     def one(batch: Steps) -> tuple[Array, Array]:
-        outputs = apply(recipe.definition, params, make_batch(examples, batch.indices, batch.starts, rows))
+        laid_out = make_batch(examples, batch.indices, batch.starts, grid.rows[-1], grid.columns)
+        outputs = apply(recipe.definition, params, laid_out)
         return outputs.logits, outputs.first_tokens
 
     logits, first_tokens = jax.lax.map(one, batches)
@@ -283,13 +285,13 @@ def predict(recipe: Recipe, params: Any, examples: Examples, batches: Steps, row
 
 
 def evaluate(
-    recipe: Recipe, state: TrainState, context: Context, examples: Examples, batches: Steps, rows: int
+    recipe: Recipe, state: TrainState, context: Context, examples: Examples, batches: Steps, grid: BatchGrid
 ) -> tuple[TrainState, Evaluation]:
     """Evaluates the current parameters, or their average, on the validation split, and updates the best so far.
 
     Arguments as for `predict`. Of equal scores, the first counts as the best.
     """
-    logits = predict(recipe, weights_in_use(recipe, state.evaluated, context), examples, batches, rows).logits
+    logits = predict(recipe, weights_in_use(recipe, state.evaluated, context), examples, batches, grid).logits
     labels = jnp.asarray(examples.labels)
     validation_score = score(recipe.metric, jnp.argmax(logits, axis=-1), labels, recipe.classes)
     evaluation = Evaluation(
