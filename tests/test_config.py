@@ -70,7 +70,7 @@ def test_config_is_frozen():
         ({"train": {"weight_decay": -1.0}}, "must not be negative"),
         (
             {"train": {"precision": "float16"}},
-            "train.precision = 'float16': should be 'float32', 'tensorfloat32' or 'bfloat16'",
+            "train.precision = 'float16': should be 'auto', 'float32', 'tensorfloat32' or 'bfloat16'",
         ),
         ({"task": {"source": "t", "text": ["a", "b", "c"]}}, "task.text names 3 columns"),
         ({"task": {"source": "t", "max_length": 2}}, "task.max_length = 2"),

@@ -42,7 +42,7 @@ def _setup(directory, rows=(8,), mitigation=None, **config):
     config = mitigated(config, methods)
     steps = steps_per_epoch(len(LENGTHS), config.batch_size)
     definition = define(pretrained, config, methods, bool(config.remat))
-    recipe = Recipe(config, methods, pretrained, definition, 2, "accuracy", steps, (), BatchGrid(rows, 16))
+    recipe = Recipe(config, methods, pretrained, definition, definition, 2, "accuracy", steps, (), BatchGrid(rows, 16))
     return recipe, _start(recipe)
 
 
@@ -112,7 +112,7 @@ def test_schedule_is_that_of_transformers(warmup):
 
 def test_packed_and_padded_batches_give_the_same_loss_gradient_and_predictions(checkpoint):
     recipe, state = _setup(checkpoint)
-    packed, padded = _packed(np.arange(8), recipe.grid.rows[-1]), _padded(np.arange(8))
+    packed, padded = _packed(np.arange(8), 6), _padded(np.arange(8))
     assert packed.input_ids.size < padded.input_ids.size
     value, gradient = _loss_and_gradient(recipe, state.params, packed)
     expected, expected_gradient = _loss_and_gradient(recipe, state.params, padded)

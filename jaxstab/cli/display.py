@@ -78,7 +78,7 @@ class Display(Progress):
         count, device = info.devices, info.device
         where = f"one {device} device" if count == 1 else f"each of {count} {device} devices"
         seeds = f"{len(info.seeds)} seeds" if len(configs) == 1 else f"{len(configs)} x {len(info.seeds)} seeds"
-        self._print(f"{seeds} on {where}; {self._steps} steps in {epochs} epochs")
+        self._print(f"{seeds} on {where} in {config.train.precision}; {self._steps} steps in {epochs} epochs")
         if info.processes > 1:
             self._print(f"{info.processes} processes; the lines below are about the seeds of the first")
 
@@ -147,8 +147,8 @@ class Display(Progress):
 def describe_memory(plan: Plan) -> str:
     """Returns predicted and usable memory as text."""
     needed, limit = (f"{value / 1e9:.1f}" for value in (plan.needed_bytes, plan.limit_bytes))
-    remat = ", activations recomputed" if plan.remat else ""
-    return f"{needed} of {limit} GB of memory{remat}{'' if plan.fits else ' (may not suffice)'}"
+    choices = (", layers unrolled" if plan.unroll else "") + (", activations recomputed" if plan.remat else "")
+    return f"{needed} of {limit} GB of memory{choices}{'' if plan.fits else ' (may not suffice)'}"
 
 
 def make_console(quiet: bool = False, width: int = 120) -> Console:

@@ -140,9 +140,12 @@ class TrainConfig:
         bias_correction: of AdamW's moments, without which the first steps are too long.
         dropout: replaces the dropout rates of the model's own config.
         precision: of the forward and backward pass; parameters are always float32. `tensorfloat32` means float32 with
-            matrix products in TF32 where the device has it.
+            matrix products in TF32 where the device has it. `auto` is float32 on a CPU and bfloat16 on a GPU or TPU;
+            config.toml in the run directory holds what was chosen.
         moments: how AdamW's moments are stored; `bfloat16`, rounded stochastically, halves their memory.
         remat: recompute a layer's activations in the backward pass: less memory, more time; chosen when not given.
+        unroll: compile all layers one after the other instead of a loop over layers: faster steps, longer compilation;
+            chosen when not given.
     """
 
     epochs: int = 5
@@ -156,9 +159,10 @@ class TrainConfig:
     epsilon: float = 1e-8
     bias_correction: bool = True
     dropout: float | None = None
-    precision: Literal["float32", "tensorfloat32", "bfloat16"] = "float32"
+    precision: Literal["auto", "float32", "tensorfloat32", "bfloat16"] = "auto"
     moments: Literal["float32", "bfloat16"] = "float32"
     remat: bool | None = None
+    unroll: bool | None = None
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -177,7 +177,7 @@ def choose_grid(lengths: np.ndarray, batch_size: int) -> BatchGrid:
     wider = range(-(-(longest + 1) // WIDER_BY) * WIDER_BY, 2 * longest + 1, WIDER_BY)
 
     def cost(columns: int) -> tuple[float, BatchGrid]:
-        needed = pack(batches, lengths, columns).rows
+        needed = np.asarray(pack(batches, lengths, columns).rows)
         rows = grid_sizes(needed)
         used = np.asarray(rows)[np.searchsorted(rows, np.minimum(needed, rows[-1]))]
         return (rows[-1] + used.mean()) * columns * (1 + columns / ATTENTION_AS_DEAR), BatchGrid(rows, columns)
@@ -249,7 +249,7 @@ def _exchanged(steps: Steps, lengths: np.ndarray, grid: BatchGrid, rng: np.rando
         full = full[: len(others)]
         others = rng.choice(others, len(full), replace=False)
         pairs = np.stack([full, others])
-        indices = steps.indices[pairs]
+        indices = np.asarray(steps.indices)[pairs]
         given, taken = rng.integers(indices.shape[-1], size=(2, len(full)))
         each = np.arange(len(full))
         longer, shorter = indices[0, each, given], indices[1, each, taken]

@@ -61,11 +61,13 @@ def make_recipe(
     methods = make_methods(config.mitigation)
     train = mitigated(config.train, methods)
     pretrained = replace(pretrained, params=split_layers(pretrained.params, number_frozen(methods)))
+    definition = define(pretrained, train, methods)
     return Recipe(
         config=train,
         methods=methods,
         pretrained=pretrained,
-        definition=define(pretrained, train, methods),
+        definition=definition,
+        predictor=definition,
         classes=classes,
         metric=metric,
         steps_per_epoch=steps_per_epoch,

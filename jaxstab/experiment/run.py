@@ -30,7 +30,7 @@ from jaxstab.runs.directory import (
 )
 from jaxstab.runs.files import write_array
 from jaxstab.training import processes
-from jaxstab.training.devices import cache_compiled_programs, local_devices
+from jaxstab.training.devices import cache_compiled_programs, choose_precision, local_devices
 from jaxstab.training.planning import Estimate, Plan, estimate, plan_trainer
 from jaxstab.training.programs import Job
 from jaxstab.training.recipe import Recipe
@@ -100,6 +100,7 @@ def run_grid(config: Config | Mapping[str, Any] | str | Path, *, display: Progre
 def _run_all(configs: Sequence[Config], display: Progress) -> list[Run]:
     """Trains the seeds of all configs, which differ in hyper-parameters only, and measures each run."""
     started = time.perf_counter()
+    configs = [_with_precision(config) for config in configs]
     finished = processes.decided(lambda: [_is_finished(config) for config in configs])
     unfinished = [config for config, done in zip(configs, finished, strict=True) if not done]
     if unfinished:
@@ -168,7 +169,7 @@ def plan(config: Config | Mapping[str, Any] | str | Path) -> tuple[Plan, Estimat
     Raises:
         InputError: the config or its inputs cannot be used; raised before anything is compiled.
     """
-    configs = expand_grid(_as_config(config))
+    configs = [_with_precision(one) for one in expand_grid(_as_config(config))]
     first = configs[0]
     cache_compiled_programs()
     task, encoded, pretrained = load_inputs(first)
@@ -176,7 +177,7 @@ def plan(config: Config | Mapping[str, Any] | str | Path) -> tuple[Plan, Estimat
     check_reinit(configs, recipe)
     jobs = [Job(triple, hyperparameters(one)) for one in configs for triple in one.seeds.resolve()]
     started = time.perf_counter()
-    given = first.seeds.group_size, first.train.remat
+    given = first.seeds.group_size, first.train.remat, first.train.unroll
     chosen, trainer = plan_trainer(recipe, encoded, len(jobs), local_devices(), None, *given)
     return chosen, estimate(trainer, chosen, jobs, compilation=time.perf_counter() - started)
 
@@ -185,6 +186,15 @@ def _as_config(config: Config | Mapping[str, Any] | str | Path) -> Config:
     if isinstance(config, Config):
         return config
     return make_config(config) if isinstance(config, Mapping) else load_config(config)
+
+
+def _with_precision(config: Config) -> Config:
+    """Replaces the precision `auto`: by that of the run if it has begun, which may have been on another device."""
+    if config.train.precision != "auto":
+        return config
+    begun = config.directory / CONFIG
+    precision = load_config(begun).train.precision if begun.exists() else choose_precision()
+    return replace(config, train=replace(config.train, precision=precision))
 
 
 def _check_saved(found: Run, config: Config) -> None:

@@ -25,7 +25,7 @@ from jaxstab.training import devices, processes
 from jaxstab.training.recipe import Recipe
 
 PACKAGES = ("jaxstab", "jax", "jaxlib", "flax", "optax", "transformers", "datasets", "numpy")
-RESUMED = ("group_size", "remat", "out_of_memory", "wall_seconds")  # an interrupted run resumes with these
+RESUMED = ("group_size", "remat", "unroll", "out_of_memory", "wall_seconds")  # an interrupted run resumes with these
 
 
 @dataclass
@@ -73,6 +73,7 @@ def describe(config: Config, task: Task, encoded: EncodedTask, recipe: Recipe) -
         grid=recipe.grid,
         group_size=config.seeds.group_size,
         remat=config.train.remat,
+        unroll=config.train.unroll,
         out_of_memory=(),
         processes=jax.process_count(),
         devices=jax.device_count(),

@@ -79,6 +79,7 @@ def _train_waves(
             pending,
             group_size=plan.group_size,
             remat=plan.remat,
+            unroll=plan.unroll,
             compile_seconds=round(compile_seconds, 2),
             memory=memory,
         )
@@ -106,10 +107,11 @@ def _plan(
     first = pending[0]
     share = -(-sum(len(one.info.seeds) for one in pending) // jax.process_count())
     which = _weights_to_save(first.config.output)
-    plan, trainer = make_trainer(share, devices, which, first.info.group_size, first.info.remat)
+    given = first.info.remat, first.info.unroll
+    plan, trainer = make_trainer(share, devices, which, first.info.group_size, *given)
     agreed = processes.smallest(plan.group_size)
     if agreed != plan.group_size:
-        plan, trainer = make_trainer(share, devices, which, agreed, plan.remat)
+        plan, trainer = make_trainer(share, devices, which, agreed, plan.remat, plan.unroll)
     return plan, trainer
 
 

@@ -70,7 +70,8 @@ class LayerNorm(nnx.LayerNorm):
 
     def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:  # type: ignore[override]
         """Normalises the last axis."""
-        return normalise(self.epsilon, x, self.scale[...], None if self.bias is None else self.bias[...])
+        bias = None if self.bias is None else self.bias[...]
+        return normalise(self.epsilon, x, self.scale[...], bias)  # type: ignore[index]  # there is a scale
 
 
 class Embed(nnx.Embed):
@@ -80,6 +81,6 @@ class Embed(nnx.Embed):
         super().__init__(rows, width, rngs=rngs)
         self.ordered = build.ordered
 
-    def __call__(self, indices: Int[Array | np.ndarray, "..."]) -> Float[Array, "... D"]:
+    def __call__(self, indices: Int[Array | np.ndarray, "..."]) -> Float[Array, "... D"]:  # type: ignore[override]
         """Looks rows up."""
-        return look_up(self.ordered, self.embedding[...], indices)
+        return look_up(self.ordered, self.embedding[...], jnp.asarray(indices))

@@ -247,6 +247,6 @@ class DebertaClassifier(SequenceClassifier):
         if self.config.norm_rel_ebd == "layer_norm":
             positions = self.relative_norm(positions)
         positions = positions.astype(self.build.dtype)
-        rows = relative_rows(self.config, width)
+        rows = jnp.asarray(relative_rows(self.config, width))
         rate, ordered = self.config.hidden_dropout_prob, self.build.ordered
         return lambda key: look_up(ordered, dropout(positions, rate, fold(key, 3)), rows)

@@ -346,10 +346,11 @@ class ModernBertClassifier(Layered):
         embedded = self.embeddings(batch, fold(key, 0))
         hidden, first_tokens, states = self.through_layers(embedded, batch, step, all_hidden_states)
         hidden = self.final_norm(hidden.astype(jnp.float32))
-        first_tokens = first_tokens.at[-1].set(batch.first_tokens(hidden))
+        first = batch.first_tokens(hidden)
+        first_tokens = first_tokens.at[-1].set(first)
         if states is not None:
             states = states.at[-1].set(batch.by_example(hidden).astype(states.dtype))
-        pooled = first_tokens[-1] if self.config.classifier_pooling == "cls" else mean_over_tokens(batch, hidden)
+        pooled = first if self.config.classifier_pooling == "cls" else mean_over_tokens(batch, hidden)
         dropped = dropout(self.head(pooled), self.config.classifier_dropout, fold(key, 1))
         return Outputs(self.classifier(dropped), first_tokens, states)
 

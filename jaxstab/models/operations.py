@@ -5,7 +5,6 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt8
 
 DROPOUT_LEVELS = 256
@@ -76,7 +75,7 @@ normalise.defvjp(_normalise_forward, _normalise_backward)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def look_up(ordered: bool, table: Float[Array, "V D"], indices: Int[Array | np.ndarray, "..."]) -> Float[Array, "..."]:
+def look_up(ordered: bool, table: Float[Array, "V D"], indices: Int[Array, "..."]) -> Float[Array, "... D"]:
     """Returns the rows of a table at some indices: [..., D].
 
     Args:
@@ -95,7 +94,7 @@ def _look_up_forward(ordered: bool, table: Array, indices: Array) -> tuple[Array
 
 def _look_up_backward(ordered: bool, residuals: tuple, cotangent: Array) -> tuple:
     table, indices = residuals
-    rows, indices = cotangent.reshape(-1, table.shape[1]), jnp.asarray(indices).reshape(-1)
+    rows, indices = cotangent.reshape(-1, table.shape[1]), indices.reshape(-1)
     if not ordered:
         return jnp.zeros_like(table).at[indices].add(rows), None
     if len(table) <= len(indices):  # a product with all rows of the table is cheap

@@ -69,6 +69,7 @@ class RunInfo:
         grid: shapes of a training batch.
         group_size: seeds at once on each device; None until it is chosen.
         remat: whether activations are recomputed; None until it is chosen.
+        unroll: whether there is no loop over layers; None until it is chosen.
         out_of_memory: group sizes that were too large.
         processes: how many train together.
         devices: of all processes.
@@ -102,6 +103,7 @@ class RunInfo:
     device: str
     versions: Mapping[str, str]
     attention: str | None = None
+    unroll: bool | None = None
     compile_seconds: float | None = None
     memory: Memory | None = None
     failed_seeds: tuple[int, ...] = ()

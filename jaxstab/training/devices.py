@@ -4,16 +4,27 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import jax
 import platformdirs
 import psutil
 from jax.experimental.compilation_cache import compilation_cache
 
+Precision = Literal["float32", "tensorfloat32", "bfloat16"]
 USABLE_SHARE = 0.9  # share of free memory; the rest is for memory that compiled programs do not report
 LARGEST_CPU_GROUP = 8
 # JAX's names for the precision of float32 matrix products; its default on a GPU is TF32.
 MATMUL_PRECISION = {"float32": "highest", "tensorfloat32": "tensorfloat32", "bfloat16": "default"}
+
+
+def choose_precision() -> Precision:
+    """Returns what `auto` stands for on these devices.
+
+    A GPU multiplies bfloat16 more than ten times as fast as float32, and a TPU multiplies nothing else. What it does to
+    measures is in `docs/results.md`: less than a change of the last bit of every parameter does.
+    """
+    return "float32" if platform() == "cpu" else "bfloat16"
 
 
 def local_devices() -> list[jax.Device]:
@@ -60,9 +71,11 @@ def wanted_group_size(share: int, devices: Sequence[jax.Device]) -> int:
 def memory_limit(devices: Sequence[jax.Device]) -> int:
     """Returns how many bytes may be used on each device; CPU devices share the free memory."""
     if is_cpu(devices[0]):
-        return int(USABLE_SHARE * psutil.virtual_memory().available) // len(devices)
+        return int(Precision = Literal["float32", "tensorfloat32", "bfloat16"]
+USABLE_SHARE * psutil.virtual_memory().available) // len(devices)
     stats = devices[0].memory_stats()
-    return int(USABLE_SHARE * (stats["bytes_limit"] - stats["bytes_in_use"]))
+    return int(Precision = Literal["float32", "tensorfloat32", "bfloat16"]
+USABLE_SHARE * (stats["bytes_limit"] - stats["bytes_in_use"]))
 
 
 def peak_memory(devices: Sequence[jax.Device]) -> int:

@@ -3,12 +3,13 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import jax
 
 from jaxstab.data.tokens import EncodedTask
-from jaxstab.training.devices import memory_limit, wanted_group_size
+from jaxstab.mitigation import number_of_layers
+from jaxstab.training.devices import memory_limit, platform, wanted_group_size
 from jaxstab.training.programs import Job, Programs, on_other_devices
 from jaxstab.training.recipe import Recipe, define
 from jaxstab.training.waves import SeedTrainer, make_waves
@@ -22,6 +23,7 @@ class Plan:
         group_size: G, seeds at once on each device.
         waves: number of waves, which run one after another.
         remat: whether activations are recomputed in the backward pass.
+        unroll: whether there is no loop over layers.
         fixed_bytes: memory that a device needs independent of G.
         seed_bytes: memory that a device needs for each of its G seeds.
         limit_bytes: memory that may be used on each device.
@@ -30,6 +32,7 @@ class Plan:
     group_size: int
     waves: int
     remat: bool
+    unroll: bool
     fixed_bytes: int
     seed_bytes: int
     limit_bytes: int
@@ -72,8 +75,9 @@ def plan_trainer(
     weights: Literal["best", "final"] | None = None,
     group_size: int | None = None,
     remat: bool | None = None,
+    unroll: bool | None = None,
 ) -> tuple[Plan, SeedTrainer]:
-    """Chooses the group size and remat if not given, which may compile twice, and compiles for all devices.
+    """Chooses what is not given, which may compile twice, and compiles for all devices.
 
     If the wanted number of seeds does not fit, the number that fits is interpolated linearly from the memory of two
     compiled sizes and spread evenly over waves. Activations are recomputed only if not even one seed fits.
@@ -86,13 +90,16 @@ def plan_trainer(
         weights: which weights of each seed the trainer returns: best, final, or none.
         group_size: G; chosen if None.
         remat: whether to recompute activations; chosen if None.
+        unroll: whether to have no loop over layers; chosen if None.
     """
     share = math.ceil(seeds / len(devices))
     wanted = group_size or wanted_group_size(share, devices)
     limit = memory_limit(devices)
 
+    unrolled = pays_to_unroll(recipe, wanted) if unroll is None else unroll
+
     def compiled(size: int, remat: bool) -> Programs:
-        definition = define(recipe.pretrained, recipe.config, recipe.methods, remat)
+        definition = define(recipe.pretrained, recipe.config, recipe.methods, remat, unrolled)
         return Programs(replace(recipe, definition=definition), task, size, devices[0])
 
     for recomputed in [False, True] if remat is None else [remat]:
@@ -104,10 +111,48 @@ def plan_trainer(
             size = fitting_size(wanted, share, fixed, each, limit)
             programs = one if size == 1 else compiled(size, recomputed)
         size = programs.group_size
-        plan = Plan(size, math.ceil(share / size), recomputed, fixed, each, limit)
+        plan = Plan(size, math.ceil(share / size), recomputed, unrolled, fixed, each, limit)
         if plan.fits:
             break
     return plan, SeedTrainer([programs, *on_other_devices(programs, task, devices[1:])], weights)
+
+
+class Unrolling(NamedTuple):
+    """What it costs and gains on a kind of device to have no loop over layers (`benchmarks/README.md`).
+
+    Attributes:
+        compilation: seconds that each layer and size of grid adds to compilation.
+        share: share of a step that is saved.
+        speed: floating-point operations per second of a step, by which its duration is guessed.
+    """
+
+    compilation: float
+    share: float
+    speed: float
+
+
+UNROLLING = {"cpu": Unrolling(0.5, 0.07, 2.5e11), "gpu": Unrolling(2.7, 0.25, 1.2e14)}
+
+
+def pays_to_unroll(recipe: Recipe, group_size: int) -> bool:
+    """Whether a seed's steps save more time without a loop over layers than compilation then takes longer.
+
+    On a CPU this does not depend on the number of seeds, so that neither do their numbers.
+
+    Args:
+        recipe: recipe of the run.
+        group_size: seeds in a program, on an accelerator.
+    """
+    kind = platform()
+    if kind not in UNROLLING:
+        return False
+    cost, layers = UNROLLING[kind], recipe.pretrained.params.get("layers", {})
+    depth = number_of_layers(recipe.pretrained.params)
+    tokens = recipe.grid.rows[-1] * recipe.grid.columns * (1 if kind == "cpu" else group_size)
+    operations = 6 * sum(leaf.size for leaf in jax.tree.leaves(layers)) * tokens
+    saved = recipe.total_steps * cost.share * operations / cost.speed
+    grids = len(recipe.grid.rows) if kind == "cpu" else 1
+    return saved > depth * grids * cost.compilation
 
 
 def fitting_size(wanted: int, share: int, fixed: int, each: int, limit: int) -> int:

@@ -27,7 +27,8 @@ class Recipe:
             `SeedInputs.hyper` instead.
         methods: the mitigation methods.
         pretrained: the pre-trained model that all seeds start from.
-        definition: definition of the model.
+        definition: definition of the model in training.
+        predictor: its definition in prediction, where a loop over layers is as fast as unrolled layers.
         classes: C, number of classes of the task.
         metric: the task's score.
         steps_per_epoch: optimiser steps per epoch.
@@ -40,6 +41,7 @@ class Recipe:
     methods: tuple[Method, ...]
     pretrained: Pretrained
     definition: nnx.GraphDef
+    predictor: nnx.GraphDef
     classes: int
     metric: str
     steps_per_epoch: int
@@ -64,11 +66,21 @@ class Recipe:
         )
 
 
-def define(pretrained: Pretrained, config: TrainConfig, methods: Sequence[Method], remat: bool = False) -> nnx.GraphDef:
+def define(
+    pretrained: Pretrained,
+    config: TrainConfig,
+    methods: Sequence[Method],
+    remat: bool = False,
+    unroll: bool = False,
+) -> nnx.GraphDef:
     """Returns the definition of the model.
 
-    Sizes come from `pretrained` and precision from `config`; methods may add adapters or freeze layers. With `remat`,
-    each layer is recomputed in the backward pass.
+    Args:
+        pretrained: has the sizes.
+        config: has the precision.
+        methods: may add adapters or freeze layers.
+        remat: whether each layer is recomputed in the backward pass.
+        unroll: whether there is no loop over layers.
     """
     dtype = jnp.bfloat16 if config.precision == "bfloat16" else jnp.float32
     adapters = next((method.adapters for method in methods if method.adapters), None)
@@ -76,6 +88,7 @@ def define(pretrained: Pretrained, config: TrainConfig, methods: Sequence[Method
     build = Build(
         dtype,
         remat,
+        unroll=unroll or 1,
         lean=kind != "cpu",
         ordered=kind != "cpu",
         attention=choose_attention(kind),

@@ -268,7 +268,7 @@ def predict(recipe: Recipe, params: Any, examples: Examples, batches: Steps, gri
 
     def one(batch: Steps) -> tuple[Array, Array]:
         laid_out = make_batch(examples, batch.indices, batch.starts, grid.rows[-1], grid.columns)
-        outputs = apply(recipe.definition, params, laid_out)
+        outputs = apply(recipe.predictor, params, laid_out)
         return outputs.logits, outputs.first_tokens
 
     logits, first_tokens = jax.lax.map(one, batches)
