@@ -71,11 +71,9 @@ def wanted_group_size(share: int, devices: Sequence[jax.Device]) -> int:
 def memory_limit(devices: Sequence[jax.Device]) -> int:
     """Returns how many bytes may be used on each device; CPU devices share the free memory."""
     if is_cpu(devices[0]):
-        return int(Precision = Literal["float32", "tensorfloat32", "bfloat16"]
-USABLE_SHARE * psutil.virtual_memory().available) // len(devices)
+        return int(USABLE_SHARE * psutil.virtual_memory().available) // len(devices)
     stats = devices[0].memory_stats()
-    return int(Precision = Literal["float32", "tensorfloat32", "bfloat16"]
-USABLE_SHARE * (stats["bytes_limit"] - stats["bytes_in_use"]))
+    return int(USABLE_SHARE * (stats["bytes_limit"] - stats["bytes_in_use"]))
 
 
 def peak_memory(devices: Sequence[jax.Device]) -> int:
