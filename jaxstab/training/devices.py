@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import platformdirs
@@ -12,6 +13,7 @@ from jax.experimental.compilation_cache import compilation_cache
 
 USABLE_SHARE = 0.9  # share of free memory; the rest is for memory that compiled programs do not report
 LARGEST_CPU_GROUP = 8
+PINNED = "pinned_host"  # JAX's name for memory of the host that devices copy from and to directly
 # JAX's names for the precision of float32 matrix products; its default on a GPU is TF32.
 MATMUL_PRECISION = {"float32": "highest", "tensorfloat32": "tensorfloat32", "bfloat16": "default"}
 
@@ -42,6 +44,23 @@ def vmaps_seeds(device: jax.Device) -> bool:
     On a CPU a program holds one seed and several threads call it, because a larger program is no faster per seed there.
     """
     return not is_cpu(device)
+
+
+def to_host_memory(tree: Any, device: jax.Device) -> Any:
+    """Returns arrays of a device in the memory of the host, once they are there.
+
+    On an accelerator they are JAX arrays in pinned memory where it has any, into which copies are several times faster.
+    Otherwise they are numpy arrays, on a CPU without a copy: the given arrays must not be donated.
+    """
+    if is_cpu(device) or PINNED not in {memory.kind for memory in device.addressable_memories()}:
+        return jax.device_get(tree)
+    pinned = jax.sharding.SingleDeviceSharding(device, memory_kind=PINNED)
+    return jax.block_until_ready(jax.device_put(tree, pinned))
+
+
+def to_device_memory(tree: Any, device: jax.Device) -> Any:
+    """Returns arrays from `to_host_memory` on the device."""
+    return jax.device_put(tree, jax.sharding.SingleDeviceSharding(device, memory_kind=device.default_memory().kind))
 
 
 def wanted_group_size(share: int, devices: Sequence[jax.Device]) -> int:
