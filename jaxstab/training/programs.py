@@ -19,6 +19,7 @@ from jaxstab.data.tokens import EncodedTask
 from jaxstab.measures import represented_examples
 from jaxstab.models.stack import Outputs
 from jaxstab.training.devices import MATMUL_PRECISION, is_cpu, to_device_memory, to_host_memory, vmaps_seeds
+from jaxstab.training.optimizer import Hyper
 from jaxstab.training.recipe import Recipe, frozen_part, reference_part
 from jaxstab.training.step import (
     Evaluation,
@@ -34,6 +35,7 @@ from jaxstab.training.step import (
 PREDICTION_BATCH = 32
 INIT, DROPOUT = 0, 1  # purposes folded into a key
 BEST = "best_params"  # in the names of arrays in a checkpoint
+Keys = tuple[jax.Array, jax.Array]
 Split = tuple[Examples, Steps]
 
 
@@ -79,6 +81,10 @@ class Programs:
         self._test, test_rows = self._fixed(task.test)
         self._sample, sample_rows = self._fixed(jax.tree.map(lambda array: array[represented], task.test))
 
+        def init_one(params: Any, seeds: jax.Array, *others: Any) -> tuple[Keys, TrainState]:
+            keys = _key(seeds[0], INIT), _key(seeds[1], DROPOUT)
+            return keys, init_state(recipe, params, SeedInputs(*keys, *others))
+
         def evaluate_one(
             state: TrainState, inputs: SeedInputs, frozen: Any, split: Split
         ) -> tuple[TrainState, Evaluation]:
@@ -92,21 +98,20 @@ class Programs:
 
         # Compiled ahead of time, so that compilation is timed and no step includes it.
         self._take, self._put = xla.jit(partial(_take)), xla.jit(partial(_put), donate_argnums=0)
-        init = self._over_seeds(partial(init_state, recipe), (None, 0))
+        init = self._over_seeds(init_one, (None, 0, 0, 0, 0))
         train = self._over_seeds(partial(train_steps, recipe), (0, 0, None, None, None, None), donated=True)
         evaluation = self._over_seeds(evaluate_one, (0, 0, None, None), donated=True)
         representation = self._over_seeds(partial(predict_one, sample_rows), (0, 0, None, None))
         with jax.default_matmul_precision(MATMUL_PRECISION[recipe.config.precision]):
-            seeds, *others = self._on_host([Job(SeedTriple(0, 0, 0, 0), dict.fromkeys(recipe.hyper, 0.0))])
-            inputs = self._shapes(SeedInputs(*jax.eval_shape(_keys, seeds), *others))
-            self._state = state = self._shapes(jax.eval_shape(init, self._params, inputs))
+            given = self._shapes(self._on_host([Job(SeedTriple(0, 0, 0, 0), dict.fromkeys(recipe.hyper, 0.0))]))
+            keys, state = self._shapes(jax.eval_shape(init, self._params, *given))
+            inputs, self._state = SeedInputs(*keys, *given[1:]), state
             params, number = state.evaluated, self._shapes(np.int32(0))
             lowered = {
                 "train": train.lower(state, inputs, self._reference, self._examples, number, number),
                 "evaluate": evaluation.lower(state, inputs, self._frozen, self._validation),
                 "represent": representation.lower(params, inputs, self._frozen, self._sample),
-                "init": init.lower(self._params, inputs),
-                "keys": xla.jit(partial(_keys)).lower(self._shapes(seeds)),
+                "init": init.lower(self._params, *given),
                 "take": self._take.lower(params, number),
                 "put": self._put.lower(params, _one_of(params), number),
                 "empty": xla.jit(partial(_empty, params), out_shardings=number.sharding).lower(),
@@ -120,37 +125,33 @@ class Programs:
         self.shared_bytes = _bytes((self._params, self._examples, self._validation, self._test, self._sample))
         # Only the seeds' own arguments. XLA's own sum omits arguments that a program does not use.
         held = dict.fromkeys(lowered, _bytes((state, inputs)))
-        held |= {"init": _bytes(inputs), "keys": 0}
+        held["init"] = _bytes(inputs)
         for name in {"put", "represent", "logits"} & set(lowered):
             held[name] += _bytes(params)  # the best parameters beside the last
         self.group_bytes = max(held[name] + _result_bytes(one) for name, one in self._compiled.items())
         if is_cpu(device):  # the best parameters are kept in the host's memory, which is the device's
             self.group_bytes += _bytes(params)
 
-    def inputs(self, jobs: Sequence[Job]) -> SeedInputs:
-        """The inputs of W seeds on the device, with a leading axis, padded with copies of the first seed."""
+    def start(self, jobs: Sequence[Job]) -> tuple[SeedInputs, TrainState]:
+        """The inputs of up to W seeds and their states before training, with a leading axis, padded with the first."""
         seeds, *others = jax.device_put(self._on_host(jobs), self.device)
-        return SeedInputs(*self._compiled["keys"](seeds), *others)
+        keys, state = self._compiled["init"](self._params, seeds, *others)
+        return SeedInputs(*keys, *others), state
 
-    def _on_host(self, jobs: Sequence[Job]) -> tuple[np.ndarray, Steps, Any, np.ndarray]:
-        """The seeds of W seeds' keys [2, W], and their inputs but for the keys."""
+    def _on_host(self, jobs: Sequence[Job]) -> tuple[np.ndarray, Steps, Hyper, np.ndarray]:
+        """The seeds of initialisation and of dropout [W, 2], and the other inputs of W seeds."""
         config, largest, columns = self.recipe.config, self.recipe.rows[-1], self._examples.input_ids.shape[1]
         orders = [
             example_orders(job.triple.order, self._lengths, columns, config.batch_size, config.epochs, largest)
             for job in jobs
         ]
-        triples = self._padded([job.triple for job in jobs])
-        hyper = {key: np.asarray(self._padded([job.hyper[key] for job in jobs]), np.float32) for key in jobs[0].hyper}
+        padded = self._padded(jobs)
         return (
-            np.asarray([[one.init for one in triples], [one.dropout for one in triples]], np.int32),
+            np.asarray([(job.triple.init, job.triple.dropout) for job in padded], np.int32),
             jax.tree.map(lambda *arrays: np.stack(arrays), *self._padded(orders)),
-            hyper,
-            np.asarray([one.repeat for one in triples], np.int32),
+            {key: np.asarray([job.hyper[key] for job in padded], np.float32) for key in jobs[0].hyper},
+            np.asarray([job.triple.repeat for job in padded], np.int32),
         )
-
-    def init(self, inputs: SeedInputs) -> TrainState:
-        """Initialises W seeds."""
-        return self._compiled["init"](self._params, inputs)
 
     def train(self, state: TrainState, inputs: SeedInputs, start: int, stop: int) -> TrainState:
         """Trains from step `start` up to `stop`; the given state is donated."""
@@ -272,16 +273,9 @@ def _result_bytes(program: Any) -> int:
     return memory.output_size_in_bytes - memory.alias_size_in_bytes + memory.temp_size_in_bytes
 
 
-def _keys(seeds: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Keys of initialisation and of dropout, from the seeds of both.
-
-    Threefry, because `rbg` gives all seeds of a vmapped group the same random bits.
-    """
-
-    def one(seed: jax.Array, purpose: int) -> jax.Array:
-        return jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), purpose)
-
-    return jax.vmap(partial(one, purpose=INIT))(seeds[0]), jax.vmap(partial(one, purpose=DROPOUT))(seeds[1])
+def _key(seed: jax.Array, purpose: int) -> jax.Array:
+    """A key from a seed. Threefry, because `rbg` gives all seeds of a vmapped group the same random bits."""
+    return jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), purpose)
 
 
 def _one_of(tree: Any) -> Any:

@@ -190,11 +190,10 @@ class _Group:
 
     def start(self, jobs: Sequence[Job], checkpoints: Checkpoints | None) -> None:
         """Initialises up to W seeds, or loads their checkpoints."""
-        self.jobs, self._inputs = jobs, self._programs.inputs(jobs)
-        self.done, self.stopped = jobs[0].step, False
+        self.jobs, self.done, self.stopped = jobs, jobs[0].step, False
         self.history: list[Evaluation] = []
         self._best: list[Any] = [None] * len(jobs)
-        self._state = self._programs.init(self._inputs)
+        self._inputs, self._state = self._programs.start(jobs)
         if self.done and checkpoints:
             self._resume(checkpoints)
 
@@ -269,7 +268,7 @@ class _Group:
         return curves
 
     def predict(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Test logits [W, N, C] of the best and of the last parameters, and the best ones' representations [W, L, M, D]."""
+        """Test logits [W, N, C] of best and of last parameters, and representations [W, L, M, D] of the best."""
         all_last = bool(self._improved().all())
         last, represented = self._programs.predict(self._state.evaluated, self._inputs, represent=all_last)
         if all_last:
