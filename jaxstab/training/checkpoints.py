@@ -56,7 +56,7 @@ class Checkpoints:
         self._last, self._deadline = time.monotonic(), math.inf
         self._written: dict[Key, int] = {}  # newest step on the disk
         self._given: dict[Key, int] = {}  # newest step on the disk or on its way there
-        self._latest: dict[Key, tuple[int, Mapping[str, np.ndarray]]] = {}  # waiting to be written
+        self._latest: dict[Key, tuple[int, int, Mapping[str, np.ndarray]]] = {}  # waiting: step, bytes, state
         self._writing: dict[Key, int] = {}  # bytes
         self._pace = 0.0  # seconds that a byte took last
         self._pending: deque[Future] = deque()
@@ -129,7 +129,7 @@ class Checkpoints:
     def save(self, job: Job, step: int, arrays: Mapping[str, np.ndarray]) -> None:
         """Saves the state of a seed after `step` steps, in a thread. A state that still waits is replaced by it."""
         self._given[_key(job)] = step
-        self._latest[_key(job)] = step, arrays
+        self._latest[_key(job)] = step, sum(array.nbytes for array in arrays.values()), arrays
         self._pending = deque(one for one in self._pending if not one.done())
         self._pending.append(self._thread_of(job).submit(self._write, job))
 
@@ -166,8 +166,8 @@ class Checkpoints:
         latest = self._latest.pop(key, None)
         if latest is None:
             return
-        step, arrays = latest
-        size, started = _bytes(arrays), time.monotonic()
+        step, size, arrays = latest
+        started = time.monotonic()
         if started + self._pace * size > self._deadline:
             return
         self._writing[key] = size
@@ -199,7 +199,7 @@ class Checkpoints:
 
     def _waiting(self) -> int:
         """Bytes waiting to be written."""
-        return sum(list(self._writing.values())) + sum(_bytes(arrays) for _, arrays in list(self._latest.values()))
+        return sum(list(self._writing.values())) + sum(size for _, size, _ in list(self._latest.values()))
 
     def _complain(self, reason: str) -> None:
         self._warn(f"{reason}; if interrupted, it resumes from its last checkpoint")
@@ -208,10 +208,6 @@ class Checkpoints:
 
 def _key(job: Job) -> Key:
     return job.run, job.triple.seed
-
-
-def _bytes(arrays: Mapping[str, np.ndarray]) -> int:
-    return sum(array.nbytes for array in arrays.values())
 
 
 def _directory(job: Job, step: int) -> Path:

@@ -11,6 +11,7 @@ give the same bits on any number of devices.
 """
 
 import collections
+import functools
 import itertools
 import threading
 import time
@@ -254,7 +255,7 @@ class _Group:
             arrays = self._programs.save(self._state, self._best[place], place)
             return self.done, arrays | self._curves(place)
 
-    @property
+    @functools.cached_property
     def state_bytes(self) -> int:
         """Size of the state of a seed."""
         shapes = self._programs.saved_shapes(evaluated=True) | self._curve_shapes
