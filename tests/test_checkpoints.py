@@ -135,14 +135,70 @@ def test_incomplete_checkpoints_are_ignored(tmp_path):
     assert checkpoints.checkpointed_steps(Run(tmp_path)) == {3: 120, -1: 7}
 
 
-def test_copies_wait_for_each_other_where_memory_is_short(tmp_path, monkeypatch):
-    monkeypatch.setattr("jaxstab.training.checkpoints.psutil.virtual_memory", lambda: SimpleNamespace(available=100))
-    (tmp_path / "checkpoints").mkdir()
+def _stored(store, *seeds, step=5, run, size=1000):
+    """Saves those of some seeds that the store wants, and returns them."""
+    wanted = []
+    for seed in seeds:
+        job = Job(SeedTriple(seed, 0, 0, 0), {}, run=run)
+        if store.wants(job, step, 4 * size):
+            store.save(job, step, {"x": np.zeros(size, np.float32)})
+            wanted.append(seed)
+    return wanted
+
+
+@pytest.fixture
+def held(monkeypatch):
+    """Writers that wait until they are let go."""
+    let_go = threading.Event()
+
+    def slow(store, path, arrays):
+        let_go.wait(60)
+        path.mkdir(parents=True)
+
+    monkeypatch.setattr(checkpoints.Checkpoints, "_save", slow)
+    return let_go
+
+
+def test_where_memory_is_short_training_does_not_wait_for_the_disk(tmp_path, monkeypatch, held):
+    memory = SimpleNamespace(available=20_000)  # half of it is two and a half states
+    monkeypatch.setattr("jaxstab.training.checkpoints.psutil.virtual_memory", lambda: memory)
     with checkpoints.Checkpoints(10, pytest.fail) as store:
-        for seed in range(3):
-            store.save(Job(SeedTriple(seed, 0, 0, 0), {}, run=tmp_path), 5, {"x": np.zeros(1000, np.float32)})
-            assert store._waiting() <= 4000  # one at a time
-    assert checkpoints.checkpointed_steps(Run(tmp_path)) == {0: 5, 1: 5, 2: 5}
+        assert _stored(store, *range(5), run=tmp_path) == [0, 1]
+        held.set()
+        store.wait()
+        held.clear()
+        assert _stored(store, *range(5), run=tmp_path) == [2, 3]  # those that have a checkpoint are not wanted again
+        held.set()
+        store.wait()
+        assert [store.unsaved(Job(SeedTriple(seed, 0, 0, 0), {}, run=tmp_path), 7) for seed in range(5)] == [2] * 4 + [
+            7
+        ]
+    assert checkpoints.checkpointed_steps(Run(tmp_path)) == dict.fromkeys(range(4), 5)
+
+
+def test_an_interrupt_waits_for_memory_until_its_time_is_over(tmp_path, monkeypatch, held):
+    monkeypatch.setattr("jaxstab.training.checkpoints.psutil.virtual_memory", lambda: SimpleNamespace(available=100))
+    held.set()
+    with checkpoints.Checkpoints(10, pytest.fail) as store:
+        store.hurry()
+        assert _stored(store, *range(20), run=tmp_path) == list(range(20))
+        store.wait()
+        monkeypatch.setattr(checkpoints, "GRACE_SECONDS", -1)
+        store.hurry()
+        assert _stored(store, *range(20, 30), run=tmp_path) == []
+    assert checkpoints.checkpointed_steps(Run(tmp_path)) == dict.fromkeys(range(20), 5)
+
+
+def test_a_checkpoint_that_would_not_be_complete_in_time_is_not_begun(tmp_path, monkeypatch, held):
+    monkeypatch.setattr(checkpoints, "WRITERS", 1)
+    with checkpoints.Checkpoints(10, pytest.fail) as store:
+        assert _stored(store, *range(4), run=tmp_path) == [0, 1, 2, 3]
+        threading.Timer(0.2, held.set).start()  # the first takes .2 s
+        monkeypatch.setattr(checkpoints, "GRACE_SECONDS", 0.3)
+        store.hurry()
+        time.sleep(0.15)
+        store.wait()
+    assert checkpoints.checkpointed_steps(Run(tmp_path)) == {0: 5}
 
 
 def test_waiting_states_are_replaced_by_newer_ones_and_dropped_when_a_seed_ends(tmp_path, monkeypatch):
@@ -181,10 +237,9 @@ def test_a_seed_is_saved_between_steps_only(monkeypatch):
     fake = Programs.__new__(Programs)
     vars(fake).update(
         recipe=SimpleNamespace(steps_per_epoch=50, config=SimpleNamespace(epochs=1)),
-        inputs=lambda jobs: None,
-        init=lambda inputs: SimpleNamespace(step=0),
+        start=lambda jobs: (None, SimpleNamespace(step=0)),
         train=lambda state, inputs, start, stop: SimpleNamespace(loss_sum=0, step=stop),
-        to_host=lambda state, place: {"step": state.step},
+        save=lambda state, best, place: {"step": state.step},
     )
     group = waves._Group(fake)
     group.start([Job(SeedTriple(0, 0, 0, 0), {})], None)
@@ -195,6 +250,33 @@ def test_a_seed_is_saved_between_steps_only(monkeypatch):
         thread.start()
         assert taking.wait(60)
         group.stopped = True
-        ((_, step, arrays),) = group.states()
+        step, arrays = group.state(0)
         thread.join()
         assert arrays["step"] == step > 0
+
+
+@pytest.mark.slow
+def test_many_seeds_are_saved_as_far_as_time_allows_and_resume_to_the_same_numbers(settings, tmp_path, monkeypatch):
+    monkeypatch.setattr("jaxstab.training.programs.vmaps_seeds", lambda device: True)
+    settings["seeds"] = {"count": 64, "group_size": 64}
+    whole = jaxstab.run({**settings, "output": {"dir": str(tmp_path / "whole")}})
+    save = checkpoints.Checkpoints._save
+
+    def slow(*arguments):
+        time.sleep(0.5)
+        save(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints.Checkpoints, "_save", slow)
+        patch.setattr(checkpoints, "GRACE_SECONDS", 4)
+        with pytest.raises(KeyboardInterrupt) as caught:
+            jaxstab.run(settings, display=Interrupted(8))
+    names = _states(tmp_path / "run")
+    assert 0 < len(names) < 64
+    assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == names  # nothing incomplete
+    message = f"saved {len(names)} of 64 seeds in training; {64 - len(names)} resume from the start"
+    assert str(caught.value) == message
+    with pytest.raises(KeyboardInterrupt) as caught:
+        jaxstab.run(settings, display=Interrupted(3))
+    assert str(caught.value) == "progress is saved"
+    _same(jaxstab.run(settings), whole)

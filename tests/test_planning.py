@@ -12,7 +12,7 @@ import jaxstab
 from jaxstab import cli
 from jaxstab.config import make_config
 from jaxstab.experiment.inputs import load_inputs, recipe_for
-from jaxstab.training import planning, programs, waves
+from jaxstab.training import devices, planning, programs, waves
 from jaxstab.training.planning import fitting_size, plan_trainer
 
 pytestmark = pytest.mark.optimiser
@@ -51,21 +51,57 @@ def test_a_line_through_two_programs_predicts_the_memory_of_others(inputs, monke
         assert fixed + size * each == pytest.approx(one.shared_bytes + one.group_bytes, rel=0.15)
 
 
+class Gpu:
+    """A device that tells how its memory is used."""
+
+    platform = "gpu"
+
+    def __init__(self, **stats):
+        self.memory_stats = lambda: stats
+
+
+@pytest.mark.parametrize(
+    ("preallocates", "pool", "usable"), [("true", 0, 630), ("true", 500, 360), ("false", 500, 630), ("true", 900, 630)]
+)
+def test_memory_of_a_gpu_that_others_use_is_not_counted(preallocates, pool, usable, monkeypatch):
+    monkeypatch.setattr(jax, "device_put", lambda value, device: value)
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", preallocates)
+    device = Gpu(bytes_limit=800, bytes_in_use=100, pool_bytes=pool)
+    assert devices.memory_limit([device]) == usable  # nine tenths
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
+        {"XLA_PYTHON_CLIENT_MEM_FRACTION": ".5"},
+        {"XLA_CLIENT_MEM_FRACTION": ".5"},
+    ],
+)
+def test_nearly_all_memory_of_a_gpu_is_claimed_unless_the_user_says_otherwise(given):
+    environment = dict(given)
+    devices.claim_memory(environment)
+    assert environment == given
+    environment = {"HOME": "/"}
+    devices.claim_memory(environment)
+    assert environment == {"HOME": "/", "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.92"}
+
+
 @pytest.mark.slow
 def test_groups_shrink_to_the_memory_and_activations_are_recomputed_last(inputs, monkeypatch):
     monkeypatch.setattr(programs, "vmaps_seeds", lambda device: True)
     monkeypatch.setattr(planning, "wanted_group_size", lambda share, devices: share)
-    devices = jax.devices()[:1]
+    one = jax.devices()[:1]
     monkeypatch.setattr(planning, "memory_limit", lambda devices: 10**9)
-    roomy, trainer = plan_trainer(*inputs, 4, devices)
+    roomy, trainer = plan_trainer(*inputs, 4, one)
     assert (roomy.group_size, roomy.waves, roomy.remat, trainer.width * trainer.groups) == (4, 1, False, 4)
     monkeypatch.setattr(planning, "memory_limit", lambda devices: int(0.6 * roomy.needed_bytes))
-    tight, trainer = plan_trainer(*inputs, 4, devices)
+    tight, trainer = plan_trainer(*inputs, 4, one)
     assert (tight.group_size, tight.waves, tight.remat, trainer.width * trainer.groups) == (2, 2, False, 2)
     monkeypatch.setattr(planning, "memory_limit", lambda devices: 1000)
-    hopeless, _ = plan_trainer(*inputs, 4, devices)
+    hopeless, _ = plan_trainer(*inputs, 4, one)
     assert (hopeless.group_size, hopeless.waves, hopeless.remat, hopeless.fits) == (1, 4, True, False)
-    given, _ = plan_trainer(*inputs, 4, devices, group_size=2, remat=False)
+    given, _ = plan_trainer(*inputs, 4, one, group_size=2, remat=False)
     assert (given.group_size, given.remat) == (2, False)
 
 

@@ -5,10 +5,13 @@ import numpy as np
 import pytest
 from tiny import write_task
 
+import jaxstab
 from jaxstab.config import SeedTriple, make_config
+from jaxstab.experiment import run
 from jaxstab.experiment.inputs import load_inputs, recipe_for
 from jaxstab.training.programs import Job, Programs, on_other_devices
-from jaxstab.training.waves import SeedTrainer, make_waves
+from jaxstab.training.step import Evaluation, TrainState
+from jaxstab.training.waves import SeedTrainer, _Group, make_waves
 
 pytestmark = pytest.mark.optimiser
 
@@ -114,6 +117,71 @@ def test_a_second_wave_compiles_nothing(tiny_inputs):
     _train(trainer, 4, 5, 6)
     jax.monitoring.clear_event_listeners()
     assert [name for name in compiled if "backend_compile" in name] == []
+
+
+def test_the_best_parameters_are_those_of_the_first_best_epoch():
+    scores = iter([[0.5, 0.5, 0.0], [0.5, 0.8, 0.0], [0.6, 0.8, 0.0], [0.6, 0.1, 0.0]])
+    fake, asked = Programs.__new__(Programs), []
+
+    def evaluate(state, inputs):
+        values = np.array(next(scores), np.float32)
+        return state._replace(params=(state.params or 0) + 1), Evaluation(values, values, values)
+
+    def predict(params, inputs, represent):
+        asked.append(params)
+        return params, represent
+
+    vars(fake).update(
+        start=lambda jobs: (None, TrainState(None, None, {}, np.float32(0))),
+        evaluate=evaluate,
+        take=lambda params, place: params,
+        put=list,
+        predict=predict,
+    )
+    group = _Group(fake)
+    group.start(_jobs(0, 1), None)  # the third place is padding
+    for best in ([1, 1], [1, 2], [3, 2], [3, 2]):
+        group.evaluate()
+        assert [group.weights("best", place) for place in range(2)] == best
+    assert group.weights("final", 0) == 4
+    assert group.predict() == ([3, 2], 4, True)
+    assert asked == [4, [3, 2]]
+
+
+def test_one_prediction_is_enough_where_the_last_epoch_is_the_best(tiny_inputs):
+    trainer = _trainer(tiny_inputs, group_size=1, devices=1)
+    (group,) = trainer._groups
+    group.start(_jobs(0), None)
+    group.evaluate()
+    once = group.predict()
+    np.testing.assert_array_equal(once[0], once[1])
+    group.evaluate()  # the same score: the first counts, and its parameters are put back on the device
+    for one, other in zip(group.predict(), once, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_few_programs_are_compiled_until_training_ends(settings, monkeypatch):
+    compiled, at_the_end = [], []
+    finish = run._finish
+
+    def watched(*arguments):
+        at_the_end.extend(name for name in compiled if "backend_compile" in name)
+        finish(*arguments)
+
+    monkeypatch.setattr(run, "_finish", watched)
+    jax.monitoring.register_event_duration_secs_listener(lambda name, *_, **__: compiled.append(name))
+    jaxstab.run(settings)
+    jax.monitoring.clear_event_listeners()
+    assert len(at_the_end) == 8  # init, train, evaluate, represent, take, put, empty; and the majority's score
+
+
+def test_keys_are_those_of_a_seed_and_a_purpose(tiny_inputs):
+    programs = _trainer(tiny_inputs, group_size=1, devices=1)._groups[0]._programs
+    for init, dropout in ((0, 1), (2**31 - 1, 12345)):
+        inputs, _ = programs.start([_job(SeedTriple(0, init, 0, dropout))])
+        for found, seed, purpose in ((inputs.init_key, init, 0), (inputs.dropout_key, dropout, 1)):
+            expected = jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), purpose)
+            np.testing.assert_array_equal(jax.random.key_data(found)[0], jax.random.key_data(expected))
 
 
 def test_init_order_and_dropout_each_matter_and_alone(tiny_inputs):

@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         return _fail(f"{error.format_message()}; see jaxstab --help")
     except InterruptedRunError as error:
-        print(f"jaxstab: interrupted; progress is saved; {error}", file=sys.stderr)
+        print(f"jaxstab: interrupted; {error}", file=sys.stderr)
         return 130
     except (KeyboardInterrupt, click.Abort):
         print("jaxstab: interrupted", file=sys.stderr)

@@ -13,7 +13,7 @@ from jaxstab.config import expand_grid, load_config
 
 
 class InterruptedRunError(Exception):
-    """A run was interrupted by the user or the system; the message says how to resume it."""
+    """A run was interrupted by the user or the system; the message says what is saved and how to resume it."""
 
 
 @contextmanager
@@ -30,12 +30,12 @@ def _interruptible(advice: str) -> Iterator[None]:
     before = [(number, signal.signal(number, stop)) for number in (signal.SIGTERM, signal.SIGINT)]
     try:
         yield
-    except KeyboardInterrupt:
-        raise InterruptedRunError(advice) from None
+    except KeyboardInterrupt as interrupt:  # from training, it says what is saved
+        raise InterruptedRunError(f"{interrupt or 'progress is saved'}; {advice}") from None
     except RuntimeError:  # JAX's collectives fail when another process has ended
         if not stopped_by_signal:
             raise
-        raise InterruptedRunError(advice) from None
+        raise InterruptedRunError(f"progress is saved; {advice}") from None
     finally:
         for number, handler in before:
             signal.signal(number, handler)

@@ -1,7 +1,7 @@
 """The programs compiled for one device, for G seeds at once or for one. The seed axis is added here."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -12,13 +12,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxstab import xla
 from jaxstab.config import SeedTriple
 from jaxstab.data.batches import Examples, Steps, example_orders, fixed_batches
 from jaxstab.data.tokens import EncodedTask
 from jaxstab.measures import represented_examples
+from jaxstab.models.stack import Outputs
 from jaxstab.runs.info import BatchGrid
-from jaxstab.training.devices import MATMUL_PRECISION, vmaps_seeds
+from jaxstab.training.devices import MATMUL_PRECISION, is_cpu, to_device_memory, to_host_memory, vmaps_seeds
+from jaxstab.training.optimizer import Hyper
 from jaxstab.training.recipe import Recipe, frozen_part, reference_part
+from jaxstab.training.seed_axis import over_seeds, put, seed_axes, shapes_of_one, take
 from jaxstab.training.step import (
     Evaluation,
     SeedInputs,
@@ -32,6 +36,9 @@ from jaxstab.training.step import (
 
 PREDICTION_BATCH = 32
 INIT, DROPOUT = 0, 1  # purposes folded into a key
+BEST = "best_params"  # in the names of arrays in a checkpoint
+Keys = tuple[jax.Array, jax.Array]
+Split = tuple[Examples, Steps]
 
 
 class Job(NamedTuple):
@@ -70,128 +77,156 @@ class Programs:
         self._lengths = np.asarray(task.train.lengths)
         self._params, self._examples = jax.device_put((recipe.pretrained.params, task.train), device)
         self._frozen, self._reference = frozen_part(recipe, self._params), reference_part(recipe, self._params)
+        represented = represented_examples(len(task.test.labels))
+        self._represents_all = len(represented) == len(task.test.labels)
         self._validation, validation_grid = self._fixed(task.validation)
         self._test, test_grid = self._fixed(task.test)
-        represented = represented_examples(len(task.test.labels))
         self._sample, sample_grid = self._fixed(jax.tree.map(lambda array: array[represented], task.test))
 
-        def evaluate_one(
-            state: TrainState, inputs: SeedInputs, frozen: Any, validation: tuple[Examples, Steps]
-        ) -> tuple[TrainState, Evaluation]:
-            return evaluate(recipe, state, recipe.context(inputs.hyper, frozen), *validation, validation_grid)
+        def init_one(params: Any, seeds: jax.Array, *others: Any) -> tuple[Keys, TrainState]:
+            keys = _key(seeds[0], INIT), _key(seeds[1], DROPOUT)
+            return keys, init_state(recipe, params, SeedInputs(*keys, *others))
 
-        def predict_one(
-            state: TrainState,
-            inputs: SeedInputs,
-            frozen: Any,
-            test: tuple[Examples, Steps],
-            sample: tuple[Examples, Steps],
-        ) -> tuple[jax.Array, jax.Array, jax.Array]:
-            context = recipe.context(inputs.hyper, frozen)
-            weights = [weights_in_use(recipe, params, context) for params in (state.best_params, state.evaluated)]
-            best, last = (predict(recipe, one, *test, test_grid) for one in weights)
-            if len(represented) == len(task.test.labels):
-                return best.logits, last.logits, best.first_tokens
-            # A separate pass over few examples: the hidden states of a large test split would not fit into memory.
-            return best.logits, last.logits, predict(recipe, weights[0], *sample, sample_grid).first_tokens
+        def evaluate_one(
+            state: TrainState, inputs: SeedInputs, frozen: Any, split: Split
+        ) -> tuple[TrainState, Evaluation]:
+            return evaluate(recipe, state, recipe.context(inputs.hyper, frozen), *split, validation_grid)
+
+        def predict_one(grid: BatchGrid, params: Any, inputs: SeedInputs, frozen: Any, split: Split) -> Outputs:
+            return predict(recipe, weights_in_use(recipe, params, recipe.context(inputs.hyper, frozen)), *split, grid)
+
+        def logits_one(*arguments: Any) -> jax.Array:
+            return predict_one(test_grid, *arguments).logits
 
         # Compiled ahead of time, so that compilation is timed and no step includes it.
-        hyper = dict.fromkeys(recipe.hyper, 0.0)
-        inputs, bounds = self.inputs([Job(SeedTriple(0, 0, 0, 0), hyper)]), self.bounds(0, 0)
-        init = self._over_seeds(partial(init_state, recipe), (None, 0))
-        train = self._over_seeds(partial(train_steps, recipe), (0, 0, None, None, None, None), donated=True)
-        evaluation = self._over_seeds(evaluate_one, (0, 0, None, None), donated=True)
-        prediction = self._over_seeds(predict_one, (0, 0, None, None, None))
-        here = jax.sharding.SingleDeviceSharding(device)
+        self._take, self._put = xla.jit(partial(take)), xla.jit(partial(put), donate_argnums=0)
         with jax.default_matmul_precision(MATMUL_PRECISION[recipe.config.precision]):
-            state = jax.eval_shape(init, self._params, inputs)
-            state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), state)
-            self._state = state
-            lowered = [
-                train.lower(state, inputs, self._reference, self._examples, *bounds),
-                evaluation.lower(state, inputs, self._frozen, self._validation),
-                prediction.lower(state, inputs, self._frozen, self._test, self._sample),
-                init.lower(self._params, inputs),
-            ]
+            given = self._shapes(self._on_host([Job(SeedTriple(0, 0, 0, 0), dict.fromkeys(recipe.hyper, 0.0))]))
+            _, one = jax.eval_shape(init_one, self._params, *shapes_of_one(given))
+            axes, over = (seed_axes(one), seed_axes(one.evaluated)), partial(over_seeds, width=self.width)
+            init = over(init_one, axes=(None, 0, 0, 0, 0), results=(0, axes[0]))
+            step = partial(train_steps, recipe)
+            train = over(step, axes=(axes[0], 0, None, None, None, None), results=axes[0], donated=True)
+            evaluation = over(evaluate_one, axes=(axes[0], 0, None, None), results=(axes[0], 0), donated=True)
+            representation = over(partial(predict_one, sample_grid), axes=(axes[1], 0, None, None))
+            keys, state = self._shapes(jax.eval_shape(init, self._params, *given))
+            inputs, self._state = SeedInputs(*keys, *given[1:]), state
+            params, number = state.evaluated, self._shapes(np.int32(0))
+            lowered = {
+                "train": train.lower(state, inputs, self._reference, self._examples, number, number),
+                "evaluate": evaluation.lower(state, inputs, self._frozen, self._validation),
+                "represent": representation.lower(params, inputs, self._frozen, self._sample),
+                "init": init.lower(self._params, *given),
+                "take": self._take.lower(params, number),
+                "put": self._put.lower(params, shapes_of_one(params), number),
+                "empty": xla.jit(partial(_empty, params), out_shardings=number.sharding).lower(),
+            }
+            if not self._represents_all:
+                logits = over(logits_one, axes=(axes[1], 0, None, None))
+                lowered["logits"] = logits.lower(params, inputs, self._frozen, self._test)
         with ThreadPoolExecutor(len(lowered)) as threads:  # XLA releases Python's lock while it compiles
-            compiled = list(threads.map(lambda one: one.compile(), lowered))
-        self._train, self._evaluate, self._predict, self._init = compiled
+            self._compiled = dict(zip(lowered, threads.map(lambda one: one.compile(), lowered.values()), strict=True))
         self.compile_seconds = time.perf_counter() - started
         self.shared_bytes = _bytes((self._params, self._examples, self._validation, self._test, self._sample))
         # Only the seeds' own arguments. XLA's own sum omits arguments that a program does not use.
-        held = [_bytes((state, inputs))] * 3 + [_bytes(inputs)]
-        self.group_bytes = max(own + _result_bytes(one) for own, one in zip(held, compiled, strict=True))
+        held = dict.fromkeys(lowered, _bytes((state, inputs)))
+        held["init"] = _bytes(inputs)
+        for name in {"put", "represent", "logits"} & set(lowered):
+            held[name] += _bytes(params)  # the best parameters beside the last
+        self.group_bytes = max(held[name] + _result_bytes(one) for name, one in self._compiled.items())
+        if is_cpu(device):  # the best parameters are kept in the host's memory, which is the device's
+            self.group_bytes += _bytes(params)
 
-    def inputs(self, jobs: Sequence[Job]) -> SeedInputs:
-        """The inputs of W seeds on the device, with a leading axis, padded with copies of the first seed."""
-        filled = [*jobs, *[jobs[0]] * (self.width - len(jobs))]
-        triples = [job.triple for job in filled]
+    def start(self, jobs: Sequence[Job]) -> tuple[SeedInputs, TrainState]:
+        """The inputs of up to W seeds and their states before training, with a leading axis, padded with the first."""
+        seeds, *others = jax.device_put(self._on_host(jobs), self.device)
+        keys, state = self._compiled["init"](self._params, seeds, *others)
+        return SeedInputs(*keys, *others), state
+
+    def _on_host(self, jobs: Sequence[Job]) -> tuple[np.ndarray, Steps, Hyper, np.ndarray]:
+        """The seeds of initialisation and of dropout [W, 2], and the other inputs of W seeds."""
         config, grid = self.recipe.config, self.recipe.grid
-        orders = [example_orders(t.order, self._lengths, grid, config.batch_size, config.epochs) for t in triples]
-        steps = jax.tree.map(lambda *arrays: np.stack(arrays), *orders)
-        hyper = {key: np.asarray([job.hyper[key] for job in filled], np.float32) for key in filled[0].hyper}
-        keys = _keys([t.init for t in triples], INIT), _keys([t.dropout for t in triples], DROPOUT)
-        repeats = jnp.asarray([t.repeat for t in triples], jnp.int32)
-        return jax.device_put(SeedInputs(*keys, steps, hyper, repeats), self.device)
-
-    def bounds(self, start: int, stop: int) -> tuple[jax.Array, jax.Array]:
-        """The bounds of a stretch of steps, on the device."""
-        return jax.device_put((np.int32(start), np.int32(stop)), self.device)
-
-    def init(self, inputs: SeedInputs) -> TrainState:
-        """Initialises W seeds."""
-        return self._init(self._params, inputs)
-
-    @property
-    def state_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
-        """Names, shapes and dtypes of the arrays that `to_host` returns."""
-        leaves = jax.tree_util.tree_leaves_with_path(self._state)
-        return {_name(path): jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype) for path, leaf in leaves}
-
-    def to_host(self, state: TrainState, place: int) -> dict[str, np.ndarray]:
-        """Copies the state of one of W seeds to the host, as arrays by name."""
-        leaves = jax.tree_util.tree_leaves_with_path(state)
-        if self.width == 1:  # nothing to compile
-            return {_name(path): np.array(leaf)[0, ...] for path, leaf in leaves}
-        return {_name(path): np.array(leaf[place]) for path, leaf in leaves}
-
-    def to_device(self, seeds: Sequence[Mapping[str, np.ndarray]]) -> TrainState:
-        """Puts up to W states from `to_host` back on the device, padded with copies of the first."""
-        filled = [*seeds, *[seeds[0]] * (self.width - len(seeds))]
-        paths, tree = jax.tree_util.tree_flatten_with_path(self._state)
-        leaves = [np.stack([arrays[_name(path)] for arrays in filled]) for path, _ in paths]
-        # The next step takes this memory by donation, so it must not be shared with numpy.
-        return jax.device_put(jax.tree.unflatten(tree, leaves), self.device, may_alias=False)
+        orders = [
+            example_orders(job.triple.order, self._lengths, grid, config.batch_size, config.epochs) for job in jobs
+        ]
+        padded = self._padded(jobs)
+        return (
+            np.asarray([(job.triple.init, job.triple.dropout) for job in padded], np.int32),
+            jax.tree.map(lambda *arrays: np.stack(arrays), *self._padded(orders)),
+            {key: np.asarray([job.hyper[key] for job in padded], np.float32) for key in jobs[0].hyper},
+            np.asarray([job.triple.repeat for job in padded], np.int32),
+        )
 
     def train(self, state: TrainState, inputs: SeedInputs, start: int, stop: int) -> TrainState:
         """Trains from step `start` up to `stop`; the given state is donated."""
-        return self._train(state, inputs, self._reference, self._examples, *self.bounds(start, stop))
+        bounds = self._number(start), self._number(stop)
+        return self._compiled["train"](state, inputs, self._reference, self._examples, *bounds)
 
     def evaluate(self, state: TrainState, inputs: SeedInputs) -> tuple[TrainState, Evaluation]:
         """Scores on the validation split; the given state is donated."""
-        return self._evaluate(state, inputs, self._frozen, self._validation)
+        return self._compiled["evaluate"](state, inputs, self._frozen, self._validation)
 
-    def predict(self, state: TrainState, inputs: SeedInputs) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Test logits [W, N, C] of the best and of the last parameters, and representations [W, L, M, D]."""
-        return self._predict(state, inputs, self._frozen, self._test, self._sample)
+    def predict(self, params: Any, inputs: SeedInputs, represent: bool) -> tuple[jax.Array, jax.Array | None]:
+        """Test logits [W, N, C] of the parameters of W seeds, and representations [W, L, M, D] if asked for."""
+        if self._represents_all:
+            outputs = self._compiled["represent"](params, inputs, self._frozen, self._sample)
+            return outputs.logits, outputs.first_tokens
+        logits = self._compiled["logits"](params, inputs, self._frozen, self._test)
+        if not represent:
+            return logits, None
+        # A separate pass over few examples: the hidden states of a large test split would not fit into memory.
+        return logits, self._compiled["represent"](params, inputs, self._frozen, self._sample).first_tokens
+
+    def take(self, params: Any, place: int) -> Any:
+        """Copies the parameters of one of W seeds to the host."""
+        return to_host_memory(self._compiled["take"](params, self._number(place)), self.device)
+
+    def put(self, seeds: Sequence[Any]) -> Any:
+        """Puts the parameters of up to W seeds from `take` back on the device, with a leading axis; the rest is 0."""
+        stack = self._compiled["empty"]()
+        for place, one in enumerate(seeds):
+            stack = self._compiled["put"](stack, to_device_memory(one, self.device), self._number(place))
+        return stack
+
+    def save(self, state: TrainState, best: Any, place: int) -> dict[str, np.ndarray]:
+        """Copies the state of one of W seeds to the host, as arrays by name, and adds its best parameters, if any."""
+        # Compiled at the first checkpoint, which most runs do not live to see.
+        one = self._take(state, self._number(place))
+        return jax.device_get(by_name(one) | by_name({BEST: best}))
+
+    def load(self, state: TrainState, arrays: Mapping[str, np.ndarray], place: int) -> tuple[TrainState, Any]:
+        """Puts a state from `save` in the place of one of W seeds; the given state is donated.
+
+        Returns:
+            The new state, and the best parameters of the seed, if any.
+        """
+        one, params = shapes_of_one(self._state), shapes_of_one({BEST: self._state.evaluated})
+        state = self._put(state, to_device_memory(_from_names(arrays, one), self.device), self._number(place))
+        evaluated = any(name.startswith(f"{BEST}.") for name in arrays)
+        return state, _from_names(arrays, params)[BEST] if evaluated else None
+
+    def saved_shapes(self, evaluated: bool) -> dict[str, jax.ShapeDtypeStruct]:
+        """Names, shapes and dtypes of the arrays from `save`, after an evaluation or before the first."""
+        shapes = by_name(shapes_of_one(self._state))
+        return shapes | by_name({BEST: shapes_of_one(self._state.evaluated)}) if evaluated else shapes
+
+    def _padded(self, values: Sequence[Any]) -> list[Any]:
+        """W values: the rest are copies of the first."""
+        return [*values, *[values[0]] * (self.width - len(values))]
+
+    def _number(self, value: int) -> jax.Array:
+        return jax.device_put(np.int32(value), self.device)
+
+    def _shapes(self, tree: Any) -> Any:
+        """Shapes and dtypes of arrays, as on the device."""
+        here = jax.sharding.SingleDeviceSharding(self.device)
+        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), tree)
 
     def _fixed(self, split: Examples) -> tuple[tuple[Examples, Steps], BatchGrid]:
         """A split and its batches, on the device, and the grid that each of them fits into."""
         columns = max(self.recipe.grid.columns, split.input_ids.shape[1])
         batches, grid = fixed_batches(np.asarray(split.lengths), columns, PREDICTION_BATCH)
         return jax.device_put((split, batches), self.device), grid
-
-    def _over_seeds(self, one_seed: Callable, axes: tuple[int | None, ...], donated: bool = False) -> Any:
-        """Adds a leading seed axis to a function of one seed; arguments with axis None are shared by all seeds."""
-
-        def one(*arguments: Any) -> Any:  # without vmap, so that a switch computes one branch
-            taken = [
-                a if axis is None else jax.tree.map(lambda x: x[0], a) for a, axis in zip(arguments, axes, strict=True)
-            ]
-            return jax.tree.map(lambda x: x[None], one_seed(*taken))
-
-        over = one if self.width == 1 else jax.vmap(one_seed, in_axes=axes)
-        return jax.jit(over, donate_argnums=0 if donated else ())
 
 
 def on_other_devices(programs: Programs, task: EncodedTask, devices: Sequence[jax.Device]) -> list[Programs]:
@@ -205,6 +240,16 @@ def on_other_devices(programs: Programs, task: EncodedTask, devices: Sequence[ja
     recipe, group_size = programs.recipe, programs.group_size
     with ThreadPoolExecutor(max(1, len(devices))) as threads:
         return list(threads.map(lambda device: Programs(recipe, task, group_size, device), devices))
+
+
+def by_name(tree: Any) -> dict[str, Any]:
+    """Returns the leaves of a tree by their paths."""
+    return {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def _from_names(arrays: Mapping[str, np.ndarray], shapes: Any) -> Any:
+    """The tree from whose leaves `by_name` makes these arrays."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: arrays[_name(path)], shapes)
 
 
 def _name(path: Sequence[Any]) -> str:
@@ -221,7 +266,10 @@ def _result_bytes(program: Any) -> int:
     return memory.output_size_in_bytes - memory.alias_size_in_bytes + memory.temp_size_in_bytes
 
 
-def _keys(seeds: Sequence[int], purpose: int) -> jax.Array:
-    """One key per seed. Threefry, because `rbg` gives all seeds of a vmapped group the same random bits."""
-    keys = [jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), purpose) for seed in seeds]
-    return jnp.stack(keys)
+def _key(seed: jax.Array, purpose: int) -> jax.Array:
+    """A key from a seed. Threefry, because `rbg` gives all seeds of a vmapped group the same random bits."""
+    return jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), purpose)
+
+
+def _empty(shapes: Any) -> Any:
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)

@@ -48,16 +48,12 @@ class TrainState(NamedTuple):
         params: current trained parameters, float32.
         average: average of the parameters over steps, evaluated in their place; None unless a method uses one.
         opt_state: state of the optimiser.
-        best_params: parameters at the best validation score so far.
-        best_score: that score; -inf before the first evaluation.
         loss_sum: training loss summed over the steps of this epoch, nats.
     """
 
     params: Any
     average: Any
     opt_state: Tree
-    best_params: Any
-    best_score: Float[Array, ""]
     loss_sum: Float[Array, ""]
 
     @property
@@ -102,8 +98,6 @@ def init_state(recipe: Recipe, pretrained: Any, inputs: SeedInputs) -> TrainStat
         params=params,
         average=params if any(method.average for method in recipe.methods) else None,
         opt_state=narrowed(opt_state, inputs.init_key) if recipe.config.moments == "bfloat16" else opt_state,
-        best_params=params,
-        best_score=jnp.float32(-jnp.inf),
         loss_sum=jnp.float32(0),
     )
 
@@ -186,7 +180,7 @@ def untouched_decay(recipe: Recipe, hyper: Hyper, step: int) -> float:
     context = recipe.context(hyper, probe)
     average = params if any(method.average for method in recipe.methods) else None
     opt_state = make_optimizer(recipe.config, hyper).init(params)
-    state = TrainState(params, average, opt_state, params, jnp.float32(0), jnp.float32(0))
+    state = TrainState(params, average, opt_state, jnp.float32(0))
     still = jax.tree.map(jnp.zeros_like, params)
     state = jax.lax.fori_loop(0, step, lambda i, state: optimizer_step(recipe, state, still, i, context), state)
     return float(state.evaluated["embeddings"]["word"]["embedding"][0, 0])
@@ -287,19 +281,15 @@ def predict(recipe: Recipe, params: Any, examples: Examples, batches: Steps, gri
 def evaluate(
     recipe: Recipe, state: TrainState, context: Context, examples: Examples, batches: Steps, grid: BatchGrid
 ) -> tuple[TrainState, Evaluation]:
-    """Evaluates the current parameters, or their average, on the validation split, and updates the best so far.
+    """Scores the current parameters, or their average, on the validation split, and starts a new sum of losses.
 
-    Arguments as for `predict`. Of equal scores, the first counts as the best.
+    Arguments as for `predict`.
     """
     logits = predict(recipe, weights_in_use(recipe, state.evaluated, context), examples, batches, grid).logits
     labels = jnp.asarray(examples.labels)
-    validation_score = score(recipe.metric, jnp.argmax(logits, axis=-1), labels, recipe.classes)
     evaluation = Evaluation(
         train_loss=state.loss_sum / recipe.steps_per_epoch,
         validation_loss=optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(),
-        validation_score=validation_score,
+        validation_score=score(recipe.metric, jnp.argmax(logits, axis=-1), labels, recipe.classes),
     )
-    better = validation_score > state.best_score
-    best_params = jax.tree.map(lambda new, old: jnp.where(better, new, old), state.evaluated, state.best_params)
-    best_score = jnp.where(better, validation_score, state.best_score)
-    return state._replace(best_params=best_params, best_score=best_score, loss_sum=jnp.float32(0)), evaluation
+    return state._replace(loss_sum=jnp.float32(0)), evaluation

@@ -10,10 +10,12 @@ Seeds do not communicate, so there is no mesh. XLA compiles a program differentl
 give the same bits on any number of devices.
 """
 
+import collections
+import functools
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
@@ -119,6 +121,9 @@ class SeedTrainer:
             number: number of the wave, for `progress`.
             progress: called after every stretch of steps and every evaluation.
             checkpoints: saves the seeds when a checkpoint is due, and on an interrupt.
+
+        Raises:
+            KeyboardInterrupt: after an interrupt; its text says what is saved.
         """
         groups, count = self._start(wave, checkpoints), sum(map(len, wave))
         history: list[Evaluation] = []
@@ -135,15 +140,16 @@ class SeedTrainer:
                 _each(groups, one_round)
                 if checkpoints and checkpoints.due():
                     _save(groups, checkpoints)
+                    checkpoints.saved()
                 if all(len(group.history) > len(history) for group in groups):
                     epoch = [group.history[len(history)] for group in groups]
                     history.append(Evaluation(*_gather(epoch, wave)))
                     progress.evaluated(number, len(history), history[-1])
             by_seed = _gather(_each(groups, _Group.predict), wave)
         except KeyboardInterrupt:
-            if checkpoints:
-                _save(groups, checkpoints)
-            raise
+            if checkpoints is None:
+                raise
+            raise KeyboardInterrupt(_save_in_time(groups, checkpoints, self.recipe.steps_per_epoch)) from None
         by_seed += [np.stack(values, axis=1) for values in zip(*history, strict=True)]
         results = [SeedResult(*(values[i] for values in by_seed)) for i in range(count)]
         if self._weights:
@@ -176,7 +182,7 @@ class SeedTrainer:
 
 
 class _Group:
-    """The state of W seeds on one device."""
+    """The state of W seeds on one device, and their best parameters so far on the host."""
 
     def __init__(self, programs: Programs):
         self._programs = programs
@@ -185,22 +191,25 @@ class _Group:
 
     def start(self, jobs: Sequence[Job], checkpoints: Checkpoints | None) -> None:
         """Initialises up to W seeds, or loads their checkpoints."""
-        self.jobs, self._inputs = jobs, self._programs.inputs(jobs)
-        self.done, self.stopped = jobs[0].step, False
+        self.jobs, self.done, self.stopped = jobs, jobs[0].step, False
         self.history: list[Evaluation] = []
+        self._best: list[Any] = [None] * len(jobs)
+        self._inputs, self._state = self._programs.start(jobs)
         if self.done and checkpoints:
-            shapes = self._programs.state_shapes | self._curve_shapes
-            loaded = [checkpoints.load(job, shapes) for job in jobs]
-            self._state = self._programs.to_device(loaded)
-            curves = [np.stack([one[name] for one in loaded]) for name in CURVES]
-            for epoch in range(self.done // self._programs.recipe.steps_per_epoch):
-                self.history.append(Evaluation(*(self._filled(curve[:, epoch]) for curve in curves)))
-        else:
-            self._state = self._programs.init(self._inputs)
+            self._resume(checkpoints)
+
+    def _resume(self, checkpoints: Checkpoints) -> None:
+        epochs, curves = self.done // self._programs.recipe.steps_per_epoch, []
+        shapes = self._programs.saved_shapes(evaluated=epochs > 0) | self._curve_shapes
+        for place, job in enumerate(self.jobs):
+            arrays = checkpoints.load(job, shapes)
+            self._state, self._best[place] = self._programs.load(self._state, arrays, place)
+            curves.append([arrays[name][:epochs] for name in CURVES])
+        self.history = [Evaluation(*values) for values in np.transpose(curves, (2, 1, 0))]
 
     def stop(self) -> None:
         """Frees the memory of the seeds."""
-        del self._state, self._inputs
+        del self._state, self._inputs, self._best
 
     def train(self, start: int, stop: int) -> None:
         """Takes the steps from `start` up to `stop`."""
@@ -222,21 +231,35 @@ class _Group:
             with self._lock:
                 self.train(self.done, min(self.done + longest, end))
                 if self.done == end:  # under the lock, so that the step count tells which epochs were evaluated
-                    self.history.append(self.evaluate())
+                    self.evaluate()
             report()
             if is_due and is_due():
                 return
 
-    def evaluate(self) -> Evaluation:
-        """Scores every seed; values are [W]."""
+    def evaluate(self) -> None:
+        """Scores every seed, and copies the parameters of those that are better than before to the host."""
         self._state, evaluation = self._programs.evaluate(self._state, self._inputs)
-        return jax.device_get(evaluation)
+        self.history.append(Evaluation(*(values[: len(self.jobs)] for values in jax.device_get(evaluation))))
+        for place in np.flatnonzero(self._improved()):
+            self._best[place] = None  # frees its memory first
+            self._best[place] = self._programs.take(self._state.evaluated, int(place))
 
-    def states(self) -> Iterator[tuple[Job, int, dict[str, np.ndarray]]]:
-        """Yields for every seed its job, its number of steps, and its state and learning curves as arrays by name."""
+    def _improved(self) -> np.ndarray:
+        """Which seeds have their best score in the last evaluation; of equal scores, the first counts as the best."""
+        *before, last = (one.validation_score for one in self.history)
+        return last > np.max(before, axis=0, initial=-np.inf)
+
+    def state(self, place: int) -> tuple[int, dict[str, np.ndarray]]:
+        """The number of steps of a seed, and its state and learning curves as arrays by name."""
         with self._lock:
-            for place, job in enumerate(self.jobs):
-                yield job, self.done, self._programs.to_host(self._state, place) | self._curves(place)
+            arrays = self._programs.save(self._state, self._best[place], place)
+            return self.done, arrays | self._curves(place)
+
+    @functools.cached_property
+    def state_bytes(self) -> int:
+        """Size of the state of a seed."""
+        shapes = self._programs.saved_shapes(evaluated=True) | self._curve_shapes
+        return sum(shape.size * shape.dtype.itemsize for shape in shapes.values())
 
     def _curves(self, place: int) -> dict[str, np.ndarray]:
         curves = {name: np.zeros(shape.shape, shape.dtype) for name, shape in self._curve_shapes.items()}
@@ -246,29 +269,47 @@ class _Group:
         return curves
 
     def predict(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Test logits [W, N, C] of the best and of the last parameters, and representations [W, L, M, D]."""
-        return jax.device_get(self._programs.predict(self._state, self._inputs))
+        """Test logits [W, N, C] of best and of last parameters, and representations [W, L, M, D] of the best."""
+        all_last = bool(self._improved().all())
+        last, represented = self._programs.predict(self._state.evaluated, self._inputs, represent=all_last)
+        if all_last:
+            return jax.device_get((last, last, represented))
+        last = jax.device_get(last)
+        del represented  # its memory is needed
+        best, represented = self._programs.predict(self._programs.put(self._best), self._inputs, represent=True)
+        return jax.device_get((best, last, represented))
 
     def weights(self, which: Literal["best", "final"], place: int) -> Any:
         """The trained parameters of the seed in slot `place`."""
-        params = self._state.best_params if which == "best" else self._state.evaluated
-        return jax.device_get(jax.tree.map(lambda leaf: leaf[place], params))
+        kept = self._best[place] if which == "best" else self._programs.take(self._state.evaluated, place)
+        return jax.device_get(kept)
 
     @property
     def _curve_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
         curve = jax.ShapeDtypeStruct((self._programs.recipe.config.epochs,), np.float32)
         return dict.fromkeys(CURVES, curve)
 
-    def _filled(self, values: np.ndarray) -> np.ndarray:
-        """Pads an array over seeds to W entries, like the state."""
-        return np.concatenate([values, np.repeat(values[:1], self._programs.width - len(values))])
-
 
 def _save(groups: Sequence[_Group], checkpoints: Checkpoints) -> None:
-    for group in groups:
-        for job, step, arrays in group.states():
-            checkpoints.save(job, step, arrays)
-    checkpoints.saved()
+    """Gives the seeds to the checkpoints, those with most to lose first."""
+    places = [(group, place) for group in groups for place in range(len(group.jobs))]
+    for group, place in sorted(places, key=lambda one: -checkpoints.unsaved(one[0].jobs[one[1]], one[0].done)):
+        if checkpoints.wants(group.jobs[place], group.done, group.state_bytes):
+            checkpoints.save(group.jobs[place], *group.state(place))
+
+
+def _save_in_time(groups: Sequence[_Group], checkpoints: Checkpoints, steps_per_epoch: int) -> str:
+    """Saves as many seeds as there is time for, and says which resume from where."""
+    checkpoints.hurry()
+    _save(groups, checkpoints)
+    checkpoints.wait()
+    seeds = [(job, group.done) for group in groups for job in group.jobs]
+    behind = [step - left for job, step in seeds if (left := checkpoints.unsaved(job, step))]
+    if not behind:
+        return "progress is saved"
+    counts = sorted(collections.Counter(behind).items(), reverse=True)
+    where = [f"{n} resume from {f'epoch {step / steps_per_epoch:.3g}' if step else 'the start'}" for step, n in counts]
+    return f"saved {len(seeds) - len(behind)} of {len(seeds)} seeds in training; {', '.join(where)}"
 
 
 def _each(groups: Sequence[_Group], call: Callable[[_Group], Any]) -> list[Any]:
