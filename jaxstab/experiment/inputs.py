@@ -14,6 +14,7 @@ from jaxstab.mitigation import make_methods, mitigated, number_of_layers
 from jaxstab.models.parameters import split_layers
 from jaxstab.models.pretrained import Pretrained, load_encoder_config, load_pretrained, resolve_model
 from jaxstab.runs.info import BatchGrid
+from jaxstab.training.devices import choose_precision
 from jaxstab.training.recipe import Recipe, define, number_frozen
 
 
@@ -60,6 +61,7 @@ def make_recipe(
     """
     methods = make_methods(config.mitigation)
     train = mitigated(config.train, methods)
+    train = replace(train, precision=choose_precision(train.precision))
     pretrained = replace(pretrained, params=split_layers(pretrained.params, number_frozen(methods)))
     definition = define(pretrained, train, methods)
     return Recipe(

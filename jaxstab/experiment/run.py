@@ -193,7 +193,7 @@ def _with_precision(config: Config) -> Config:
     if config.train.precision != "auto":
         return config
     begun = config.directory / CONFIG
-    precision = load_config(begun).train.precision if begun.exists() else choose_precision()
+    precision = load_config(begun).train.precision if begun.exists() else choose_precision("auto")
     return replace(config, train=replace(config.train, precision=precision))
 
 

@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import MutableMapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import jax
 import numpy as np
@@ -26,13 +26,15 @@ PINNED = "pinned_host"  # JAX's name for memory of the host that devices copy fr
 MATMUL_PRECISION = {"float32": "highest", "tensorfloat32": "tensorfloat32", "bfloat16": "default"}
 
 
-def choose_precision() -> Precision:
-    """Returns what `auto` stands for on these devices.
+def choose_precision(wanted: str) -> Precision:
+    """Returns the precision that is wanted, or what `auto` stands for on these devices.
 
     A GPU multiplies bfloat16 more than ten times as fast as float32, and a TPU multiplies nothing else. What it does to
     measures is in `docs/results.md`: less than a change of the last bit of every parameter does.
     """
-    return "float32" if platform() == "cpu" else "bfloat16"
+    if wanted == "auto":
+        return "float32" if platform() == "cpu" else "bfloat16"
+    return cast(Precision, wanted)
 
 
 def local_devices() -> list[jax.Device]:
