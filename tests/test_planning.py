@@ -84,7 +84,7 @@ def test_nearly_all_memory_of_a_gpu_is_claimed_unless_the_user_says_otherwise(gi
     assert environment == given
     environment = {"HOME": "/"}
     devices.claim_memory(environment)
-    assert environment == {"HOME": "/", "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.92"}
+    assert environment == {"HOME": "/", "XLA_CLIENT_MEM_FRACTION": "0.92"}
 
 
 @pytest.mark.slow

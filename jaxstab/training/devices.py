@@ -15,12 +15,9 @@ from jax.experimental.compilation_cache import compilation_cache
 Precision = Literal["float32", "tensorfloat32", "bfloat16"]
 USABLE_SHARE = 0.9  # share of free memory; the rest is for memory that compiled programs do not report
 LARGEST_CPU_GROUP = 8
-# JAX's variables; the rest of a GPU is for the driver and for libraries, which do not use JAX's memory.
-PREALLOCATE, MEMORY_FRACTIONS = (
-    "XLA_PYTHON_CLIENT_PREALLOCATE",
-    ("XLA_PYTHON_CLIENT_MEM_FRACTION", "XLA_CLIENT_MEM_FRACTION"),
-)
-GPU_SHARE = "0.92"
+PREALLOCATE = "XLA_PYTHON_CLIENT_PREALLOCATE"
+MEMORY_FRACTION = "XLA_CLIENT_MEM_FRACTION"  # JAX refuses it together with its older name
+GPU_SHARE = "0.92"  # the rest is for the driver and libraries, which do not use JAX's memory
 PINNED = "pinned_host"  # JAX's name for memory of the host that devices copy from and to directly
 # JAX's names for the precision of float32 matrix products; its default on a GPU is TF32.
 MATMUL_PRECISION = {"float32": "highest", "tensorfloat32": "tensorfloat32", "bfloat16": "default"}
@@ -102,7 +99,7 @@ def memory_limit(devices: Sequence[jax.Device]) -> int:
     jax.block_until_ready(jax.device_put(np.int8(0), devices[0]))  # a GPU's memory is taken at its first use
     stats = devices[0].memory_stats()
     limit = stats["bytes_limit"]
-    if os.environ.get(PREALLOCATE, "true").lower() in ("true", "1"):  # less than wanted if others use the device
+    if os.environ.get(PREALLOCATE) not in ("false", "False", "0"):  # less than wanted if others use the device
         limit = min(limit, stats.get("pool_bytes") or limit)
     return int(USABLE_SHARE * (limit - stats["bytes_in_use"]))
 
@@ -123,8 +120,8 @@ def claim_memory(environment: MutableMapping[str, str]) -> None:
     Args:
         environment: where JAX looks when it first uses a device.
     """
-    if not any(name in environment for name in (PREALLOCATE, *MEMORY_FRACTIONS)):
-        environment[MEMORY_FRACTIONS[0]] = GPU_SHARE
+    if not any(name in environment for name in (PREALLOCATE, MEMORY_FRACTION, "XLA_PYTHON_CLIENT_MEM_FRACTION")):
+        environment[MEMORY_FRACTION] = GPU_SHARE
 
 
 def cache_compiled_programs() -> None:
