@@ -16,7 +16,8 @@ from jaxstab.cli.display import Display
 from jaxstab.config import SeedTriple
 from jaxstab.runs.directory import Run
 from jaxstab.training import checkpoints, waves
-from jaxstab.training.programs import Job, Programs
+from jaxstab.training.lowering import Job
+from jaxstab.training.programs import Programs
 
 pytestmark = pytest.mark.optimiser
 

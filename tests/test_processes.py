@@ -16,7 +16,7 @@ import jaxstab
 from jaxstab.cli import main
 from jaxstab.config import SeedTriple
 from jaxstab.training import processes
-from jaxstab.training.programs import Job
+from jaxstab.training.lowering import Job
 from jaxstab.training.waves import SeedResult
 
 

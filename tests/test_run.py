@@ -110,7 +110,7 @@ def test_representations_of_a_large_test_split_are_those_of_a_sample(settings, t
     settings["output"]["keep_representations"] = True
     whole = jaxstab.run(settings)
     sample = np.array([1, 5, 6, 17, 29])
-    for module in ("jaxstab.training.programs", "jaxstab.measures"):
+    for module in ("jaxstab.training.lowering", "jaxstab.measures"):
         monkeypatch.setattr(f"{module}.represented_examples", lambda examples: sample)
     run = jaxstab.run({**settings, "output": {"dir": str(tmp_path / "sampled"), "keep_representations": True}})
     np.testing.assert_allclose(run.representations, whole.representations[:, :, sample], atol=1e-5)

@@ -9,7 +9,8 @@ import jaxstab
 from jaxstab.config import SeedTriple, make_config
 from jaxstab.experiment import run
 from jaxstab.experiment.inputs import load_inputs, recipe_for
-from jaxstab.training.programs import Job, Programs, on_other_devices
+from jaxstab.training.lowering import Job
+from jaxstab.training.programs import Programs, on_other_devices
 from jaxstab.training.step import Evaluation, TrainState
 from jaxstab.training.waves import SeedTrainer, _Group, make_waves
 

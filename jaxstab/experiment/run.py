@@ -31,8 +31,8 @@ from jaxstab.runs.directory import (
 from jaxstab.runs.files import write_array
 from jaxstab.training import processes
 from jaxstab.training.devices import cache_compiled_programs, choose_precision, local_devices
+from jaxstab.training.lowering import Job
 from jaxstab.training.planning import Estimate, Plan, estimate, plan_trainer
-from jaxstab.training.programs import Job
 from jaxstab.training.recipe import Recipe
 
 

@@ -17,8 +17,8 @@ from jaxstab.runs.info import Memory
 from jaxstab.training import processes
 from jaxstab.training.checkpoints import Checkpoints, checkpointed_steps
 from jaxstab.training.devices import local_devices, peak_memory
+from jaxstab.training.lowering import Job
 from jaxstab.training.planning import Plan
-from jaxstab.training.programs import Job
 from jaxstab.training.waves import SeedResult, SeedTrainer, make_waves
 
 OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"  # appears in XLA's messages

@@ -23,7 +23,7 @@ import psutil
 from jaxstab.errors import InputError
 from jaxstab.runs.directory import CHECKPOINTS, Run
 from jaxstab.training.devices import host_devices
-from jaxstab.training.programs import Job
+from jaxstab.training.lowering import Job
 
 MEMORY_SHARE = 0.5  # share of free memory for copies waiting to be written
 WRITERS = 4  # threads

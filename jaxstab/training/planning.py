@@ -10,7 +10,8 @@ import jax
 from jaxstab.data.tokens import EncodedTask
 from jaxstab.mitigation import number_of_layers
 from jaxstab.training.devices import memory_limit, platform, wanted_group_size
-from jaxstab.training.programs import Job, Programs, on_other_devices
+from jaxstab.training.lowering import Job
+from jaxstab.training.programs import Programs, on_other_devices
 from jaxstab.training.recipe import Recipe, define
 from jaxstab.training.waves import SeedTrainer, make_waves
 

@@ -17,7 +17,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from jaxstab.errors import InputError
-from jaxstab.training.programs import Job
+from jaxstab.training.lowering import Job
 from jaxstab.training.waves import SeedResult
 
 Value = TypeVar("Value")

@@ -23,7 +23,8 @@ import jax
 import numpy as np
 
 from jaxstab.training.checkpoints import Checkpoints
-from jaxstab.training.programs import Job, Programs
+from jaxstab.training.lowering import Job
+from jaxstab.training.programs import Programs
 from jaxstab.training.step import Evaluation
 
 Item = TypeVar("Item")
