@@ -97,7 +97,7 @@ class Starts(NamedTuple):
     hyper: Hyper
     repeats: Any
 
-    def inputs(self, keys: Keys) -> SeedInputs:
+    def inputs(self, keys: tuple[Any, Any]) -> SeedInputs:
         """The inputs of training, with the keys that the program `init` makes."""
         return SeedInputs(*keys, self.steps, self.hyper, self.repeats)
 
