@@ -1,0 +1,284 @@
+"""What XLA makes of our programs for a GPU or a TPU, on a machine that has neither.
+
+    python benchmarks/compile_only.py ../shared/data/cola --targets h100 v5e v6e --output results/compile-only.json
+    python benchmarks/compile_only.py ../shared/data/rte --targets h100 --model base --seeds 20 --unroll 12
+
+`h100` needs jax[cuda12] or jax[cuda13] of the installed version, the TPUs libtpu of the version that jax asks for (`pip
+install "jax[tpu]"`), which one process at a time can load. Neither needs the device, nor weights: only shapes count.
+Compiles training, evaluation, prediction and initialisation of a group of seeds as `jaxstab run` does on an
+accelerator, and the kernels of the measures. Nothing is autotuned for a GPU this way; a real one compiles for longer.
+
+A row for each program: seconds of compilation, and of tracing and lowering before; bytes of arguments and temporaries;
+and how often an operation stands in the compiled program, within fusions too. Prints tables; --output writes JSON.
+"""
+
+import argparse
+import os
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+# The programs are compiled by the host for a device that is not there.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-4")
+os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import topologies
+from machine import text_columns, write_result
+
+from jaxstab import xla
+from jaxstab.config import SeedTriple, hyperparameters, make_config
+from jaxstab.data.batches import fixed_batches
+from jaxstab.data.tokens import EncodedTask
+from jaxstab.experiment.inputs import load_inputs, recipe_for
+from jaxstab.measures import represented_examples
+from jaxstab.measures.compute import OnDevice, pair_distances, set_values
+from jaxstab.measures.registry import MEASURES
+from jaxstab.measures.representation import layer_distances
+from jaxstab.models.attention import choose_attention
+from jaxstab.models.build import Build
+from jaxstab.models.families import make_classifier
+from jaxstab.models.pretrained import Pretrained
+from jaxstab.training.devices import MATMUL_PRECISION
+from jaxstab.training.programs import PREDICTION_BATCH, Job, Programs
+from jaxstab.training.recipe import Recipe, frozen_part, reference_part
+from jaxstab.training.step import evaluate, init_state, predict, train_steps, weights_in_use
+
+TPUS = {"v5e": "v5e:2x2", "v6e": "v6e:2x2", "v5p": "v5p:2x2x1"}
+# A description of an H100 SXM as XLA's CUDA plugin reads it (`GpuTargetConfigProto`).
+H100 = """gpu_device_info {
+  threads_per_block_limit: 1024 threads_per_warp: 32 shared_memory_per_block: 49152 shared_memory_per_core: 233472
+  threads_per_core_limit: 2048 core_count: 132 fpus_per_core: 128 block_dim_limit_x: 2147483647 block_dim_limit_y: 65535
+  block_dim_limit_z: 65535 memory_bandwidth: 3352320000000 l2_cache_size: 52428800 clock_rate_ghz: 1.98
+  device_memory_size: 84929347584 shared_memory_per_block_optin: 232448 cuda_compute_capability { major: 9 }
+  registers_per_core_limit: 65536 registers_per_block_limit: 65536
+}
+platform_name: "CUDA"
+dnn_version_info { major: 9 minor: 8 }
+device_description_str: "NVIDIA H100 80GB HBM3"
+"""
+# Sizes of BERT in place of those of MiniLM, whose tokenizer serves for all; heads are 64 wide, as in BERT.
+SIZES = {
+    "base": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072},
+    "large": {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096},
+}
+COUNTED = {
+    "fusions": ("fusion",),
+    "library calls": ("custom-call",),
+    "copies": ("copy", "copy-start"),
+    "slice updates": ("dynamic-update-slice",),
+    "loops": ("while",),
+    "scatters": ("scatter",),
+    "sorts": ("sort",),
+}
+OPERATION = re.compile(r"^\s*(?:ROOT )?%?\S+ = .*? ([a-z][a-z0-9-]*)\(", re.MULTILINE)
+LIBRARY = re.compile(r'custom_call_target="([^"]+)"')
+
+
+class Program(NamedTuple):
+    """A function to be compiled, with shapes in place of its arguments, and the compiler's options."""
+
+    function: Callable
+    arguments: tuple
+    donated: tuple[int, ...] = ()
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("task", type=Path, help="directory with train.* and validation.*")
+    parser.add_argument("--text", nargs="+", default=None, help="its text columns; known for GLUE's names")
+    parser.add_argument("--targets", nargs="+", choices=["h100", *TPUS], default=["h100", "v5e", "v6e"])
+    parser.add_argument("--model", default="bundled:minilm", help="as in a config, or base or large: BERT's sizes")
+    parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument("--precision", choices=list(MATMUL_PRECISION), default="bfloat16")
+    parser.add_argument("--unroll", type=int, default=1, help="layers in each iteration of the loop over layers")
+    parser.add_argument("--no-options", action="store_true", help="leave out the compiler options of jaxstab/xla.py")
+    parser.add_argument("--only", nargs="+", default=None, help="names of programs, or their beginnings")
+    parser.add_argument("--output", type=Path, default=None, help="JSON file")
+    return parser.parse_args()
+
+
+def device(target: str) -> Any:
+    """A device that programs can be compiled for, not run on."""
+    if target == "h100":
+        return topologies.get_topology_desc("h100", "cuda", target_config=H100, topology="1x1x1").devices[0]
+    return topologies.get_topology_desc(platform="tpu", topology_name=TPUS[target]).devices[0]
+
+
+def load_recipe(arguments: argparse.Namespace, platform: str) -> tuple[Recipe, EncodedTask, dict[str, float]]:
+    """The recipe of a run on such a device, the task, and hyper-parameters."""
+    sizes = SIZES.get(arguments.model)
+    config = make_config(
+        {
+            "model": {"source": "bundled:minilm" if sizes else arguments.model},
+            "task": {"source": str(arguments.task), "text": text_columns(arguments.task, arguments.text)},
+            "train": {"precision": arguments.precision},
+        }
+    )
+    task, encoded, pretrained = load_inputs(config)
+    if sizes:
+        larger = replace(pretrained.config, **sizes)
+        shapes = make_classifier(larger)[1]
+        params = {name: shapes[name] for name in pretrained.params}
+        pretrained = Pretrained(larger, params, pretrained.missing)
+    recipe = recipe_for(config, task, encoded, pretrained)
+    dtype = jnp.bfloat16 if arguments.precision == "bfloat16" else jnp.float32
+    build = Build(dtype, unroll=arguments.unroll, attention=choose_attention(platform))
+    definition = make_classifier(pretrained.config, build)[0]
+    return replace(recipe, definition=definition, rows=recipe.rows[-1:]), encoded, hyperparameters(config)
+
+
+def training_programs(recipe: Recipe, task: EncodedTask, hyper: dict[str, float], seeds: int) -> dict[str, Program]:
+    """The programs of `jaxstab.training.programs.Programs` on an accelerator, with shapes in place of data."""
+
+    def fixed(split: Any) -> tuple[Any, int]:
+        batches, rows = fixed_batches(split.lengths, split.input_ids.shape[1], PREDICTION_BATCH)
+        return (split, batches), rows
+
+    represented = represented_examples(len(task.test.labels))
+    sampled = len(represented) < len(task.test.labels)
+    validation, validation_rows = fixed(task.validation)
+    test, test_rows = fixed(task.test)
+    sample, sample_rows = fixed(jax.tree.map(lambda array: array[represented], task.test))
+    params = recipe.pretrained.params
+    frozen, reference = frozen_part(recipe, params), reference_part(recipe, params)
+
+    def evaluate_one(state: Any, inputs: Any, frozen: Any, split: Any) -> Any:
+        return evaluate(recipe, state, recipe.context(inputs.hyper, frozen), *split, validation_rows)
+
+    def predict_one(state: Any, inputs: Any, frozen: Any, test: Any, sample: Any) -> Any:
+        context = recipe.context(inputs.hyper, frozen)
+        weights = [weights_in_use(recipe, params, context) for params in (state.best_params, state.evaluated)]
+        best, last = (predict(recipe, one, *test, test_rows) for one in weights)
+        tokens = predict(recipe, weights[0], *sample, sample_rows).first_tokens if sampled else best.first_tokens
+        return best.logits, last.logits, tokens
+
+    inputs = seed_inputs(recipe, task, hyper, seeds)
+    init = jax.vmap(partial(init_state, recipe), in_axes=(None, 0))
+    train = jax.vmap(partial(train_steps, recipe), in_axes=(0, 0, None, None, None, None))
+    state, step = jax.eval_shape(init, params, inputs), jax.ShapeDtypeStruct((), jnp.int32)
+    return {
+        "train": Program(train, (state, inputs, reference, task.train, step, step), donated=(0,)),
+        "evaluate": Program(jax.vmap(evaluate_one, (0, 0, None, None)), (state, inputs, frozen, validation), (0,)),
+        "predict": Program(jax.vmap(predict_one, (0, 0, None, None, None)), (state, inputs, frozen, test, sample)),
+        "init": Program(init, (params, inputs)),
+    }
+
+
+def seed_inputs(recipe: Recipe, task: EncodedTask, hyper: dict[str, float], seeds: int) -> Any:
+    """Shapes of the inputs of a group, from those of one seed, which the host can make."""
+    host = Programs.__new__(Programs)  # its data would go to the device and its programs be compiled
+    host.recipe, host.device, host.width = recipe, jax.devices("cpu")[0], 1
+    host._lengths, host._examples = task.train.lengths, task.train
+    one = host.inputs([Job(SeedTriple(0, 0, 0, 0), hyper)])
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((seeds, *leaf.shape[1:]), leaf.dtype), one)
+
+
+def measure_programs(recipe: Recipe, task: EncodedTask, seeds: int) -> dict[str, Program]:
+    """The kernels of the measures, of predictions and of one layer, for the test split of the task."""
+    examples, width = len(task.test.labels), recipe.pretrained.config.hidden_size
+    represented = len(represented_examples(examples))
+    shape = jax.ShapeDtypeStruct
+    arrays = OnDevice(
+        shape((seeds, examples, recipe.classes), jnp.float32),
+        shape((seeds, examples), jnp.int32),
+        shape((examples,), jnp.int32),
+        recipe.metric,
+        recipe.classes,
+    )
+    by_shape = {
+        kind: tuple(name for name, one in MEASURES.items() if one.granularity != "representation" and one.shape == kind)
+        for kind in ("pairs", "set")
+    }
+    layer = shape((seeds, represented, width), jnp.float32)
+    programs = {
+        "measures: pairs": Program(partial(pair_distances, names=by_shape["pairs"]), (arrays,)),
+        "measures: sets": Program(
+            lambda arrays, masks: set_values(arrays, by_shape["set"], masks),
+            (arrays, shape((seeds + 1, seeds), jnp.float32)),
+        ),
+    }
+    for name, one in MEASURES.items():
+        if one.granularity == "representation":
+            programs[f"measures: {name}"] = Program(partial(layer_distances, names=(name,)), (layer,))
+    return programs
+
+
+def compile_program(program: Program, on: Any, precision: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Compiles a program for a device; seconds, bytes and counts of operations."""
+    here = jax.sharding.SingleDeviceSharding(on)
+    arguments = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), program.arguments
+    )
+    started = time.perf_counter()
+    with jax.default_matmul_precision(precision):
+        lowered = jax.jit(program.function, donate_argnums=program.donated).lower(*arguments)
+    lowering, started = time.perf_counter() - started, time.perf_counter()
+    compiled = lowered.compile(compiler_options=options)
+    seconds, text, memory = time.perf_counter() - started, compiled.as_text(), compiled.memory_analysis()
+    found = Counter(OPERATION.findall(text))
+    return {
+        "compile_seconds": seconds,
+        "lower_seconds": lowering,
+        "argument_bytes": memory.argument_size_in_bytes,
+        "temporary_bytes": memory.temp_size_in_bytes,
+        "counts": {name: sum(found[one] for one in operations) for name, operations in COUNTED.items()},
+        "libraries": dict(Counter(LIBRARY.findall(text))),
+        "operations": dict(found.most_common()),
+    }
+
+
+def compile_all(arguments: argparse.Namespace, target: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every program for a target; an error of the compiler is a result too."""
+    on = device(target)
+    recipe, task, hyper = load_recipe(arguments, "gpu" if target == "h100" else "tpu")
+    precision = MATMUL_PRECISION[arguments.precision]
+    programs = training_programs(recipe, task, hyper, arguments.seeds) | measure_programs(recipe, task, arguments.seeds)
+    for name, program in programs.items():
+        if arguments.only and not any(name.startswith(one) for one in arguments.only):
+            continue
+        default = "default" if name.startswith("measures") else precision
+        try:
+            options = {} if arguments.no_options else xla.compiler_options()
+            yield name, compile_program(program, on, default, options)
+        except (jax.errors.JaxRuntimeError, NotImplementedError) as error:
+            yield name, {"error": str(error).strip().splitlines()[0]}
+
+
+def print_row(name: str, one: dict[str, Any]) -> None:
+    if "error" in one:
+        print(f"{name:32}{one['error'][:120]}", flush=True)
+        return
+    seconds = f"{one['compile_seconds']:10.1f}{one['lower_seconds']:8.1f}"
+    memory = f"{one['argument_bytes'] / 1e9:10.3f}{one['temporary_bytes'] / 1e9:10.3f}"
+    print(f"{name:32}{seconds}{memory}" + "".join(f"{count:14}" for count in one["counts"].values()), flush=True)
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    results: dict[str, dict[str, Any]] = {}
+    for target in arguments.targets:
+        print(f"{target}: {arguments.model}, {arguments.task.name}, {arguments.seeds} seeds, {arguments.precision}")
+        print(
+            f"{'':32}{'compile s':>10}{'lower':>8}{'args GB':>10}{'temp GB':>10}" + "".join(f"{c:>14}" for c in COUNTED)
+        )
+        results[target] = {}
+        try:
+            for name, one in compile_all(arguments, target):
+                results[target][name] = one
+                print_row(name, one)
+        except (RuntimeError, ValueError) as error:  # what JAX raises where the plugin of the target is missing
+            print(f"  skipped: {str(error).strip().splitlines()[0]}", flush=True)
+    write_result(arguments.output, vars(arguments), results)
+
+
+if __name__ == "__main__":
+    main()
