@@ -33,6 +33,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import topologies
 from machine import text_columns, write_result
+from random_bert import SIZES
 
 from jaxstab import xla
 from jaxstab.config import SeedTriple, hyperparameters, make_config
@@ -65,11 +66,6 @@ platform_name: "CUDA"
 dnn_version_info { major: 9 minor: 8 }
 device_description_str: "NVIDIA H100 80GB HBM3"
 """
-# Sizes of BERT in place of those of MiniLM, whose tokenizer serves for all; heads are 64 wide, as in BERT.
-SIZES = {
-    "base": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072},
-    "large": {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096},
-}
 COUNTED = {
     "fusions": ("fusion",),
     "library calls": ("custom-call",),
@@ -96,7 +92,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("task", type=Path, help="directory with train.* and validation.*")
     parser.add_argument("--text", nargs="+", default=None, help="its text columns; known for GLUE's names")
     parser.add_argument("--targets", nargs="+", choices=["h100", *TPUS], default=["h100", "v5e", "v6e"])
-    parser.add_argument("--model", default="bundled:minilm", help="as in a config, or base or large: BERT's sizes")
+    parser.add_argument("--model", default="bundled:minilm", help="as in a config, or base or large: shapes of BERT")
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--precision", choices=list(MATMUL_PRECISION), default="bfloat16")
     parser.add_argument("--unroll", type=int, default=1, help="layers in each iteration of the loop over layers")
