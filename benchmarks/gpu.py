@@ -58,7 +58,7 @@ class Measuring(NamedTuple):
     def row(self, what: str, value: float | str, unit: str = "", target: str = "") -> None:
         """Prints a figure and keeps it for the table."""
         value = f"{value:.4g}" if isinstance(value, float) else str(value)
-        row = {"what": what, "value": value, "unit": unit, "target": target}
+        row = {"what": what, "value": value, "unit": unit, "target": "" if self.quick else target}
         print(format_row(row), flush=True)
         with (self.out / "rows.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
@@ -69,13 +69,15 @@ class Measuring(NamedTuple):
         return "bundled:minilm" if name == "minilm" else str(make_model(self.out / f"model-{name}", name))
 
     def settings(self, workload: Workload, precision: str = "bfloat16", examples: int = 8000) -> dict[str, Any]:
-        """The config of a workload as plain values."""
+        """The config of a workload as plain values, with at most so many training examples."""
+        task = self.task(workload.task)
+        there = len((task / "train.jsonl").read_text(encoding="utf-8").splitlines())
         return {
             "model": {"source": self.model(workload.model)},
             "task": {
-                "source": str(self.task(workload.task)),
+                "source": str(task),
                 "text": ["sentence"] if workload.task == "cola" else ["sentence1", "sentence2"],
-                "train_examples": examples,
+                "train_examples": min(examples, there),
             },
             "seeds": {"count": 3 if self.quick else workload.seeds},
             "train": {"epochs": 1, "learning_rate": 2e-5, "precision": precision},
@@ -142,7 +144,7 @@ def counting_cli(file: Path, arguments: list[str]) -> None:
 def step(on: Measuring, name: str) -> None:
     """Milliseconds of a step for each seed, beside the floor and the peers, in a process each."""
     from machine import has_torch
-    from train import alone, find_floor, time_peer
+    from train import alone, find_floor, time_peer, time_plan
 
     workload = WORKLOADS[name]
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(dir=on.out)
@@ -166,23 +168,6 @@ def step(on: Measuring, name: str) -> None:
         on.row(f"{name}: {peer}, times ours", found["step_seconds"] / ours["step"], "", f">= {factor}")
     if not has_torch():
         print("no peers: PyTorch is not installed")
-
-
-def time_plan(settings: dict[str, Any]) -> dict[str, float]:
-    """What `jaxstab plan` finds, with the step's seconds for each seed."""
-    import jax
-
-    import jaxstab
-
-    plan, estimate = jaxstab.plan(settings)
-    at_once = min(settings["seeds"]["count"], plan.group_size * len(jax.local_devices()))
-    return {
-        "group_size": plan.group_size,
-        "fitting": (plan.limit_bytes - plan.fixed_bytes) // plan.seed_bytes,
-        "gigabytes": plan.needed_bytes / 1e9,
-        "compilation": estimate.compilation,
-        "step": estimate.step / at_once,
-    }
 
 
 def time_programs(settings: dict[str, Any], unroll: int = 1) -> tuple[float, float]:
@@ -256,25 +241,30 @@ def precision(on: Measuring) -> None:
 
 
 def bits(on: Measuring) -> None:
-    """The largest difference of logits between runs that should be the same; each cache is empty at first."""
+    """The largest difference of logits between runs that should be the same, each compiled anew."""
     from train import alone
+
+    from jaxstab.runs.directory import Run
 
     shutil.rmtree(on.out / "bits", ignore_errors=True)
     count = 2 if on.quick else 8
 
-    def logits(name: str, seeds: dict[str, Any]) -> Any:
-        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(on.out / "bits" / f"{name}-cache")
+    def logits(name: str, seeds: dict[str, Any], cache: str) -> Any:
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(on.out / "bits" / f"cache-{cache}")
         settings = {**QUICKSTART, "seeds": seeds, "output": {"dir": str(on.out / "bits" / name)}}
         if on.quick:
             settings["model"] = {"source": on.model("tiny")}
         return alone(train_logits, settings)
 
     group = {"count": count, "group_size": count}
-    first = logits("first", group)
-    on.row("same run twice: largest difference", largest(first, logits("second", group)), "", "0")
-    alone_in_group = logits("alone", {"list": [1], "group_size": count})
+    before = Run(on.out / "quickstart" / "cold")  # of the phase `quickstart`, if it has ended with the same G
+    known = (before.path / "measures.json").exists() and not on.quick and before.info.group_size == count
+    first = before.logits if known else logits("first", group, cache="first")
+    on.row("same run twice: largest difference", largest(first, logits("second", group, cache="second")), "", "0")
+    alone_in_group = logits("alone", {"list": [1], "group_size": count}, cache="second")
     on.row("seed alone or among others: largest difference", largest(first[1:2], alone_in_group), "", "0")
-    on.row("another G: largest difference", largest(first[1:2], logits("one", {"list": [1], "group_size": 1})))
+    other = logits("one", {"list": [1], "group_size": 1}, cache="one")
+    on.row("another G: largest difference", largest(first[1:2], other))
 
 
 def train_logits(settings: dict[str, Any]) -> Any:

@@ -108,14 +108,26 @@ def time_jaxstab(settings: dict) -> dict:
     }
 
 
-def time_step(settings: dict) -> float:
-    """Seconds per seed and step, without evaluation; programs come from the cache."""
+def time_plan(settings: dict) -> dict[str, float]:
+    """What `jaxstab plan` finds: seeds at once and memory, and seconds of a step for each seed, without evaluation."""
     import jax
 
     import jaxstab
 
     plan, estimate = jaxstab.plan(settings)
-    return estimate.step / min(settings["seeds"]["count"], plan.group_size * len(jax.local_devices()))
+    at_once = min(settings["seeds"]["count"], plan.group_size * len(jax.local_devices()))
+    return {
+        "group_size": plan.group_size,
+        "fitting": (plan.limit_bytes - plan.fixed_bytes) // plan.seed_bytes,
+        "gigabytes": plan.needed_bytes / 1e9,
+        "compilation": estimate.compilation,
+        "step": estimate.step / at_once,
+    }
+
+
+def time_step(settings: dict) -> float:
+    """Seconds of a step for each seed; programs come from the cache."""
+    return time_plan(settings)["step"]
 
 
 def find_floor(settings: dict) -> dict:
