@@ -271,9 +271,9 @@ def main() -> None:
             for name, one in compile_all(arguments, target):
                 results[target][name] = one
                 print_row(name, one)
+                write_result(arguments.output, vars(arguments), results)  # some take minutes: keep those before
         except (RuntimeError, ValueError) as error:  # what JAX raises where the plugin of the target is missing
             print(f"  skipped: {str(error).strip().splitlines()[0]}", flush=True)
-    write_result(arguments.output, vars(arguments), results)
 
 
 if __name__ == "__main__":
