@@ -54,7 +54,8 @@ def parse_arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if not has_torch():
         print("no peers: PyTorch is not installed")
-        arguments.peers = [peer for peer in arguments.peers or ["one-by-one"] if peer == "one-by-one"]
+        given = PEERS if arguments.peers is None else arguments.peers
+        arguments.peers = [peer for peer in given if peer == "one-by-one"]
     if arguments.peers is None:
         import torch
 
