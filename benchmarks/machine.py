@@ -5,15 +5,27 @@ import os
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 BLUE, GREY = "#0072B2", "#999999"
 
 
+def has_torch() -> bool:
+    """Whether PyTorch and transformers' models, which the peers need, are installed."""
+    return find_spec("torch") is not None and find_spec("transformers") is not None
+
+
+def text_columns(task: Path, given: Sequence[str] | None = None) -> list[str]:
+    """The text columns of a task's directory: those given, or those of the GLUE task that it is named like."""
+    pairs = ("rte", "stsb", "mrpc", "mrpc-like")
+    return list(given) if given else ["sentence1", "sentence2"] if task.name in pairs else ["sentence"]
+
+
 def describe_machine() -> dict[str, Any]:
     import jax
-    import torch
 
     cpu = next(
         (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
@@ -24,7 +36,7 @@ def describe_machine() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "device": jax.devices()[0].device_kind,
         "jax": jax.__version__,
-        "torch": torch.__version__,
+        "torch": version("torch") if has_torch() else None,
         "python": platform.python_version(),
     }
 
@@ -40,39 +52,59 @@ def best_seconds(call: Callable[[], Any], repetitions: int = 10) -> float:
     return min(times)
 
 
-def matrix_rate() -> dict[str, float]:
-    """FLOP/s of a [2048, 1536] x [1536, 1536] matrix product by precision, the larger of JAX's and PyTorch's."""
+def matrix_rate(precision: str) -> float:
+    """FLOP/s of a matrix product in a precision of `[train]`, the larger of JAX's and PyTorch's.
+
+    On a CPU [2048, 1536] x [1536, 1536]; on an accelerator, which is far from its rate there, eight products of
+    [8192, 8192] x [8192, 8192], so that starting them does not count.
+    """
     import jax
     import jax.numpy as jnp
+
+    from jaxstab.training.devices import MATMUL_PRECISION
+    from jaxstab.xla import jit
+
+    on_cpu = jax.devices()[0].platform == "cpu"
+    rows, width, times = (2048, 1536, 1) if on_cpu else (8192, 8192, 8)
+    dtype = "bfloat16" if precision == "bfloat16" else "float32"
+    a, b = jnp.ones((rows, width), dtype), jnp.ones((width, width), dtype)
+    with jax.default_matmul_precision(MATMUL_PRECISION[precision]):
+        product = jit(jnp.matmul).lower(a, b).compile()
+    seconds = best_seconds(lambda: jax.block_until_ready([product(a, b) for _ in range(times)]))
+    if has_torch():
+        del a, b
+        seconds = min(seconds, _seconds_in_torch(rows, width, times, precision))
+    return 2 * times * rows * width**2 / seconds
+
+
+def _seconds_in_torch(rows: int, width: int, times: int, precision: str) -> float:
     import torch
 
-    rows, width = 2048, 1536
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    product = jax.jit(lambda a, b: a @ b)
-    rates = {}
-    for name in ("float32", "bfloat16"):
-        a, b = jnp.ones((rows, width), name), jnp.ones((width, width), name)
-        c, d = (
-            torch.ones(shape, dtype=getattr(torch, name), device=device) for shape in ((rows, width), (width, width))
-        )
+    on_gpu = torch.cuda.is_available()
+    torch.set_float32_matmul_precision("highest" if precision == "float32" else "high")
+    options = {
+        "dtype": torch.bfloat16 if precision == "bfloat16" else torch.float32,
+        "device": "cuda" if on_gpu else "cpu",
+    }
+    a, b = torch.ones((rows, width), **options), torch.ones((width, width), **options)
 
-        def in_torch(c: torch.Tensor = c, d: torch.Tensor = d) -> None:
-            torch.mm(c, d)
-            if device == "cuda":
-                torch.cuda.synchronize()
+    def multiply() -> None:
+        for _ in range(times):
+            torch.mm(a, b)
+        if on_gpu:
+            torch.cuda.synchronize()
 
-        with jax.default_matmul_precision("highest" if name == "float32" else "default"):
-            ours = best_seconds(lambda a=a, b=b: jax.block_until_ready(product(a, b)))
-        rates[name] = 2 * rows * width**2 / min(ours, best_seconds(in_torch))
-    return rates
+    seconds = best_seconds(multiply)
+    torch.set_float32_matmul_precision("highest")
+    return seconds
 
 
 def bandwidth() -> float:
-    """Bytes per second read and written when adding 1 to 512 MB on all cores."""
+    """Bytes per second read and written when adding 1 to an array: 512 MB on all cores, 4 GB on an accelerator."""
     import jax
     import jax.numpy as jnp
 
-    x = jnp.zeros(2**27, jnp.float32)
+    x = jnp.zeros(2**27 if jax.devices()[0].platform == "cpu" else 2**30, jnp.float32)
     add = jax.jit(lambda x: x + 1, donate_argnums=0)
 
     def once() -> None:
@@ -92,9 +124,16 @@ def write_result(path: Path | None, settings: Mapping[str, Any], results: Any) -
     path.write_text(json.dumps(content, indent=2) + "\n")
 
 
+def _can_draw() -> bool:
+    if find_spec("matplotlib") is None:
+        print("no picture: matplotlib is not installed")
+        return False
+    return True
+
+
 def draw_bars(path: Path | None, title: str, seconds: Mapping[str, float], label: str) -> None:
     """Draws a bar for each name, next to the JSON file `path`; jaxstab's bars are highlighted."""
-    if path is None:
+    if path is None or not _can_draw():
         return
     import matplotlib.pyplot as plt
 
@@ -115,7 +154,7 @@ def draw_lines(
     path: Path | None, title: str, x: Sequence[float], panels: Mapping[str, Mapping[str, Sequence[float]]], label: str
 ) -> None:
     """Draws a panel for each quantity with a line for each series, from zero, next to the JSON file `path`."""
-    if path is None:
+    if path is None or not _can_draw():
         return
     import matplotlib.pyplot as plt
 

@@ -4,8 +4,8 @@
 
 The loop calls a function of two matrices for each layer and pair of seeds, in numpy or PyTorch (float32). As in public
 implementations, each call centres and decomposes its arguments again. It is timed on --loop-layers layers and
---loop-pairs pairs and extrapolated. jaxstab measures everything. Agreement is with the numpy loop in float64.
-Prints a table; --output writes JSON and draws pictures next to it.
+--loop-pairs pairs and extrapolated; PyTorch's is on the GPU if there is one. jaxstab measures everything. Agreement is
+with the numpy loop in float64. Prints a table; --output writes JSON and draws pictures next to it.
 `--nuclear-norms` compares ways to sum singular values instead.
 """
 
@@ -17,8 +17,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-import torch
-from machine import draw_bars, write_result
+from machine import draw_bars, has_torch, write_result
 from threadpoolctl import threadpool_limits
 
 from jaxstab import measures
@@ -76,7 +75,7 @@ def svcca_of_pair(xp: object, X: object, Y: object) -> object:
 
 
 def singular_values(xp: object, M: object) -> object:
-    return torch.linalg.svdvals(M) if xp is torch else np.linalg.svd(M, compute_uv=False)
+    return np.linalg.svd(M, compute_uv=False) if xp is np else xp.linalg.svdvals(M)
 
 
 PAIR_FUNCTIONS = {"cka": cka_of_pair, "op": op_of_pair, "svcca": svcca_of_pair}
@@ -105,6 +104,12 @@ def time_jaxstab(layers: list[np.ndarray]) -> tuple[float, float, list[dict[str,
     return seconds, max(0.0, first - seconds / len(layers)), found
 
 
+def in_torch(layer: np.ndarray) -> tuple[object, object]:
+    import torch
+
+    return torch, torch.tensor(layer, device="cuda" if torch.cuda.is_available() else "cpu")
+
+
 def compare(arguments: argparse.Namespace, examples: int) -> dict:
     seeds = arguments.seeds
     layers = [draw_layer(seeds, examples, arguments.features, layer) for layer in range(arguments.layers)]
@@ -112,13 +117,16 @@ def compare(arguments: argparse.Namespace, examples: int) -> dict:
     timed = pairs[: arguments.loop_pairs]
     factor = arguments.layers / arguments.loop_layers * len(pairs) / len(timed)
     ours, compilation, found = time_jaxstab(layers)
-    loops: dict[str, dict[str, float]] = {"numpy": {}, "torch": {}}
+    loops: dict[str, dict[str, float]] = {"numpy": {}}
+    if has_torch():
+        loops["torch"] = {}
     difference = dict.fromkeys(MEASURES, 0.0)
     for layer in range(arguments.loop_layers):
         exact = time_loop(np, layers[layer].astype(np.float64), timed)[1]
-        for peer, xp, array in (("numpy", np, layers[layer]), ("torch", torch, torch.tensor(layers[layer]))):
+        for peer, times in loops.items():
+            xp, array = (np, layers[layer]) if peer == "numpy" else in_torch(layers[layer])
             for name, seconds in time_loop(xp, array, timed)[0].items():
-                loops[peer][name] = loops[peer].get(name, 0) + seconds * factor
+                times[name] = times.get(name, 0) + seconds * factor
         for name in MEASURES:
             values = np.array([found[layer][name][pair] for pair in timed])
             difference[name] = max(difference[name], float(np.abs(values - exact[name]).max()))
@@ -160,6 +168,8 @@ def compare_nuclear_norms(arguments: argparse.Namespace, examples: int) -> dict:
 
 def main() -> None:
     arguments = parse_arguments()
+    if not has_torch():
+        print("no loop in PyTorch: it is not installed")
     results = []
     for examples in arguments.examples:
         if arguments.nuclear_norms:

@@ -19,14 +19,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from machine import draw_lines, write_result
-
-TEXT = {"rte": ["sentence1", "sentence2"]}
+from machine import draw_lines, text_columns, write_result
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("task", type=Path, help="directory with train.* and validation.*, named like its GLUE task")
+    parser.add_argument("task", type=Path, help="directory with train.* and validation.*")
+    parser.add_argument("--text", nargs="+", default=None, help="its text columns; known for GLUE's names")
     parser.add_argument("--model", default="bundled:minilm")
     parser.add_argument("--counts", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--examples", type=int, default=160)
@@ -53,10 +52,13 @@ def measure_point(arguments: argparse.Namespace) -> dict[str, Any]:
             yield
 
     with tempfile.TemporaryDirectory() as directory:
-        text = TEXT.get(arguments.task.name, ["sentence"])
         settings = {
             "model": {"source": arguments.model},
-            "task": {"source": str(arguments.task), "text": text, "train_examples": arguments.examples},
+            "task": {
+                "source": str(arguments.task),
+                "text": text_columns(arguments.task, arguments.text),
+                "train_examples": arguments.examples,
+            },
             "seeds": arguments.point,
             "train": {"epochs": arguments.epochs, "learning_rate": 5e-5},
             "output": {"dir": f"{directory}/run"},
@@ -87,6 +89,7 @@ def measure_point(arguments: argparse.Namespace) -> dict[str, Any]:
 def in_process(arguments: argparse.Namespace, seeds: dict[str, int], devices: int, cache: str) -> dict[str, Any]:
     command = [sys.executable, __file__, str(arguments.task), "--model", arguments.model, "--point", json.dumps(seeds)]
     command += ["--examples", str(arguments.examples), "--epochs", str(arguments.epochs)]
+    command += ["--text", *arguments.text] if arguments.text else []
     flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "JAX_COMPILATION_CACHE_DIR": cache}
     done = subprocess.run(command, env=os.environ | flags, capture_output=True, text=True, check=False)
     if done.returncode:

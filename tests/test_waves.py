@@ -130,7 +130,7 @@ def test_the_best_parameters_are_those_of_the_first_best_epoch():
 
     def predict(params, inputs, represent):
         asked.append(params)
-        return params, represent
+        return np.asarray(params), np.asarray(represent)
 
     vars(fake).update(
         start=lambda jobs: (None, TrainState(None, None, {}, np.float32(0))),
@@ -145,7 +145,8 @@ def test_the_best_parameters_are_those_of_the_first_best_epoch():
         group.evaluate()
         assert [group.weights("best", place) for place in range(2)] == best
     assert group.weights("final", 0) == 4
-    assert group.predict() == ([3, 2], 4, True)
+    best, last, represented = group.predict()
+    assert (best.tolist(), int(last), bool(represented)) == ([3, 2], 4, True)
     assert asked == [4, [3, 2]]
 
 
