@@ -8,7 +8,8 @@ install "jax[tpu]"`), which one process at a time can load. Neither needs the de
 Compiles training, evaluation, prediction and initialisation of a group of seeds as `jaxstab run` does on an
 accelerator, and the kernels of the measures. Nothing is autotuned for a GPU this way; a real one compiles for longer.
 
-A row for each program: seconds of compilation, bytes of arguments and temporaries, and how often an operation stands in the compiled program, within fusions too. Prints tables; --output writes JSON.
+A row for each program: seconds of compilation, bytes of arguments and temporaries, and how often an operation stands in
+the compiled program, within fusions too. Prints tables; --output writes JSON.
 """
 
 import argparse
