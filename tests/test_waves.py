@@ -1,6 +1,7 @@
 """A seed's numbers are bit for bit independent of other seeds, its slot, and the number of waves and devices."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from tiny import write_task
@@ -129,10 +130,10 @@ def test_the_best_parameters_are_those_of_the_first_best_epoch():
 
     def predict(params, inputs, represent):
         asked.append(params)
-        return params, represent
+        return np.array(params), np.array(represent)
 
     vars(fake).update(
-        start=lambda jobs: (None, TrainState(None, None, {}, np.float32(0))),
+        start=lambda jobs: (None, TrainState(None, None, {}, jnp.float32(0))),
         evaluate=evaluate,
         take=lambda params, place: params,
         put=list,
@@ -144,7 +145,8 @@ def test_the_best_parameters_are_those_of_the_first_best_epoch():
         group.evaluate()
         assert [group.weights("best", place) for place in range(2)] == best
     assert group.weights("final", 0) == 4
-    assert group.predict() == ([3, 2], 4, True)
+    best, last, represented = group.predict()
+    assert (best.tolist(), int(last), bool(represented)) == ([3, 2], 4, True)
     assert asked == [4, [3, 2]]
 
 
