@@ -212,6 +212,7 @@ def test_waiting_states_are_replaced_by_newer_ones_and_dropped_when_a_seed_ends(
         may_go_on.wait(60)
 
     monkeypatch.setattr(checkpoints.Checkpoints, "_save", slow)
+    monkeypatch.setattr(checkpoints, "WRITERS", 1)
     one, other = (Job(SeedTriple(seed, 0, 0, 0), {}, run=tmp_path) for seed in range(2))
     with checkpoints.Checkpoints(10, pytest.fail) as store:
         store.save(one, 5, {"x": np.zeros(10, np.float32)})
@@ -240,7 +241,7 @@ def test_a_seed_is_saved_between_steps_only(monkeypatch):
         recipe=SimpleNamespace(steps_per_epoch=50, config=SimpleNamespace(epochs=1)),
         start=lambda jobs: (None, SimpleNamespace(step=0)),
         train=lambda state, inputs, start, stop: SimpleNamespace(loss_sum=0, step=stop),
-        save=lambda state, best, place: {"step": state.step},
+        save=lambda state, best, place: {"step": np.array(state.step)},
     )
     group = waves._Group(fake)
     group.start([Job(SeedTriple(0, 0, 0, 0), {})], None)

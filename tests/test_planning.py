@@ -51,23 +51,12 @@ def test_a_line_through_two_programs_predicts_the_memory_of_others(inputs, monke
         assert fixed + size * each == pytest.approx(one.shared_bytes + one.group_bytes, rel=0.15)
 
 
-class Gpu:
-    """A device that tells how its memory is used."""
-
-    platform = "gpu"
-
-    def __init__(self, **stats):
-        self.memory_stats = lambda: stats
-
-
 @pytest.mark.parametrize(
-    ("preallocates", "pool", "usable"), [("true", 0, 630), ("true", 500, 360), ("false", 500, 630), ("true", 900, 630)]
+    ("preallocated", "pool", "free"), [(True, None, 630), (True, 500, 360), (False, 500, 630), (True, 900, 630)]
 )
-def test_memory_of_a_gpu_that_others_use_is_not_counted(preallocates, pool, usable, monkeypatch):
-    monkeypatch.setattr(jax, "device_put", lambda value, device: value)
-    monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", preallocates)
-    device = Gpu(bytes_limit=800, bytes_in_use=100, pool_bytes=pool)
-    assert devices.memory_limit([device]) == usable  # nine tenths
+def test_memory_of_a_gpu_that_others_use_is_not_counted(preallocated, pool, free):
+    stats = {"bytes_limit": 800, "bytes_in_use": 100} | ({"pool_bytes": pool} if pool else {})
+    assert devices.free_memory(stats, preallocated) == free  # nine tenths
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """A seed's numbers are bit for bit independent of other seeds, its slot, and the number of waves and devices."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from tiny import write_task
@@ -130,10 +131,10 @@ def test_the_best_parameters_are_those_of_the_first_best_epoch():
 
     def predict(params, inputs, represent):
         asked.append(params)
-        return np.asarray(params), np.asarray(represent)
+        return np.array(params), np.array(represent)
 
     vars(fake).update(
-        start=lambda jobs: (None, TrainState(None, None, {}, np.float32(0))),
+        start=lambda jobs: (None, TrainState(None, None, {}, jnp.float32(0))),
         evaluate=evaluate,
         take=lambda params, place: params,
         put=list,

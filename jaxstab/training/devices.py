@@ -1,8 +1,9 @@
 """All decisions that depend on the kind of device: layout of seeds, memory, precision, caches."""
 
+import math
 import os
 import sys
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -97,11 +98,19 @@ def memory_limit(devices: Sequence[jax.Device]) -> int:
     if is_cpu(devices[0]):
         return int(USABLE_SHARE * psutil.virtual_memory().available) // len(devices)
     jax.block_until_ready(jax.device_put(np.int8(0), devices[0]))  # a GPU's memory is taken at its first use
-    stats = devices[0].memory_stats()
-    limit = stats["bytes_limit"]
-    if os.environ.get(PREALLOCATE) not in ("false", "False", "0"):  # less than wanted if others use the device
-        limit = min(limit, stats.get("pool_bytes") or limit)
-    return int(USABLE_SHARE * (limit - stats["bytes_in_use"]))
+    preallocated = os.environ.get(PREALLOCATE) not in ("false", "False", "0")
+    return free_memory(devices[0].memory_stats(), preallocated)
+
+
+def free_memory(stats: Mapping[str, int], preallocated: bool) -> int:
+    """Returns how many bytes of an accelerator may be used.
+
+    Args:
+        stats: the device's `memory_stats()`.
+        preallocated: whether JAX took all of its memory at once; less than its limit if others use the device.
+    """
+    pool = stats.get("pool_bytes") if preallocated else None
+    return int(USABLE_SHARE * (min(stats["bytes_limit"], pool or math.inf) - stats["bytes_in_use"]))
 
 
 def peak_memory(devices: Sequence[jax.Device]) -> int:
