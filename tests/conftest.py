@@ -89,6 +89,6 @@ def settings(checkpoint, task_directory, tmp_path):
         "model": {"source": str(checkpoint)},
         "task": {"source": str(task_directory), "text": ["sentence"], "max_length": 16},
         "seeds": {"count": 4, "group_size": 2},
-        "train": {"epochs": 2, "batch_size": 8, "learning_rate": 1e-3},
+        "train": {"epochs": 2, "batch_size": 8, "learning_rate": 1e-3, "precision": "float32"},
         "output": {"dir": str(tmp_path / "run")},
     }

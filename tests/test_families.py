@@ -198,6 +198,24 @@ def test_bfloat16_and_rematerialisation(loaded):
     assert 0 < np.abs(low - plain).max() < 0.1
 
 
+def test_what_accelerators_train_is_the_same_but_adds_nothing_in_random_order(loaded):
+    """With dropout and packed rows: the gradients of a lean, ordered and unrolled model are those of a plain one."""
+    batch, key = _batch(_inputs()), jax.random.key(3)
+
+    def gradient(**options):
+        definition, _ = make_classifier(loaded.config, Build(**options))
+        return jax.jit(jax.grad(lambda params: jnp.sum(apply(definition, params, batch, key).logits ** 2)))
+
+    accelerator = gradient(lean=True, ordered=True, unroll=True)
+    found, expected = accelerator(loaded.params), gradient()(loaded.params)
+    for (path, one), other in zip(jax.tree_util.tree_leaves_with_path(found), jax.tree.leaves(expected), strict=True):
+        scale = np.abs(other).max() + 1e-3
+        np.testing.assert_allclose(one / scale, other / scale, atol=2e-5, err_msg=jax.tree_util.keystr(path))
+    text = accelerator.lower(loaded.params).as_text()
+    scatters = re.findall(r'"stablehlo.scatter".*?unique_indices = (true|false)', text)
+    assert set(scatters) <= {"true"}
+
+
 def test_the_record_chooses_the_implementation_of_attention(loaded):
     def written_out(name):
         definition, _ = make_classifier(loaded.config, Build(attention=name))

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -73,7 +74,32 @@ def test_nearly_all_memory_of_a_gpu_is_claimed_unless_the_user_says_otherwise(gi
     assert environment == given
     environment = {"HOME": "/"}
     devices.claim_memory(environment)
-    assert environment == {"HOME": "/", "XLA_CLIENT_MEM_FRACTION": "0.92"}
+    assert environment == {"HOME": "/", "XLA_CLIENT_MEM_FRACTION": "0.95"}
+
+
+@pytest.mark.parametrize(("kind", "seeds"), [("cpu", 1), ("gpu", 1), ("gpu", 32)])
+def test_layers_are_unrolled_where_it_saves_more_time_than_it_costs(inputs, monkeypatch, kind, seeds):
+    """By hand: seconds of a step from its operations, and the seconds that compilation takes longer."""
+    monkeypatch.setattr(planning, "platform", lambda: kind)
+    recipe, cost = inputs[0], planning.UNROLLING[kind]
+    layer = 4 * (32 * 32 + 32) + 2 * 32 * 64 + 64 + 32 + 4 * 32  # parameters of a layer of the tiny model
+    tokens = recipe.grid.rows[-1] * recipe.grid.columns * seeds
+    saved = cost.share * 6 * 2 * layer * tokens / cost.speed  # by a step
+    steps = 2 * cost.compilation * len(recipe.grid.rows) / saved
+    for epochs, pays in ((0.9, False), (1.1, True)):
+        config = replace(recipe.config, epochs=1)
+        longer = replace(recipe, config=config, steps_per_epoch=int(epochs * steps))
+        assert planning.pays_to_unroll(longer, seeds) == pays
+    monkeypatch.setattr(planning, "platform", lambda: "tpu")
+    assert not planning.pays_to_unroll(longer, seeds)  # not measured there
+
+
+def test_layers_are_unrolled_if_asked(inputs):
+    plan, trainer = plan_trainer(*inputs, 1, jax.devices()[:1], unroll=True)
+    assert plan.unroll
+    assert trainer.recipe.definition != trainer.recipe.predictor
+    plan, _ = plan_trainer(*inputs, 1, jax.devices()[:1])
+    assert not plan.unroll  # a few steps of a tiny model
 
 
 @pytest.mark.slow

@@ -17,7 +17,8 @@ from jaxstab import cli, measures
 from jaxstab.analysis.failures import FLAT, MAJORITY
 from jaxstab.cli.display import Display
 from jaxstab.config import dump_config, load_config, make_config
-from jaxstab.runs.directory import Run, weights_file
+from jaxstab.experiment.run import _with_precision
+from jaxstab.runs.directory import Run, begin_run, weights_file
 from jaxstab.runs.files import load_arrays, load_weights, whole_file, write_json
 from jaxstab.training.waves import SeedTrainer
 
@@ -178,6 +179,20 @@ def test_bfloat16_trains(settings, tmp_path):
     )
     difference = np.abs(run.logits - full.logits).max()
     assert 0 < difference < 0.2
+
+
+@pytest.mark.parametrize(("kind", "precision"), [("cpu", "float32"), ("gpu", "bfloat16"), ("tpu", "bfloat16")])
+def test_precision_is_chosen_by_the_device_where_a_run_begins(settings, monkeypatch, kind, precision):
+    settings["train"]["precision"] = "auto"
+    monkeypatch.setattr("jaxstab.training.devices.platform", lambda: kind)
+    begun = _with_precision(make_config(settings))
+    assert begun.train.precision == precision
+    begin_run(Run(begun.directory), begun)
+    for other in ("cpu", "gpu"):  # on another device, it goes on as it began
+        monkeypatch.setattr("jaxstab.training.devices.platform", lambda other=other: other)
+        assert _with_precision(make_config(settings)) == begun
+    settings["train"]["precision"] = "tensorfloat32"
+    assert _with_precision(make_config(settings)).train.precision == "tensorfloat32"
 
 
 def test_the_command_prints_lines_and_a_summary(settings, tmp_path, capsys):

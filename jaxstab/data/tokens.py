@@ -37,6 +37,12 @@ class EncodedTask:
     vocabulary: np.ndarray
 
 
+def import_libraries() -> None:
+    """Imports what loading and tokenising need, which takes seconds."""
+    import datasets  # noqa: F401
+    from transformers import AutoTokenizer  # noqa: F401
+
+
 def load_tokenizer(directory: Path) -> Any:
     """Loads the model's own fast tokenizer.
 

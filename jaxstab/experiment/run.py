@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -10,7 +11,7 @@ from typing import Any
 
 from jaxstab.config import Config, expand_grid, hyperparameters, load_config, make_config
 from jaxstab.data.task import Task
-from jaxstab.data.tokens import EncodedTask
+from jaxstab.data.tokens import EncodedTask, import_libraries
 from jaxstab.errors import InputError
 from jaxstab.experiment.finish import finish, reopen
 from jaxstab.experiment.inputs import check_reinit, load_inputs, recipe_for
@@ -100,6 +101,8 @@ def run_grid(config: Config | Mapping[str, Any] | str | Path, *, display: Progre
 def _run_all(configs: Sequence[Config], display: Progress) -> list[Run]:
     """Trains the seeds of all configs, which differ in hyper-parameters only, and measures each run."""
     started = time.perf_counter()
+    if not all((config.directory / CONFIG).exists() for config in configs):
+        _get_ready()
     configs = [_with_precision(config) for config in configs]
     finished = processes.decided(lambda: [_is_finished(config) for config in configs])
     unfinished = [config for config, done in zip(configs, finished, strict=True) if not done]
@@ -119,6 +122,13 @@ def _run_all(configs: Sequence[Config], display: Progress) -> list[Run]:
                 remove_checkpoints(one.run)
     load = Run.load if processes.is_first() else Run
     return [load(config.directory) for config in configs]
+
+
+def _get_ready() -> None:
+    """Initialises the devices while libraries are imported, because both take seconds."""
+    with ThreadPoolExecutor(1) as background:
+        background.submit(import_libraries)
+        local_devices()
 
 
 def _is_finished(config: Config) -> bool:

@@ -14,11 +14,12 @@ import psutil
 from jax.experimental.compilation_cache import compilation_cache
 
 Precision = Literal["float32", "tensorfloat32", "bfloat16"]
-USABLE_SHARE = 0.9  # share of free memory; the rest is for memory that compiled programs do not report
+# Shares of free memory; the rest is for memory that compiled programs do not report.
+USABLE_SHARE, USABLE_SHARE_OF_POOL = 0.9, 0.95
 LARGEST_CPU_GROUP = 8
 PREALLOCATE = "XLA_PYTHON_CLIENT_PREALLOCATE"
 MEMORY_FRACTION = "XLA_CLIENT_MEM_FRACTION"  # JAX refuses it together with its older name
-GPU_SHARE = "0.92"  # the rest is for the driver and libraries, which do not use JAX's memory
+GPU_SHARE = "0.95"  # the rest is for the driver and libraries, which do not use JAX's memory
 PINNED = "pinned_host"  # JAX's name for memory of the host that devices copy from and to directly
 # JAX's names for the precision of float32 matrix products; its default on a GPU is TF32.
 MATMUL_PRECISION = {"float32": "highest", "tensorfloat32": "tensorfloat32", "bfloat16": "default"}
@@ -110,7 +111,7 @@ def free_memory(stats: Mapping[str, int], preallocated: bool) -> int:
         preallocated: whether JAX took all of its memory at once; less than its limit if others use the device.
     """
     pool = stats.get("pool_bytes") if preallocated else None
-    return int(USABLE_SHARE * (min(stats["bytes_limit"], pool or math.inf) - stats["bytes_in_use"]))
+    return int(USABLE_SHARE_OF_POOL * (min(stats["bytes_limit"], pool or math.inf) - stats["bytes_in_use"]))
 
 
 def peak_memory(devices: Sequence[jax.Device]) -> int:
