@@ -8,7 +8,8 @@ from scipy.spatial.distance import pdist, squareform
 from scipy.stats import spearmanr
 
 from jaxstab.measures import representation
-from jaxstab.measures.representation import NEIGHBOURS, distances, polar_nuclear_norm
+from jaxstab.measures.representation import NEIGHBOURS, distances
+from jaxstab.measures.spectral import polar_nuclear_norm
 
 SEEDS = 4
 NAMES = ("cka", "cka_biased", "op", "svcca", "pwcca", "rsa", "distance_correlation", "knn_jaccard")

@@ -10,7 +10,6 @@ from importlib.metadata import version
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxstab import measures
@@ -125,4 +124,4 @@ def record(runs: Sequence[PendingRun], **values: Any) -> None:
 
 
 def _majority(task: Task, labels: np.ndarray) -> float:
-    return measures.plain(measures.majority_score(task.metric, jnp.asarray(labels), len(task.classes)))
+    return measures.plain(measures.majority_score(task.metric, labels, len(task.classes)))

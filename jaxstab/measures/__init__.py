@@ -32,7 +32,7 @@ from jaxstab.measures.resampling import (
     multi_bootstrap,
 )
 from jaxstab.measures.results import Interval, Results, Tabular, as_plain, plain, plain_or_none
-from jaxstab.measures.subsets import MEAN, subset_values
+from jaxstab.measures.subsets import MEAN, all_then_without_each, subset_values
 
 __all__ = [
     "MEAN",
@@ -45,6 +45,7 @@ __all__ = [
     "Tabular",
     "add_layers",
     "all",
+    "all_then_without_each",
     "ambiguity",
     "as_plain",
     "calibration_error",

@@ -15,13 +15,13 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 from threadpoolctl import threadpool_limits
 
+from jaxstab.measures.spectral import matmul, nuclear_norm, svd
+
 BLOCK = 2**24  # numbers in a block, 64 MiB
 NEIGHBOURS = 10
 LEADING_SHARE = 0.99  # share of the sum of singular values, for `svcca`
 SUBSPACES = ("svcca", "pwcca", "op")
-SCHULZ_STEPS = 24
 
-matmul = partial(jnp.matmul, precision="highest")
 einsum = partial(jnp.einsum, precision="highest")
 
 
@@ -30,13 +30,11 @@ def distances(representations: Float[np.ndarray, "S N D"], names: Sequence[str])
     # XLA calls LAPACK from several threads. If each call starts its own threads, the work takes up to 20 times as
     # long.
     with threadpool_limits(1, user_api="blas"):
-        found = {
-            name: np.array(one) for name, one in layer_distances(jnp.asarray(representations), tuple(names)).items()
-        }
+        found = {name: np.array(one) for name, one in layer_distances(representations, tuple(names)).items()}
         for name, matrix in found.items():
             for i, j in np.argwhere(np.triu(~np.isfinite(matrix))):
                 # LAPACK's iteration sometimes fails to converge. For the pair alone, rounding differs and it converges.
-                alone = layer_distances(jnp.asarray(representations[[j, i]]), (name,))[name]
+                alone = np.asarray(layer_distances(representations[[j, i]], (name,))[name])
                 matrix[i, j] = matrix[j, i] = alone[0, 1]
     return found
 
@@ -176,7 +174,7 @@ MATRICES: dict[str, Callable[[Float[Array, "S N D"]], Float[Array, "S S"]]] = {
 
 
 def _subspace_distances(X: Float[Array, "S N D"], names: Sequence[str]) -> dict[str, Float[Array, "S S"]]:
-    """`svcca`, `pwcca` and `op` from one singular value decomposition X = U diag(s) Vt per seed.
+    """`svcca`, `pwcca` and `op` from one singular value decomposition X = U diag(s) Vt per seed, so diag(s) Vt = U^T X.
 
     - `op`: 1 - nuclear norm of X^T Y = that of diag(s) U^T U' diag(s'). Source: Ding et al. (2021), halved.
     - `svcca`: 1 - mean canonical correlation of the leading singular subspaces. Source: Raghu et al. (2017).
@@ -186,7 +184,8 @@ def _subspace_distances(X: Float[Array, "S N D"], names: Sequence[str]) -> dict[
     if not names:
         return {}
     seeds, n, d = X.shape
-    U, s, Vt = jnp.linalg.svd(X, full_matrices=False)
+    U, s, _ = jax.vmap(svd)(X)
+    SVt = einsum("snk,snd->skd", U, X)
     size, total = s.shape[-1], s.sum(axis=-1, keepdims=True)
     rank = jnp.sum(s > s[:, :1] * max(n, d) * np.finfo(s.dtype).eps, axis=-1)
     # The margin makes the test robust to rounding when a sum is exactly this share.
@@ -202,15 +201,15 @@ def _subspace_distances(X: Float[Array, "S N D"], names: Sequence[str]) -> dict[
         if "svcca" in names:
             leading = (places < dimensions[i])[:, None] & (places < dimensions[j])
             fewest = jnp.minimum(dimensions[i], dimensions[j]).astype(C.dtype)
-            found["svcca"] = 1 - nuclear_norm(jnp.where(leading, C, 0)) / fewest
+            found["svcca"] = 1 - nuclear_norm(jnp.where(leading, C, 0), bound=1) / fewest
         if "pwcca" in names:
             real = (places < rank[i])[:, None] & (places < rank[j])
-            P, correlations, Qt = jnp.linalg.svd(jnp.where(real, C, 0), full_matrices=False)
+            P, correlations, Qt = svd(jnp.where(real, C, 0), bound=1)
             common = places < jnp.minimum(rank[i], rank[j])
             weights = jnp.stack(
                 [
-                    jnp.abs(matmul(P.T, s[i][:, None] * Vt[i])).sum(axis=-1),
-                    jnp.abs(matmul(Qt, s[j][:, None] * Vt[j])).sum(axis=-1),
+                    jnp.abs(matmul(P.T, SVt[i])).sum(axis=-1),
+                    jnp.abs(matmul(Qt, SVt[j])).sum(axis=-1),
                 ]
             )
             weights = jnp.where(common, weights, 0)
@@ -225,45 +224,6 @@ def _subspace_distances(X: Float[Array, "S N D"], names: Sequence[str]) -> dict[
         name: empty.at[rows, columns].set(jnp.maximum(value, 0)).at[columns, rows].set(jnp.maximum(value, 0))
         for name, value in values.items()
     }
-
-
-def nuclear_norm(M: Float[Array, "K K"]) -> Float[Array, ""]:
-    """Returns the sum of the singular values of a square matrix.
-
-    Uses LAPACK's singular values on the CPU, and elsewhere `polar_nuclear_norm`, which needs matrix products only.
-    """
-    norm: Array = jax.lax.platform_dependent(M, cpu=_svd_nuclear_norm, default=polar_nuclear_norm)
-    return norm
-
-
-def _svd_nuclear_norm(M: Float[Array, "K K"]) -> Float[Array, ""]:
-    return jnp.linalg.svd(M, compute_uv=False).sum()
-
-
-def polar_nuclear_norm(M: Float[Array, "K K"]) -> Float[Array, ""]:
-    """Returns the sum of the singular values as <polar factor of M, M>, the factor by scaled Newton-Schulz steps.
-
-    A singular value below 1e-7 of the Frobenius norm is underestimated; the error is smaller than the value itself.
-    Source: Chen & Chow (2014), "A stable scaling of Newton-Schulz for improving the sign function computation".
-    """
-    norm = jnp.sqrt((M**2).sum())
-    X = M / jnp.where(norm > 0, norm, 1)
-
-    def step(X: Float[Array, "K K"], scale: Float[Array, ""]) -> tuple[Float[Array, "K K"], None]:
-        return 1.5 * scale * X - 0.5 * scale**3 * matmul(X, matmul(X.T, X)), None
-
-    X = jax.lax.scan(step, X, jnp.asarray(_schulz_scales(), M.dtype))[0]
-    return (X * M).sum()
-
-
-def _schulz_scales() -> list[float]:
-    """The best scale for each step, if singular values lie between 1e-7 and 1."""
-    scales, low = [], 1e-7
-    for _ in range(SCHULZ_STEPS):
-        scale = (3 / (1 + low + low**2)) ** 0.5
-        scales.append(scale)
-        low = scale * low * (3 - scale**2 * low**2) / 2
-    return scales
 
 
 def _gram_products(X: Float[Array, "S N D"]) -> Float[Array, "S S"]:
