@@ -18,13 +18,6 @@ Floats = NDArray[np.float64]
 STANDARD_DEVIATIONS = ("sd", "calibration_spread")  # their squares behave like averages over pairs
 
 
-def seed_scores(inputs: Inputs, metric: str) -> Floats | None:
-    """Returns the score [S] of every seed; None without labels."""
-    if inputs.labels is None or inputs.predictions is None:
-        return None
-    return measures.scores(metric, inputs.predictions, inputs.labels, inputs.classes)
-
-
 def take_pairs(distances: Mapping[str, np.ndarray], places: Sequence[int]) -> dict[str, np.ndarray]:
     """Returns the distances [L, S, S] of each measure between the seeds at these positions."""
     return {name: one[:, places][:, :, places] for name, one in distances.items()}
@@ -50,7 +43,7 @@ def values_and_left_out(
     masks = np.zeros((1 + len(places), inputs.seeds), bool)
     masks[:, places] = measures.all_then_without_each(len(places))
     found = measures.subset_values(
-        names, masks, scores=seed_scores(inputs, metric), distances=distances, inputs=inputs, metric=metric
+        names, masks, scores=measures.seed_scores(inputs, metric), distances=distances, inputs=inputs, metric=metric
     )
     return {name: (values[:, 0], values[:, 1:]) for name, values in found.items()}
 

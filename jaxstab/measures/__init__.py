@@ -3,7 +3,7 @@
 Axes: S seeds, L layers, N examples, C classes, D features.
 """
 
-from jaxstab.measures.compute import add_layers, measure_inputs, represented_examples
+from jaxstab.measures.compute import add_layers, measure_inputs, represented_examples, seed_scores
 from jaxstab.measures.compute import measure_arrays as all
 from jaxstab.measures.inputs import Inputs, check
 from jaxstab.measures.performance import METRICS, calibration_error, majority_score, score, scores, sd
@@ -75,6 +75,7 @@ __all__ = [
     "score",
     "scores",
     "sd",
+    "seed_scores",
     "select",
     "stable_fraction",
     "subset_values",

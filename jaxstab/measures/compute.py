@@ -90,10 +90,8 @@ def measure_inputs(
     max_examples: int = MAX_EXAMPLES,
 ) -> Results:
     """Measures checked arrays, see `measure_arrays`. With one seed there are scores, and every measure is None."""
-    per_seed = None
-    if inputs.predictions is not None and inputs.labels is not None:
-        per_seed = scores(metric, inputs.predictions, inputs.labels, inputs.classes)
-    results = Results(scores=None if per_seed is None else _scores(inputs, metric, per_seed))
+    per_seed = seed_scores(inputs, metric)
+    results = Results(scores=_scores(inputs, metric, per_seed))
     for one in chosen:
         missing = sorted(one.needs - inputs.available)
         if missing:
@@ -115,7 +113,16 @@ def measure_inputs(
     return results
 
 
-def _scores(inputs: Inputs, metric: str, per_seed: NDArray[np.float64]) -> dict[str, Any]:
+def seed_scores(inputs: Inputs, metric: str) -> NDArray[np.float64] | None:
+    """Returns the score [S] of every seed; None without labels."""
+    if inputs.predictions is None or inputs.labels is None:
+        return None
+    return scores(metric, inputs.predictions, inputs.labels, inputs.classes)
+
+
+def _scores(inputs: Inputs, metric: str, per_seed: NDArray[np.float64] | None) -> dict[str, Any] | None:
+    if per_seed is None or inputs.predictions is None or inputs.labels is None:
+        return None
     found = {"metric": metric, "mean": plain(per_seed.mean()), "per_seed": [plain(one) for one in per_seed]}
     if inputs.seeds < 2:
         return found | {"interval": None, "joint_interval": None}

@@ -8,8 +8,10 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
+from jaxstab import xla
 from jaxstab.measures.inputs import Inputs
 from jaxstab.measures.registry import MEASURES
+from jaxstab.measures.spectral import in_full_precision
 
 SETS = 8  # sets of seeds in one call, so that one program serves any number of sets
 
@@ -35,13 +37,15 @@ class OnDevice:
         return placed
 
 
-@partial(jax.jit, static_argnames="names")
+@partial(xla.jit, static_argnames="names")
+@in_full_precision
 def pair_distances(arrays: OnDevice, names: tuple[str, ...]) -> dict[str, jax.Array]:
     """Measures of pairs by predictions or logits: [S, S] each."""
     return {name: MEASURES[name].compute(arrays) for name in names}  # type: ignore[misc]
 
 
-@partial(jax.jit, static_argnames="names")
+@partial(xla.jit, static_argnames="names")
+@in_full_precision
 def set_values(arrays: OnDevice, names: tuple[str, ...], masks: jax.Array) -> dict[str, jax.Array]:
     """Measures [R] of sets of seeds; `masks` [R, S] is 1 for seeds that count and 0 for others."""
 

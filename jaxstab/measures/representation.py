@@ -7,7 +7,6 @@ representations, and for `rsa` S N^2 / 2 numbers.
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -15,14 +14,13 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 from threadpoolctl import threadpool_limits
 
-from jaxstab.measures.spectral import matmul, nuclear_norm, svd
+from jaxstab import xla
+from jaxstab.measures.spectral import in_full_precision, nuclear_norm, svd
 
 BLOCK = 2**24  # numbers in a block, 64 MiB
 NEIGHBOURS = 10
 LEADING_SHARE = 0.99  # share of the sum of singular values, for `svcca`
 SUBSPACES = ("svcca", "pwcca", "op")
-
-einsum = partial(jnp.einsum, precision="highest")
 
 
 def distances(representations: Float[np.ndarray, "S N D"], names: Sequence[str]) -> dict[str, np.ndarray]:
@@ -30,18 +28,18 @@ def distances(representations: Float[np.ndarray, "S N D"], names: Sequence[str])
     # XLA calls LAPACK from several threads. If each call starts its own threads, the work takes up to 20 times as
     # long.
     with threadpool_limits(1, user_api="blas"):
-        found = {name: np.array(one) for name, one in layer_distances(representations, tuple(names)).items()}
+        found = {name: np.array(one) for name, one in compiled_layer_distances(representations, tuple(names)).items()}
         for name, matrix in found.items():
             for i, j in np.argwhere(np.triu(~np.isfinite(matrix))):
                 # LAPACK's iteration sometimes fails to converge. For the pair alone, rounding differs and it converges.
-                alone = np.asarray(layer_distances(representations[[j, i]], (name,))[name])
+                alone = np.asarray(compiled_layer_distances(representations[[j, i]], (name,))[name])
                 matrix[i, j] = matrix[j, i] = alone[0, 1]
     return found
 
 
-@partial(jax.jit, static_argnames="names")
+@in_full_precision
 def layer_distances(representations: Float[Array, "S N D"], names: tuple[str, ...]) -> dict[str, Float[Array, "S S"]]:
-    """Computes measures of one layer for all pairs of seeds.
+    """Computes measures of one layer for all pairs of seeds; to be compiled, as `distances` does.
 
     Args:
         representations: [S, N, D] with N >= 4, float32.
@@ -62,6 +60,9 @@ def layer_distances(representations: Float[Array, "S N D"], names: tuple[str, ..
         name: jnp.where(both | ~off_diagonal, 0.0, jnp.where(one, 1.0, (found[name] + found[name].T) / 2))
         for name in names
     }
+
+
+compiled_layer_distances = xla.jit(layer_distances, static_argnames="names")
 
 
 def center(representations: Float[Array, "S N D"]) -> tuple[Float[Array, "S N D"], Bool[Array, " S"]]:
@@ -92,7 +93,7 @@ def cka(X: Float[Array, "S N D"]) -> Float[Array, "S S"]:
     """
     n, diagonals = X.shape[1], (X**2).sum(axis=-1)
     traces = diagonals.sum(axis=-1)
-    products = _gram_products(X) - n / (n - 2) * matmul(diagonals, diagonals.T)
+    products = _gram_products(X) - n / (n - 2) * jnp.matmul(diagonals, diagonals.T)
     return _one_minus_cosine(products + traces[:, None] * traces / ((n - 1) * (n - 2)))
 
 
@@ -122,7 +123,7 @@ def distance_correlation(X: Float[Array, "S N D"]) -> Float[Array, "S S"]:
         centred = jnp.sqrt(rows) - own - sums[:, None] / (n - 2) + total
         counts = (indices[:, None] != jnp.arange(n)) & (indices < n)[:, None]
         flat = jnp.where(counts, centred, 0).reshape(len(X), -1)
-        return matmul(flat, flat.T)
+        return jnp.matmul(flat, flat.T)
 
     return _one_minus_cosine(_map_rows(X, products).sum(axis=0))
 
@@ -135,12 +136,26 @@ def rsa(X: Float[Array, "S N D"]) -> Float[Array, "S S"]:
     pairs = jnp.triu_indices(X.shape[1], 1)
 
     def ranks(one: Float[Array, "N D"]) -> Float[Array, " M"]:
-        ranks: Array = jax.scipy.stats.rankdata(_squared_distances(one[None], one[None])[0][pairs])
-        centred = ranks.astype(jnp.float32) - (len(pairs[0]) + 1) / 2
-        return centred / len(pairs[0])
+        ranks = mean_ranks(_squared_distances(one[None], one[None])[0][pairs])
+        return (ranks - (len(pairs[0]) - 1) / 2) / len(pairs[0])
 
     vectors: Array = jax.lax.map(ranks, X)
-    return _one_minus_cosine(matmul(vectors, vectors.T))
+    return _one_minus_cosine(jnp.matmul(vectors, vectors.T))
+
+
+def mean_ranks(values: Float[Array, " M"]) -> Float[Array, " M"]:
+    """Returns ranks from 0; equal values get their mean rank.
+
+    Sorts once, where `jax.scipy.stats.rankdata` sorts twice: sorting is what compiles slowly on accelerators.
+    """
+    order = jnp.argsort(values, stable=False)
+    places, ordered = jnp.arange(len(values)), values[order]
+    differs, end = ordered[1:] != ordered[:-1], jnp.ones(1, bool)
+    first = jax.lax.cummax(jnp.where(jnp.concatenate([end, differs]), places, 0))
+    last = jax.lax.cummin(jnp.where(jnp.concatenate([differs, end]), places, len(values) - 1), reverse=True)
+    mean = (first + last).astype(jnp.float32) / 2
+    ranks: Array = jnp.zeros_like(mean).at[order].set(mean, unique_indices=True)
+    return ranks
 
 
 def knn_jaccard(X: Float[Array, "S N D"]) -> Float[Array, "S S"]:
@@ -154,10 +169,10 @@ def knn_jaccard(X: Float[Array, "S N D"]) -> Float[Array, "S S"]:
 
     def similarities(rows: Float[Array, "S B N"], indices: Int[Array, " B"]) -> Float[Array, "S S"]:
         others = jnp.where(indices[:, None] == jnp.arange(n), jnp.inf, rows)
-        nearest = jax.lax.top_k(-others, k)[1]
-        member = jnp.zeros(rows.shape, jnp.float32)
-        member = jnp.put_along_axis(member, nearest, 1.0, axis=-1, inplace=False)
-        shared = einsum("ibn,jbn->bij", member, member)
+        negative, nearest = jax.lax.top_k(-others, k)
+        last, place = -negative[..., -1:], nearest[..., -1:]
+        member = ((others < last) | ((others == last) & (jnp.arange(n) <= place))).astype(jnp.float32)
+        shared = jnp.einsum("ibn,jbn->bij", member, member)
         return jnp.where((indices < n)[:, None, None], shared / (2 * k - shared), 0).sum(axis=0)
 
     # Besides its N distances, a row has S similarities to the seeds.
@@ -185,7 +200,7 @@ def _subspace_distances(X: Float[Array, "S N D"], names: Sequence[str]) -> dict[
         return {}
     seeds, n, d = X.shape
     U, s, _ = jax.vmap(svd)(X)
-    SVt = einsum("snk,snd->skd", U, X)
+    SVt = jnp.einsum("snk,snd->skd", U, X)
     size, total = s.shape[-1], s.sum(axis=-1, keepdims=True)
     rank = jnp.sum(s > s[:, :1] * max(n, d) * np.finfo(s.dtype).eps, axis=-1)
     # The margin makes the test robust to rounding when a sum is exactly this share.
@@ -194,7 +209,7 @@ def _subspace_distances(X: Float[Array, "S N D"], names: Sequence[str]) -> dict[
 
     def of_pair(pair: Int[Array, " 2"]) -> dict[str, Float[Array, ""]]:
         i, j = pair
-        C = matmul(U[i].T, U[j])
+        C = jnp.matmul(U[i].T, U[j])
         found = {}
         if "op" in names:
             found["op"] = 1 - nuclear_norm(s[i][:, None] * C * s[j])
@@ -208,13 +223,13 @@ def _subspace_distances(X: Float[Array, "S N D"], names: Sequence[str]) -> dict[
             common = places < jnp.minimum(rank[i], rank[j])
             weights = jnp.stack(
                 [
-                    jnp.abs(matmul(P.T, SVt[i])).sum(axis=-1),
-                    jnp.abs(matmul(Qt, SVt[j])).sum(axis=-1),
+                    jnp.abs(jnp.matmul(P.T, SVt[i])).sum(axis=-1),
+                    jnp.abs(jnp.matmul(Qt, SVt[j])).sum(axis=-1),
                 ]
             )
             weights = jnp.where(common, weights, 0)
             totals = jnp.maximum(weights.sum(axis=-1), np.finfo(s.dtype).tiny)
-            found["pwcca"] = 1 - (matmul(weights, jnp.minimum(correlations, 1)) / totals).mean()
+            found["pwcca"] = 1 - (jnp.matmul(weights, jnp.minimum(correlations, 1)) / totals).mean()
         return found
 
     rows, columns = np.triu_indices(seeds, 1)
@@ -232,15 +247,15 @@ def _gram_products(X: Float[Array, "S N D"]) -> Float[Array, "S S"]:
     if 2 * n <= seeds * d:
 
         def products(block: tuple[Float[Array, "S B D"], Int[Array, " B"]]) -> Float[Array, "S S"]:
-            flat = einsum("sbd,snd->sbn", block[0], X).reshape(seeds, -1)
-            return matmul(flat, flat.T)
+            flat = jnp.einsum("sbd,snd->sbn", block[0], X).reshape(seeds, -1)
+            return jnp.matmul(flat, flat.T)
 
         summed: Array = jax.lax.map(products, _row_blocks(X, n)).sum(axis=0)
         return summed
     # <X X^T, Y Y^T> = |X^T Y|^2
 
     def of_seed(one: Float[Array, "N D"]) -> Float[Array, " S"]:
-        return (einsum("nd,sne->sde", one, X) ** 2).sum(axis=(1, 2))
+        return (jnp.einsum("nd,sne->sde", one, X) ** 2).sum(axis=(1, 2))
 
     products_of_seed: Array = jax.lax.map(of_seed, X)
     return products_of_seed
@@ -272,7 +287,7 @@ def _squared_distances(
 ) -> Float[Array, "S B N"]:
     """Squared distances between examples; exactly 0 between an example and itself."""
     squares = (X**2).sum(axis=-1)[:, None]
-    found = (rows**2).sum(axis=-1)[..., None] + squares - 2 * einsum("sbd,snd->sbn", rows, X)
+    found = (rows**2).sum(axis=-1)[..., None] + squares - 2 * jnp.einsum("sbd,snd->sbn", rows, X)
     indices = jnp.arange(rows.shape[1]) if indices is None else indices
     return jnp.where(indices[:, None] == jnp.arange(X.shape[1]), 0, jnp.maximum(found, 0))
 

@@ -2,18 +2,35 @@
 
 Accelerators multiply matrices fast, but their own singular value decompositions take them one by one (GPUs) or compile
 for many minutes (TPUs). The polar decomposition M = H W needs products only, and H, symmetric with the singular values
-of M as eigenvalues, has one batched eigenproblem. All products are in full float32.
+of M as eigenvalues, has one batched eigenproblem.
 """
 
-from functools import partial
+from collections.abc import Callable
+from functools import partial, wraps
+from typing import ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
+from jax.lax.linalg import EighImplementation, eigh
 from jaxtyping import Array, Float
 
-matmul = partial(jnp.matmul, precision="highest")
+P = ParamSpec("P")
+R = TypeVar("R")
+
+JACOBI = EighImplementation.JACOBI  # for TPUs, where the default for large matrices compiles for five minutes
 LARGEST_SCALE = 1.69770248526
 LOWEST = 1e-7  # of a matrix's norm: what smaller singular values lose is less than they are
+
+
+def in_full_precision(function: Callable[P, R]) -> Callable[P, R]:
+    """Makes a function trace all its matrix products in full float32, which accelerators by themselves do not use."""
+
+    @wraps(function)
+    def traced(*args: P.args, **kwargs: P.kwargs) -> R:
+        with jax.default_matmul_precision("highest"):
+            return function(*args, **kwargs)
+
+    return traced
 
 
 def svd(
@@ -47,10 +64,10 @@ def polar_svd(
         U, s, Vt = polar_svd(M.T, bound)
         return Vt.T, s, U.T
     W = polar_factor(M, bound)
-    H = matmul(M, W.T)
-    s, U = jnp.linalg.eigh((H + H.T) / 2)
+    H = jnp.matmul(M, W.T)
+    U, s = jax.lax.platform_dependent((H + H.T) / 2, tpu=partial(eigh, implementation=JACOBI), default=eigh)
     U = U[:, ::-1]
-    return U, jnp.maximum(s[::-1], 0), matmul(U.T, W)
+    return U, jnp.maximum(s[::-1], 0), jnp.matmul(U.T, W)
 
 
 def polar_nuclear_norm(M: Float[Array, "K K"], bound: float | None = None) -> Float[Array, ""]:
@@ -73,7 +90,7 @@ def polar_factor(M: Float[Array, "K D"], bound: float | None = None) -> Float[Ar
     X = M / jnp.where(norm > 0, norm, 1)
 
     def step(X: Float[Array, "K D"], scale: Float[Array, ""]) -> tuple[Float[Array, "K D"], None]:
-        return 1.5 * scale * X - 0.5 * scale**3 * matmul(matmul(X, X.T), X), None
+        return 1.5 * scale * X - 0.5 * scale**3 * jnp.matmul(jnp.matmul(X, X.T), X), None
 
     scales = schulz_scales(LOWEST if bound is None else 1e-5)
     factor: Array = jax.lax.scan(step, X, jnp.asarray(scales, M.dtype))[0]
