@@ -5,15 +5,17 @@ import re
 from contextlib import contextmanager
 
 import jax
+import numpy as np
 import pytest
 from rich.console import Console
 
 import jaxstab
+from jaxstab import measures
 from jaxstab.cli.printing import print_summary
 from jaxstab.experiment import run as experiment
 
 MOST_AFTER_TRAINING = 4  # pairs of seeds, sets of seeds, distances by representations of all seeds and of a null's six
-MOST = 40
+MOST = 14
 
 
 @contextmanager
@@ -55,3 +57,14 @@ def test_a_run_compiles_few_programs(settings, monkeypatch):
     assert {"jit(pair_distances)", "jit(set_values)", "jit(layer_distances)"} <= set(after)
     assert len(after) <= MOST_AFTER_TRAINING
     assert len(names) <= MOST
+
+
+def test_what_is_prepared_is_not_compiled_again():
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(7, 20, 3)).astype(np.float32), rng.integers(3, size=20)
+    inputs = measures.check(logits, labels=labels, representations=rng.normal(size=(7, 2, 20, 5)))
+    with _compiled() as names:
+        measures.prepare(seeds=7, examples=20, features=5, classes=3, metric="f1")
+        assert len(names) == MOST_AFTER_TRAINING
+        measures.measure_inputs(inputs, "f1")
+        assert len(names) == MOST_AFTER_TRAINING

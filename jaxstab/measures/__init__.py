@@ -3,7 +3,7 @@
 Axes: S seeds, L layers, N examples, C classes, D features.
 """
 
-from jaxstab.measures.compute import add_layers, measure_inputs, represented_examples, seed_scores
+from jaxstab.measures.compute import add_layers, measure_inputs, prepare, represented_examples, seed_scores
 from jaxstab.measures.compute import measure_arrays as all
 from jaxstab.measures.inputs import Inputs, check
 from jaxstab.measures.performance import METRICS, calibration_error, majority_score, score, scores, sd
@@ -71,6 +71,7 @@ __all__ = [
     "pairwise_disagreement",
     "plain",
     "plain_or_none",
+    "prepare",
     "represented_examples",
     "score",
     "scores",

@@ -133,7 +133,7 @@ def rsa(X: Float[Array, "S N D"]) -> Float[Array, "S S"]:
 
     Source: Kriegeskorte et al. (2008); ties get their mean rank.
     """
-    pairs = jnp.triu_indices(X.shape[1], 1)
+    pairs = np.triu_indices(X.shape[1], 1)
 
     def ranks(one: Float[Array, "N D"]) -> Float[Array, " M"]:
         ranks = mean_ranks(_squared_distances(one[None], one[None])[0][pairs])
