@@ -169,9 +169,8 @@ def knn_jaccard(X: Float[Array, "S N D"]) -> Float[Array, "S S"]:
 
     def similarities(rows: Float[Array, "S B N"], indices: Int[Array, " B"]) -> Float[Array, "S S"]:
         others = jnp.where(indices[:, None] == jnp.arange(n), jnp.inf, rows)
-        negative, nearest = jax.lax.top_k(-others, k)
-        last, place = -negative[..., -1:], nearest[..., -1:]
-        member = ((others < last) | ((others == last) & (jnp.arange(n) <= place))).astype(jnp.float32)
+        nearest = jax.lax.top_k(-others, k)[1]
+        member = (nearest[..., None] == jnp.arange(n)).any(axis=-2).astype(jnp.float32)
         shared = jnp.einsum("ibn,jbn->bij", member, member)
         return jnp.where((indices < n)[:, None, None], shared / (2 * k - shared), 0).sum(axis=0)
 
