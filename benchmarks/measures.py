@@ -21,7 +21,7 @@ from machine import draw_bars, has_torch, write_result
 from threadpoolctl import threadpool_limits
 
 from jaxstab import measures
-from jaxstab.measures.representation import polar_nuclear_norm
+from jaxstab.measures.spectral import polar_nuclear_norm
 
 MEASURES = ("cka", "op", "svcca")
 

@@ -1,6 +1,5 @@
 """Which seeds failed, by fixed rules."""
 
-import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
@@ -33,10 +32,8 @@ def failures(
         logits are not finite.
     """
     classes = final_logits.shape[-1]
-    predictions = jnp.argmax(jnp.asarray(final_logits), axis=-1)
-    truth = jnp.asarray(labels)
-    scores = np.asarray(measures.scores(metric, predictions, truth, classes))
-    majority = np.asarray(measures.majority_score(metric, truth, classes))
+    scores = measures.scores(metric, np.argmax(final_logits, axis=-1), labels, classes)
+    majority = measures.majority_score(metric, labels, classes)
     shares = np.bincount(labels, minlength=classes) / len(labels)
     guessing = -np.sum(shares * np.log(np.where(shares > 0, shares, 1)))
     finite = np.isfinite(final_logits).all(axis=(1, 2))

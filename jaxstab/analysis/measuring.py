@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jaxstab import measures
 from jaxstab.analysis.sample import Sample, Source, check_options, why_failed
-from jaxstab.analysis.values import take_pairs, values_with_intervals
+from jaxstab.analysis.values import values_with_intervals
 from jaxstab.errors import InputError
 from jaxstab.measures import MEAN, Inputs, Results
 from jaxstab.runs.directory import Run
@@ -99,8 +99,7 @@ def add_without_failed(results: Results, inputs: Inputs, reasons: Sequence[str |
     places = [place for place, reason in enumerate(reasons) if reason is None]
     if results.scores is None or not 2 <= len(places) < len(reasons):
         return results
-    distances = take_pairs(results.distances, places)
-    rows = values_with_intervals([MEAN, *results], inputs.take(places), distances, results.scores["metric"])
+    rows = values_with_intervals([MEAN, *results], inputs, results.distances, results.scores["metric"], places)
     mean = rows.pop(MEAN)
     scores = {"mean": mean["value"], "interval": mean["interval"]}
     return replace(results, without_failed={"seeds": len(places), "scores": scores, "measures": rows})

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from jaxstab import measures
 from jaxstab.analysis.failures import failures
-from jaxstab.analysis.values import contributions, seed_scores, take_pairs, values_with_intervals
+from jaxstab.analysis.values import contributions, take_pairs, values_with_intervals
 from jaxstab.config import SeedTriple
 from jaxstab.errors import InputError
 from jaxstab.measures import MEAN, MEASURES, METRICS, Inputs
@@ -127,7 +127,7 @@ class Sample:
     @cached_property
     def scores(self) -> Floats | None:
         """[S]; None without labels."""
-        return seed_scores(self.inputs, self.metric)
+        return measures.seed_scores(self.inputs, self.metric)
 
     @cached_property
     def examples_key(self) -> str:

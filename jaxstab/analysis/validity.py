@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
@@ -18,8 +17,8 @@ from jaxstab.analysis.ranking import half_samples
 from jaxstab.analysis.sample import PAPER, Sample, Source, as_sample
 from jaxstab.errors import InputError
 from jaxstab.measures import MEASURES, Tabular, as_plain, plain_or_none
-from jaxstab.measures.compute import OnDevice, pair_distances
 from jaxstab.measures.inputs import FEWEST_EXAMPLES
+from jaxstab.measures.programs import OnDevice, pair_distances
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -299,8 +298,7 @@ def _values_on(sample: Sample, names: Sequence[str], rows: NDArray[np.int64]) ->
     part = replace(inputs, logits=logits, predictions=predictions, labels=labels)
     of_pairs = tuple(name for name in names if MEASURES[name].shape == "pairs")
     of_predictions = tuple(name for name in of_pairs if MEASURES[name].granularity == "prediction")
-    arrays = [None if one is None else jnp.asarray(one) for one in (logits, predictions, labels)]
-    found = pair_distances(OnDevice(*arrays, sample.metric, inputs.classes), of_predictions)  # type: ignore[arg-type, call-arg]
+    found = pair_distances(OnDevice.of(part, sample.metric), of_predictions)
     distances = {name: np.asarray(one)[None] for name, one in found.items()}
     of_layers = [name for name in of_pairs if name not in distances]
     if of_layers and inputs.representations:

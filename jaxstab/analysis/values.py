@@ -6,7 +6,6 @@ S seeds, L layers (1 for measures of scores and predictions).
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,21 +18,17 @@ Floats = NDArray[np.float64]
 STANDARD_DEVIATIONS = ("sd", "calibration_spread")  # their squares behave like averages over pairs
 
 
-def seed_scores(inputs: Inputs, metric: str) -> Floats | None:
-    """Returns the score [S] of every seed; None without labels."""
-    if inputs.labels is None or inputs.predictions is None:
-        return None
-    predictions, labels = jnp.asarray(inputs.predictions), jnp.asarray(inputs.labels)
-    return np.asarray(measures.scores(metric, predictions, labels, inputs.classes), np.float64)
-
-
 def take_pairs(distances: Mapping[str, np.ndarray], places: Sequence[int]) -> dict[str, np.ndarray]:
     """Returns the distances [L, S, S] of each measure between the seeds at these positions."""
     return {name: one[:, places][:, :, places] for name, one in distances.items()}
 
 
 def values_and_left_out(
-    names: Sequence[str], inputs: Inputs, distances: Mapping[str, np.ndarray], metric: str
+    names: Sequence[str],
+    inputs: Inputs,
+    distances: Mapping[str, np.ndarray],
+    metric: str,
+    places: Sequence[int] | None = None,
 ) -> dict[str, tuple[Floats, Floats]]:
     """Returns for each measure its values [L] with all seeds, and its leave-one-out values [L, S].
 
@@ -42,27 +37,35 @@ def values_and_left_out(
         inputs: the checked arrays.
         distances: [L, S, S] for every measure of pairs among the names.
         metric: the score.
+        places: positions of the seeds that count; all by default. The programs are those for all seeds.
     """
-    masks = np.concatenate([np.ones((1, inputs.seeds), bool), ~np.eye(inputs.seeds, dtype=bool)])
+    places = range(inputs.seeds) if places is None else places
+    masks = np.zeros((1 + len(places), inputs.seeds), bool)
+    masks[:, places] = measures.all_then_without_each(len(places))
     found = measures.subset_values(
-        names, masks, scores=seed_scores(inputs, metric), distances=distances, inputs=inputs, metric=metric
+        names, masks, scores=measures.seed_scores(inputs, metric), distances=distances, inputs=inputs, metric=metric
     )
     return {name: (values[:, 0], values[:, 1:]) for name, values in found.items()}
 
 
 def values_with_intervals(
-    names: Sequence[str], inputs: Inputs, distances: Mapping[str, np.ndarray], metric: str
+    names: Sequence[str],
+    inputs: Inputs,
+    distances: Mapping[str, np.ndarray],
+    metric: str,
+    places: Sequence[int] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Returns `value` and `interval` of each measure; for representations those of the last layer.
 
     Arguments as for `values_and_left_out`.
     """
     rows = {}
-    for name, (values, left_out) in values_and_left_out(names, inputs, distances, metric).items():
+    seeds = inputs.seeds if places is None else len(places)
+    for name, (values, left_out) in values_and_left_out(names, inputs, distances, metric, places).items():
         low, high = bounds(name, metric)
         value = np.clip(values[-1], low, high)
         interval = measures.jackknife_interval(value, left_out[-1], low if name != MEAN else -np.inf, high)
-        ends = np.maximum(interval, low) if inputs.seeds > 2 or name == MEAN else np.full(2, np.nan)
+        ends = np.maximum(interval, low) if seeds > 2 or name == MEAN else np.full(2, np.nan)
         rows[name] = {"value": plain_or_none(value), "interval": Interval.of(ends)}
     return rows
 

@@ -223,7 +223,7 @@ def _layers_table(rows: Mapping[str, Mapping[str, Any]]) -> Table:
 def _flips_table(run: Run) -> Table:
     classes, predictions = run.info.classes, run.logits.argmax(axis=-1)
     votes = np.stack([(predictions == c).sum(axis=0) for c in range(len(classes))], axis=1)
-    order = np.argsort(-np.asarray(example_disagreement(predictions, len(classes))), kind="stable")
+    order = np.argsort(-example_disagreement(predictions, len(classes)), kind="stable")
     table = Table(title="Examples on which seeds disagree most", title_justify="left", show_lines=True)
     table.add_column("id", justify="right")
     table.add_column("label")

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxstab import measures, xla
+from jaxstab import measures
 from jaxstab.config import Config, SeedTriple, hyperparameters
 from jaxstab.data.task import Task
 from jaxstab.data.tokens import EncodedTask
@@ -66,7 +66,7 @@ def describe(config: Config, task: Task, encoded: EncodedTask, recipe: Recipe) -
         examples=Examples(len(task.train.labels), len(task.validation.labels), len(task.test.labels)),
         examples_sha256=examples.hexdigest(),
         notes=tuple(task.notes),
-        majority_score=_majority(task),
+        majority_score=MajorityScore(*(_majority(task, split.labels) for split in (task.validation, task.test))),
         seeds=config.seeds.resolve(),
         steps_per_epoch=recipe.steps_per_epoch,
         grid=recipe.grid,
@@ -124,9 +124,5 @@ def record(runs: Sequence[PendingRun], **values: Any) -> None:
             write_info(pending.run.path / INFO, pending.info)
 
 
-def _majority(task: Task) -> MajorityScore:
-    @xla.jit  # one program for both splits
-    def majority(*splits: jax.Array) -> list[jax.Array]:
-        return [measures.majority_score(task.metric, labels, len(task.classes)) for labels in splits]
-
-    return MajorityScore(*map(measures.plain, majority(task.validation.labels, task.test.labels)))
+def _majority(task: Task, labels: np.ndarray) -> float:
+    return measures.plain(measures.majority_score(task.metric, labels, len(task.classes)))

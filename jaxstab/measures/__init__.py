@@ -3,7 +3,7 @@
 Axes: S seeds, L layers, N examples, C classes, D features.
 """
 
-from jaxstab.measures.compute import add_layers, measure_inputs, represented_examples
+from jaxstab.measures.compute import add_layers, measure_inputs, prepare, represented_examples, seed_scores
 from jaxstab.measures.compute import measure_arrays as all
 from jaxstab.measures.inputs import Inputs, check
 from jaxstab.measures.performance import METRICS, calibration_error, majority_score, score, scores, sd
@@ -32,7 +32,7 @@ from jaxstab.measures.resampling import (
     multi_bootstrap,
 )
 from jaxstab.measures.results import Interval, Results, Tabular, as_plain, plain, plain_or_none
-from jaxstab.measures.subsets import MEAN, subset_values
+from jaxstab.measures.subsets import MEAN, all_then_without_each, subset_values
 
 __all__ = [
     "MEAN",
@@ -45,6 +45,7 @@ __all__ = [
     "Tabular",
     "add_layers",
     "all",
+    "all_then_without_each",
     "ambiguity",
     "as_plain",
     "calibration_error",
@@ -70,10 +71,12 @@ __all__ = [
     "pairwise_disagreement",
     "plain",
     "plain_or_none",
+    "prepare",
     "represented_examples",
     "score",
     "scores",
     "sd",
+    "seed_scores",
     "select",
     "stable_fraction",
     "subset_values",

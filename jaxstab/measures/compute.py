@@ -1,18 +1,16 @@
 """Computes all measures of arrays: values, intervals, nulls and warnings."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxstab.measures import paper
 from jaxstab.measures.inputs import FEWEST_EXAMPLES, Inputs, check
 from jaxstab.measures.nulls import gaussian_null, shuffled_null
 from jaxstab.measures.performance import scores
+from jaxstab.measures.programs import OnDevice, pair_distances
 from jaxstab.measures.registry import MEASURES, Measure, select
 from jaxstab.measures.representation import distances
 from jaxstab.measures.resampling import (
@@ -23,6 +21,7 @@ from jaxstab.measures.resampling import (
     multi_bootstrap,
 )
 from jaxstab.measures.results import Interval, Results, plain, plain_or_none
+from jaxstab.measures.subsets import all_then_without_each, subset_values
 
 MAX_EXAMPLES = 1000
 SATURATED = 0.2
@@ -91,7 +90,8 @@ def measure_inputs(
     max_examples: int = MAX_EXAMPLES,
 ) -> Results:
     """Measures checked arrays, see `measure_arrays`. With one seed there are scores, and every measure is None."""
-    results = Results(scores=_scores(inputs, metric))
+    per_seed = seed_scores(inputs, metric)
+    results = Results(scores=_scores(inputs, metric, per_seed))
     for one in chosen:
         missing = sorted(one.needs - inputs.available)
         if missing:
@@ -100,7 +100,8 @@ def measure_inputs(
             results.left_out[one.name] = f"needs at least {FEWEST_EXAMPLES} examples"
     there = [one for one in chosen if one.name not in results.left_out]
     if inputs.predictions is not None:
-        _measure_predictions(results, inputs, metric, [one for one in there if one.granularity != "representation"])
+        of_predictions = [one for one in there if one.granularity != "representation"]
+        _measure_predictions(results, inputs, metric, per_seed, of_predictions)
     of_layers = [one for one in there if one.granularity == "representation"]
     if of_layers and inputs.seeds > 1:
         _measure_representations(results, inputs, of_layers, max_examples)
@@ -112,65 +113,62 @@ def measure_inputs(
     return results
 
 
-@partial(
-    jax.tree_util.register_dataclass, data_fields=["logits", "predictions", "labels"], meta_fields=["metric", "classes"]
-)
-@dataclass(frozen=True)
-class OnDevice:
-    """The inputs of measures of predictions, on the device; arrays as in `Inputs`."""
+def prepare(*, seeds: int, examples: int, features: int, classes: int, metric: str) -> None:
+    """Compiles all that `measure_inputs` needs for arrays of these shapes, by measuring one layer of random numbers.
 
-    logits: jax.Array | None
-    predictions: jax.Array | None
-    labels: jax.Array | None
-    metric: str
-    classes: int
+    On an accelerator the host has cores to spare while seeds train, and this can run in a thread.
 
-
-@partial(jax.jit, static_argnames="names")
-def pair_distances(arrays: OnDevice, names: tuple[str, ...]) -> dict[str, jax.Array]:
-    """Measures of pairs by predictions or logits: [S, S] each."""
-    return {name: MEASURES[name].compute(arrays) for name in names}  # type: ignore[misc]
-
-
-@partial(jax.jit, static_argnames="names")
-def set_values(arrays: OnDevice, names: tuple[str, ...], masks: jax.Array) -> dict[str, jax.Array]:
-    """Measures [R] of sets of seeds; `masks` [R, S] is 1 for seeds that count and 0 for others."""
-
-    def of_set(mask: jax.Array) -> dict[str, jax.Array]:
-        return {name: MEASURES[name].compute(arrays, mask) for name in names}  # type: ignore[misc]
-
-    values: dict[str, jax.Array] = jax.lax.map(of_set, masks)
-    return values
+    Args:
+        seeds: S.
+        examples: N.
+        features: D.
+        classes: C.
+        metric: the score.
+    """
+    rng = np.random.default_rng(0)
+    logits = rng.standard_normal((seeds, examples, classes), np.float32)
+    representations = rng.standard_normal((seeds, 1, examples, features), np.float32)
+    labels = np.arange(examples) % classes
+    measure_inputs(check(logits, labels=labels, representations=representations), metric)
 
 
-def _scores(inputs: Inputs, metric: str) -> dict[str, Any] | None:
+def seed_scores(inputs: Inputs, metric: str) -> NDArray[np.float64] | None:
+    """Returns the score [S] of every seed; None without labels."""
     if inputs.predictions is None or inputs.labels is None:
         return None
-    per_seed = np.asarray(scores(metric, jnp.asarray(inputs.predictions), jnp.asarray(inputs.labels), inputs.classes))
+    return scores(metric, inputs.predictions, inputs.labels, inputs.classes)
+
+
+def _scores(inputs: Inputs, metric: str, per_seed: NDArray[np.float64] | None) -> dict[str, Any] | None:
+    if per_seed is None or inputs.predictions is None or inputs.labels is None:
+        return None
     found = {"metric": metric, "mean": plain(per_seed.mean()), "per_seed": [plain(one) for one in per_seed]}
     if inputs.seeds < 2:
         return found | {"interval": None, "joint_interval": None}
-    exact = per_seed.astype(np.float64)
-    without = (exact.sum() - exact) / (inputs.seeds - 1)
+    without = (per_seed.sum() - per_seed) / (inputs.seeds - 1)
     joint = multi_bootstrap(metric, inputs.predictions, inputs.labels, inputs.classes)
-    interval = np.clip(jackknife_interval(exact.mean(), without), -1 if metric == "matthews" else 0, 1)
+    interval = np.clip(jackknife_interval(per_seed.mean(), without), -1 if metric == "matthews" else 0, 1)
     return found | {"interval": Interval.of(interval), "joint_interval": Interval.of(joint)}
 
 
-def _measure_predictions(results: Results, inputs: Inputs, metric: str, chosen: Sequence[Measure]) -> None:
-    given = (inputs.logits, inputs.predictions, inputs.labels)
-    logits, predictions, labels = (None if one is None else jnp.asarray(one) for one in given)
-    arrays = OnDevice(logits, predictions, labels, metric, inputs.classes)
+def _measure_predictions(
+    results: Results,
+    inputs: Inputs,
+    metric: str,
+    per_seed: NDArray[np.float64] | None,
+    chosen: Sequence[Measure],
+) -> None:
     of_pairs = tuple(one.name for one in chosen if one.shape == "pairs")
-    for name, matrix in pair_distances(arrays, of_pairs).items():
+    matrices = pair_distances(OnDevice.of(inputs, metric), of_pairs) if of_pairs else {}
+    for name, matrix in matrices.items():
         results.distances[name] = np.asarray(matrix)[None]
         values, intervals = _pair_values(MEASURES[name], results.distances[name])
         results.measures[name] = _row(values[0], intervals[0])
     of_sets = tuple(one.name for one in chosen if one.shape == "set")
-    all_then_without_each = jnp.concatenate([jnp.ones((1, inputs.seeds)), 1 - jnp.eye(inputs.seeds)])
-    for name, values in set_values(arrays, of_sets, all_then_without_each).items():
+    masks = all_then_without_each(inputs.seeds)
+    for name, rows in subset_values(of_sets, masks, scores=per_seed, inputs=inputs, metric=metric).items():
         low, high = MEASURES[name].low, MEASURES[name].high
-        value, without = np.asarray(values[0], np.float64), np.asarray(values[1:], np.float64)
+        value, without = rows[0, 0], rows[0, 1:]
         # With two seeds, leave-one-out would leave a single seed, which is not a set.
         interval = jackknife_interval(value, without, low, high) if inputs.seeds > 2 else np.full(2, np.nan)
         results.measures[name] = _row(np.clip(value, low, high) if inputs.seeds > 1 else np.nan, interval)

@@ -1,49 +1,60 @@
 """Scores of predictions against labels, their spread over seeds, and calibration."""
 
-from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 CALIBRATION_BINS = 15
 METRICS = ("accuracy", "f1", "matthews", "macro_f1")
+if TYPE_CHECKING:
+    AnyArray = Any  # numpy in, numpy out; JAX in, JAX out
+else:
+    AnyArray = np.ndarray | np.generic | Array
 
 
-def score(metric: str, predictions: Int[Array, " N"], labels: Int[Array, " N"], classes: int) -> Float[Array, ""]:
+def score(
+    metric: str, predictions: Int[AnyArray, "*S N"], labels: Int[AnyArray, " N"], classes: int
+) -> Float[AnyArray, "*S"]:
     """Computes a task score.
 
     Args:
         metric: see `score_of_confusion`.
-        predictions: [N] class indices.
+        predictions: [..., N] class indices, in numpy or JAX like `labels`.
         labels: [N] class indices.
         classes: C.
 
     Returns:
-        A float32 scalar; 1 is perfect.
+        [...]; 1 is perfect. float64 of numpy arrays, float32 of JAX arrays, also in compiled functions.
 
     Raises:
         ValueError: unknown metric.
     """
+    xp, float_type = (jnp, jnp.float32) if isinstance(predictions, jax.Array) else (np, np.float64)
+    right = predictions == labels
     if metric == "accuracy":
-        right, wrong = (jnp.sum(one, dtype=jnp.float32) for one in (predictions == labels, predictions != labels))
+        rights, wrongs = (xp.sum(one, axis=-1, dtype=float_type) for one in (right, ~right))
         # Not divided by a constant: XLA would multiply by its rounded inverse and give .79999995 for 40 of 50.
-        return right / (right + wrong)
-    predicted, actual = jax.nn.one_hot(predictions, classes), jax.nn.one_hot(labels, classes)
-    return score_of_confusion(metric, (predicted * actual).sum(0), predicted.sum(0), actual.sum(0))
+        return rights / (rights + wrongs)
+    predicted, actual = (one[..., None] == xp.arange(classes) for one in (predictions, labels))
+    counts = (right[..., None] & actual, predicted, actual)
+    return score_of_confusion(metric, *(xp.sum(one, axis=-2, dtype=float_type) for one in counts))
 
 
-@partial(jax.jit, static_argnames=("metric", "classes"))  # without jit, the map would be compiled on every call
-def scores(metric: str, predictions: Int[Array, "S N"], labels: Int[Array, " N"], classes: int) -> Float[Array, " S"]:
-    """Computes the score of every seed, see `score`."""
-    per_seed: Array = jax.lax.map(lambda one: score(metric, one, labels, classes), predictions)
-    return per_seed
+def scores(
+    metric: str, predictions: Int[AnyArray, "S N"], labels: Int[AnyArray, " N"], classes: int
+) -> Float[np.ndarray, " S"]:
+    """Computes the score of every seed in float64, see `score`."""
+    labels = np.asarray(labels)
+    return np.array([score(metric, np.asarray(one), labels, classes) for one in predictions])
 
 
 def score_of_confusion(
-    metric: str, hits: Float[Array, "... C"], guesses: Float[Array, "... C"], truths: Float[Array, "... C"]
-) -> Float[Array, "..."]:
-    """Computes a task score from counts, which need not be integers.
+    metric: str, hits: Float[AnyArray, "... C"], guesses: Float[AnyArray, "... C"], truths: Float[AnyArray, "... C"]
+) -> Float[AnyArray, "..."]:
+    """Computes a task score from counts in numpy or JAX, which need not be integers.
 
     Args:
         metric: `accuracy`; `f1`, of class 1; `matthews`, the correlation coefficient in its form for any number of
@@ -56,6 +67,7 @@ def score_of_confusion(
     Raises:
         ValueError: unknown metric.
     """
+    xp: Any = jnp if isinstance(hits, jax.Array) else np
     count = truths.sum(-1)
     if metric == "accuracy":
         return hits.sum(-1) / count
@@ -64,20 +76,20 @@ def score_of_confusion(
         predicted, actual = guesses / count[..., None], truths / count[..., None]
         covariance = hits.sum(-1) / count - (predicted * actual).sum(-1)
         spread = (1 - (predicted**2).sum(-1)) * (1 - (actual**2).sum(-1))
-        return jnp.where(spread > 0, covariance / jnp.sqrt(jnp.where(spread > 0, spread, 1)), 0)
+        return xp.where(spread > 0, covariance / xp.sqrt(xp.where(spread > 0, spread, 1)), 0)
     involved = guesses + truths
-    f1 = jnp.where(involved > 0, 2 * hits / jnp.where(involved > 0, involved, 1), 0)
+    f1 = xp.where(involved > 0, 2 * hits / xp.where(involved > 0, involved, 1), 0)
     if metric == "f1":
         return f1[..., 1]
     if metric == "macro_f1":
-        return f1.sum(-1) / jnp.sum(involved > 0, axis=-1, dtype=jnp.float32)
+        return f1.sum(-1) / xp.sum(involved > 0, axis=-1, dtype=hits.dtype)
     raise ValueError(f"unknown metric {metric!r}; use accuracy, f1, matthews or macro_f1")
 
 
-def majority_score(metric: str, labels: Int[Array, " N"], classes: int) -> Float[Array, ""]:
+def majority_score(metric: str, labels: Int[np.ndarray, " N"], classes: int) -> float:
     """Returns the score of always predicting the most frequent label: a run at or below it has failed."""
-    majority = jnp.argmax(jnp.bincount(labels, length=classes))
-    return score(metric, jnp.full_like(labels, majority), labels, classes)
+    majority = np.bincount(labels, minlength=classes).argmax()
+    return float(score(metric, np.full_like(labels, majority), labels, classes))
 
 
 def sd(scores: Float[Array, " S"], mask: Float[Array, " S"] | None = None) -> Float[Array, ""]:

@@ -9,15 +9,15 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxstab.measures.performance import calibration_error, score, scores, sd
+from jaxstab.measures.performance import calibration_error, score, sd
 
 COMPETING_MARGIN = 0.01
 
 
-@partial(jax.jit, static_argnames="classes")
-def example_disagreement(predictions: Int[Array, "S N"], classes: int) -> Float[Array, " N"]:
+def example_disagreement(predictions: Int[np.ndarray, "S N"], classes: int) -> Float[np.ndarray, " N"]:
     """Returns, for each example, the share of pairs of different seeds that predict different classes.
 
     Args:
@@ -27,8 +27,10 @@ def example_disagreement(predictions: Int[Array, "S N"], classes: int) -> Float[
     Returns:
         [N] shares in [0, 1]; NaN for one seed.
     """
-    mask = jnp.ones(predictions.shape[0])
-    return _split_votes(predictions, classes, mask)[0]
+    seeds = len(predictions)
+    votes = np.stack([(predictions == c).sum(axis=0) for c in range(classes)])
+    pairs = seeds * (seeds - 1) or np.nan
+    return np.asarray((pairs - (votes * (votes - 1)).sum(axis=0)) / pairs)
 
 
 @jax.jit
@@ -258,7 +260,7 @@ def ensemble_gain(
     """
     mask, classes = _all(logits, mask), logits.shape[-1]
     logits = logits.astype(jnp.float32)
-    alone: Array = scores(metric, jnp.argmax(logits, axis=-1), labels, classes)
+    alone: Array = score(metric, jnp.argmax(logits, axis=-1), labels, classes)
     mean = jnp.tensordot(mask, jax.nn.softmax(logits), 1, precision="highest")
     together: Array = score(metric, jnp.argmax(mean, axis=-1), labels, classes)
     return together - (mask * alone).sum() / mask.sum()

@@ -8,7 +8,6 @@ from typing import Any, Literal
 import jax
 
 from jaxstab.measures import prediction
-from jaxstab.measures.performance import scores, sd
 
 Granularity = Literal["score", "prediction", "representation"]
 
@@ -30,7 +29,8 @@ class Measure:
         source: the publication that defines it.
         larger_is_less_stable: whether larger values mean less stable seeds.
         compute: for `pairs`, a function from arrays on the device to [S, S]; for `set`, from arrays and `mask` [S] to a
-            scalar. None for representations, because `jaxstab.measures.representation.distances` computes all of them.
+            scalar. None for representations, because `jaxstab.measures.representation.distances` computes all of them,
+            and for scores (`jaxstab.measures.subset_values`).
     """
 
     name: str
@@ -77,7 +77,6 @@ MEASURES: dict[str, Measure] = {
             math.inf,
             "standard deviation of the score over seeds",
             "denominator S - 1",
-            compute=lambda a, mask: sd(scores(a.metric, a.predictions, a.labels, a.classes), mask),
         ),
         _predictions(
             "pairwise_disagreement",

@@ -7,7 +7,6 @@ representations, and for `rsa` S N^2 / 2 numbers.
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -15,14 +14,13 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 from threadpoolctl import threadpool_limits
 
+from jaxstab import xla
+from jaxstab.measures.spectral import in_full_precision, nuclear_norm, svd
+
 BLOCK = 2**24  # numbers in a block, 64 MiB
 NEIGHBOURS = 10
 LEADING_SHARE = 0.99  # share of the sum of singular values, for `svcca`
 SUBSPACES = ("svcca", "pwcca", "op")
-SCHULZ_STEPS = 24
-
-matmul = partial(jnp.matmul, precision="highest")
-einsum = partial(jnp.einsum, precision="highest")
 
 
 def distances(representations: Float[np.ndarray, "S N D"], names: Sequence[str]) -> dict[str, np.ndarray]:
@@ -30,20 +28,18 @@ def distances(representations: Float[np.ndarray, "S N D"], names: Sequence[str])
     # XLA calls LAPACK from several threads. If each call starts its own threads, the work takes up to 20 times as
     # long.
     with threadpool_limits(1, user_api="blas"):
-        found = {
-            name: np.array(one) for name, one in layer_distances(jnp.asarray(representations), tuple(names)).items()
-        }
+        found = {name: np.array(one) for name, one in compiled_layer_distances(representations, tuple(names)).items()}
         for name, matrix in found.items():
             for i, j in np.argwhere(np.triu(~np.isfinite(matrix))):
                 # LAPACK's iteration sometimes fails to converge. For the pair alone, rounding differs and it converges.
-                alone = layer_distances(jnp.asarray(representations[[j, i]]), (name,))[name]
+                alone = np.asarray(compiled_layer_distances(representations[[j, i]], (name,))[name])
                 matrix[i, j] = matrix[j, i] = alone[0, 1]
     return found
 
 
-@partial(jax.jit, static_argnames="names")
+@in_full_precision
 def layer_distances(representations: Float[Array, "S N D"], names: tuple[str, ...]) -> dict[str, Float[Array, "S S"]]:
-    """Computes measures of one layer for all pairs of seeds.
+    """Computes measures of one layer for all pairs of seeds; to be compiled, as `distances` does.
 
     Args:
         representations: [S, N, D] with N >= 4, float32.
@@ -64,6 +60,9 @@ def layer_distances(representations: Float[Array, "S N D"], names: tuple[str, ..
         name: jnp.where(both | ~off_diagonal, 0.0, jnp.where(one, 1.0, (found[name] + found[name].T) / 2))
         for name in names
     }
+
+
+compiled_layer_distances = xla.jit(layer_distances, static_argnames="names")
 
 
 def center(representations: Float[Array, "S N D"]) -> tuple[Float[Array, "S N D"], Bool[Array, " S"]]:
@@ -94,7 +93,7 @@ def cka(X: Float[Array, "S N D"]) -> Float[Array, "S S"]:
     """
     n, diagonals = X.shape[1], (X**2).sum(axis=-1)
     traces = diagonals.sum(axis=-1)
-    products = _gram_products(X) - n / (n - 2) * matmul(diagonals, diagonals.T)
+    products = _gram_products(X) - n / (n - 2) * jnp.matmul(diagonals, diagonals.T)
     return _one_minus_cosine(products + traces[:, None] * traces / ((n - 1) * (n - 2)))
 
 
@@ -124,7 +123,7 @@ def distance_correlation(X: Float[Array, "S N D"]) -> Float[Array, "S S"]:
         centred = jnp.sqrt(rows) - own - sums[:, None] / (n - 2) + total
         counts = (indices[:, None] != jnp.arange(n)) & (indices < n)[:, None]
         flat = jnp.where(counts, centred, 0).reshape(len(X), -1)
-        return matmul(flat, flat.T)
+        return jnp.matmul(flat, flat.T)
 
     return _one_minus_cosine(_map_rows(X, products).sum(axis=0))
 
@@ -134,15 +133,29 @@ def rsa(X: Float[Array, "S N D"]) -> Float[Array, "S S"]:
 
     Source: Kriegeskorte et al. (2008); ties get their mean rank.
     """
-    pairs = jnp.triu_indices(X.shape[1], 1)
+    pairs = np.triu_indices(X.shape[1], 1)
 
     def ranks(one: Float[Array, "N D"]) -> Float[Array, " M"]:
-        ranks: Array = jax.scipy.stats.rankdata(_squared_distances(one[None], one[None])[0][pairs])
-        centred = ranks.astype(jnp.float32) - (len(pairs[0]) + 1) / 2
-        return centred / len(pairs[0])
+        ranks = mean_ranks(_squared_distances(one[None], one[None])[0][pairs])
+        return (ranks - (len(pairs[0]) - 1) / 2) / len(pairs[0])
 
     vectors: Array = jax.lax.map(ranks, X)
-    return _one_minus_cosine(matmul(vectors, vectors.T))
+    return _one_minus_cosine(jnp.matmul(vectors, vectors.T))
+
+
+def mean_ranks(values: Float[Array, " M"]) -> Float[Array, " M"]:
+    """Returns ranks from 0; equal values get their mean rank.
+
+    Sorts once, where `jax.scipy.stats.rankdata` sorts twice: sorting is what compiles slowly on accelerators.
+    """
+    order = jnp.argsort(values, stable=False)
+    places, ordered = jnp.arange(len(values)), values[order]
+    differs, end = ordered[1:] != ordered[:-1], jnp.ones(1, bool)
+    first = jax.lax.cummax(jnp.where(jnp.concatenate([end, differs]), places, 0))
+    last = jax.lax.cummin(jnp.where(jnp.concatenate([differs, end]), places, len(values) - 1), reverse=True)
+    mean = (first + last).astype(jnp.float32) / 2
+    ranks: Array = jnp.zeros_like(mean).at[order].set(mean, unique_indices=True)
+    return ranks
 
 
 def knn_jaccard(X: Float[Array, "S N D"]) -> Float[Array, "S S"]:
@@ -157,9 +170,8 @@ def knn_jaccard(X: Float[Array, "S N D"]) -> Float[Array, "S S"]:
     def similarities(rows: Float[Array, "S B N"], indices: Int[Array, " B"]) -> Float[Array, "S S"]:
         others = jnp.where(indices[:, None] == jnp.arange(n), jnp.inf, rows)
         nearest = jax.lax.top_k(-others, k)[1]
-        member = jnp.zeros(rows.shape, jnp.float32)
-        member = jnp.put_along_axis(member, nearest, 1.0, axis=-1, inplace=False)
-        shared = einsum("ibn,jbn->bij", member, member)
+        member = (nearest[..., None] == jnp.arange(n)).any(axis=-2).astype(jnp.float32)
+        shared = jnp.einsum("ibn,jbn->bij", member, member)
         return jnp.where((indices < n)[:, None, None], shared / (2 * k - shared), 0).sum(axis=0)
 
     # Besides its N distances, a row has S similarities to the seeds.
@@ -176,7 +188,7 @@ MATRICES: dict[str, Callable[[Float[Array, "S N D"]], Float[Array, "S S"]]] = {
 
 
 def _subspace_distances(X: Float[Array, "S N D"], names: Sequence[str]) -> dict[str, Float[Array, "S S"]]:
-    """`svcca`, `pwcca` and `op` from one singular value decomposition X = U diag(s) Vt per seed.
+    """`svcca`, `pwcca` and `op` from one singular value decomposition X = U diag(s) Vt per seed, so diag(s) Vt = U^T X.
 
     - `op`: 1 - nuclear norm of X^T Y = that of diag(s) U^T U' diag(s'). Source: Ding et al. (2021), halved.
     - `svcca`: 1 - mean canonical correlation of the leading singular subspaces. Source: Raghu et al. (2017).
@@ -186,7 +198,8 @@ def _subspace_distances(X: Float[Array, "S N D"], names: Sequence[str]) -> dict[
     if not names:
         return {}
     seeds, n, d = X.shape
-    U, s, Vt = jnp.linalg.svd(X, full_matrices=False)
+    U, s, _ = jax.vmap(svd)(X)
+    SVt = jnp.einsum("snk,snd->skd", U, X)
     size, total = s.shape[-1], s.sum(axis=-1, keepdims=True)
     rank = jnp.sum(s > s[:, :1] * max(n, d) * np.finfo(s.dtype).eps, axis=-1)
     # The margin makes the test robust to rounding when a sum is exactly this share.
@@ -195,27 +208,27 @@ def _subspace_distances(X: Float[Array, "S N D"], names: Sequence[str]) -> dict[
 
     def of_pair(pair: Int[Array, " 2"]) -> dict[str, Float[Array, ""]]:
         i, j = pair
-        C = matmul(U[i].T, U[j])
+        C = jnp.matmul(U[i].T, U[j])
         found = {}
         if "op" in names:
             found["op"] = 1 - nuclear_norm(s[i][:, None] * C * s[j])
         if "svcca" in names:
             leading = (places < dimensions[i])[:, None] & (places < dimensions[j])
             fewest = jnp.minimum(dimensions[i], dimensions[j]).astype(C.dtype)
-            found["svcca"] = 1 - nuclear_norm(jnp.where(leading, C, 0)) / fewest
+            found["svcca"] = 1 - nuclear_norm(jnp.where(leading, C, 0), bound=1) / fewest
         if "pwcca" in names:
             real = (places < rank[i])[:, None] & (places < rank[j])
-            P, correlations, Qt = jnp.linalg.svd(jnp.where(real, C, 0), full_matrices=False)
+            P, correlations, Qt = svd(jnp.where(real, C, 0), bound=1)
             common = places < jnp.minimum(rank[i], rank[j])
             weights = jnp.stack(
                 [
-                    jnp.abs(matmul(P.T, s[i][:, None] * Vt[i])).sum(axis=-1),
-                    jnp.abs(matmul(Qt, s[j][:, None] * Vt[j])).sum(axis=-1),
+                    jnp.abs(jnp.matmul(P.T, SVt[i])).sum(axis=-1),
+                    jnp.abs(jnp.matmul(Qt, SVt[j])).sum(axis=-1),
                 ]
             )
             weights = jnp.where(common, weights, 0)
             totals = jnp.maximum(weights.sum(axis=-1), np.finfo(s.dtype).tiny)
-            found["pwcca"] = 1 - (matmul(weights, jnp.minimum(correlations, 1)) / totals).mean()
+            found["pwcca"] = 1 - (jnp.matmul(weights, jnp.minimum(correlations, 1)) / totals).mean()
         return found
 
     rows, columns = np.triu_indices(seeds, 1)
@@ -227,60 +240,21 @@ def _subspace_distances(X: Float[Array, "S N D"], names: Sequence[str]) -> dict[
     }
 
 
-def nuclear_norm(M: Float[Array, "K K"]) -> Float[Array, ""]:
-    """Returns the sum of the singular values of a square matrix.
-
-    Uses LAPACK's singular values on the CPU, and elsewhere `polar_nuclear_norm`, which needs matrix products only.
-    """
-    norm: Array = jax.lax.platform_dependent(M, cpu=_svd_nuclear_norm, default=polar_nuclear_norm)
-    return norm
-
-
-def _svd_nuclear_norm(M: Float[Array, "K K"]) -> Float[Array, ""]:
-    return jnp.linalg.svd(M, compute_uv=False).sum()
-
-
-def polar_nuclear_norm(M: Float[Array, "K K"]) -> Float[Array, ""]:
-    """Returns the sum of the singular values as <polar factor of M, M>, the factor by scaled Newton-Schulz steps.
-
-    A singular value below 1e-7 of the Frobenius norm is underestimated; the error is smaller than the value itself.
-    Source: Chen & Chow (2014), "A stable scaling of Newton-Schulz for improving the sign function computation".
-    """
-    norm = jnp.sqrt((M**2).sum())
-    X = M / jnp.where(norm > 0, norm, 1)
-
-    def step(X: Float[Array, "K K"], scale: Float[Array, ""]) -> tuple[Float[Array, "K K"], None]:
-        return 1.5 * scale * X - 0.5 * scale**3 * matmul(X, matmul(X.T, X)), None
-
-    X = jax.lax.scan(step, X, jnp.asarray(_schulz_scales(), M.dtype))[0]
-    return (X * M).sum()
-
-
-def _schulz_scales() -> list[float]:
-    """The best scale for each step, if singular values lie between 1e-7 and 1."""
-    scales, low = [], 1e-7
-    for _ in range(SCHULZ_STEPS):
-        scale = (3 / (1 + low + low**2)) ** 0.5
-        scales.append(scale)
-        low = scale * low * (3 - scale**2 * low**2) / 2
-    return scales
-
-
 def _gram_products(X: Float[Array, "S N D"]) -> Float[Array, "S S"]:
     """<K_i, K_j> for all pairs of Gram matrices K = X X^T, by the cheaper of two formulas."""
     seeds, n, d = X.shape
     if 2 * n <= seeds * d:
 
         def products(block: tuple[Float[Array, "S B D"], Int[Array, " B"]]) -> Float[Array, "S S"]:
-            flat = einsum("sbd,snd->sbn", block[0], X).reshape(seeds, -1)
-            return matmul(flat, flat.T)
+            flat = jnp.einsum("sbd,snd->sbn", block[0], X).reshape(seeds, -1)
+            return jnp.matmul(flat, flat.T)
 
         summed: Array = jax.lax.map(products, _row_blocks(X, n)).sum(axis=0)
         return summed
     # <X X^T, Y Y^T> = |X^T Y|^2
 
     def of_seed(one: Float[Array, "N D"]) -> Float[Array, " S"]:
-        return (einsum("nd,sne->sde", one, X) ** 2).sum(axis=(1, 2))
+        return (jnp.einsum("nd,sne->sde", one, X) ** 2).sum(axis=(1, 2))
 
     products_of_seed: Array = jax.lax.map(of_seed, X)
     return products_of_seed
@@ -312,7 +286,7 @@ def _squared_distances(
 ) -> Float[Array, "S B N"]:
     """Squared distances between examples; exactly 0 between an example and itself."""
     squares = (X**2).sum(axis=-1)[:, None]
-    found = (rows**2).sum(axis=-1)[..., None] + squares - 2 * einsum("sbd,snd->sbn", rows, X)
+    found = (rows**2).sum(axis=-1)[..., None] + squares - 2 * jnp.einsum("sbd,snd->sbn", rows, X)
     indices = jnp.arange(rows.shape[1]) if indices is None else indices
     return jnp.where(indices[:, None] == jnp.arange(X.shape[1]), 0, jnp.maximum(found, 0))
 

@@ -7,7 +7,6 @@ variance is not too small for any measure that does not depend on the order of s
 the coverage.
 """
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
@@ -101,7 +100,7 @@ def multi_bootstrap(
     truths = np.stack([draws @ (labels == c) for c in of_class], axis=-1)[:, None]
     guesses = np.stack([draws @ (predictions == c).T for c in of_class], axis=-1)
     hits = np.stack([draws @ ((predictions == c) & (labels == c)).T for c in of_class], axis=-1)
-    counts = [jnp.asarray(part) for part in (hits, guesses, np.broadcast_to(truths, hits.shape))]
+    counts = (part.astype(np.float64) for part in (hits, guesses, np.broadcast_to(truths, hits.shape)))
     scores = np.asarray(score_of_confusion(metric, *counts))
     weights = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=REPLICATES) / seeds
     means = (scores * weights).sum(1)

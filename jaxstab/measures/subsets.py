@@ -5,18 +5,22 @@ Analyses resample seeds without replacement: a seed drawn twice would be paired 
 
 from collections.abc import Mapping, Sequence
 
-import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from jaxstab.measures.compute import OnDevice, set_values
 from jaxstab.measures.inputs import Inputs
+from jaxstab.measures.programs import all_set_values
 from jaxstab.measures.registry import MEASURES
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 MEAN = "mean"  # the mean score: not a measure of instability, but compared like one
+
+
+def all_then_without_each(seeds: int) -> Mask:
+    """Returns the masks [1 + S, S] of all seeds, and of all but each in turn."""
+    return np.concatenate([np.ones((1, seeds), bool), ~np.eye(seeds, dtype=bool)])
 
 
 def subset_values(
@@ -51,11 +55,7 @@ def subset_values(
             found[name] = np.stack([_mean_over_pairs(one, weights) for one in (distances or {})[name]])
     of_sets = tuple(name for name in names if name not in found)
     if of_sets and inputs is not None:
-        given = (inputs.logits, inputs.predictions, inputs.labels)
-        logits, predictions, labels = (None if one is None else jnp.asarray(one) for one in given)
-        arrays = OnDevice(logits, predictions, labels, metric, inputs.classes)
-        values = set_values(arrays, of_sets, jnp.asarray(masks, jnp.float32))
-        found |= {name: np.asarray(value, np.float64)[None] for name, value in values.items()}
+        found |= {name: one[None] for name, one in all_set_values(inputs, metric, of_sets, masks).items()}
     return {name: found[name] for name in names}
 
 

@@ -198,7 +198,7 @@ def _examples(sample: Sample, name: str, texts: bool) -> Section | None:
         return None
     classes = _classes(sample)
     votes = np.stack([(predictions == c).sum(axis=0) for c in range(sample.inputs.classes)], axis=1)
-    disagreement = np.asarray(example_disagreement(predictions, sample.inputs.classes))
+    disagreement = example_disagreement(predictions, sample.inputs.classes)
     contested = [int(row) for row in np.argsort(-disagreement, kind="stable") if votes[row].max() < sample.seeds]
     drawn = figures.votes_histogram(votes.max(axis=1) / sample.seeds)
     picture = Picture(f"{name}-votes", drawn, "On how many test examples how many seeds agree.")
