@@ -15,7 +15,7 @@ from jaxstab.cli.printing import print_summary
 from jaxstab.experiment import run as experiment
 
 MOST_AFTER_TRAINING = 4  # pairs of seeds, sets of seeds, distances by representations of all seeds and of a null's six
-MOST = 14
+MOST = 12
 
 
 @contextmanager
