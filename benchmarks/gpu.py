@@ -208,6 +208,20 @@ def precision(on: Measuring) -> None:
             variant(on, f"{name}, {one}", on.settings(WORKLOADS[name], precision=one))
 
 
+def instability(on: Measuring) -> None:
+    """What precision does to the measures of instability, beside what rounding does (`precision.py`)."""
+    import precision as study
+
+    seeds, examples = ("3", "64") if on.quick else ("16", "500")
+    arguments = [str(on.task("sst2")), "--text", "sentence", "--seeds", seeds, "--examples", examples]
+    found = study.compare(study.parse_arguments([*arguments, "--model", on.model("minilm")]))
+    for way, share in found["other_vote"].items():
+        if way != "float32":
+            away = [abs(row["away"][way]) for row in found["measures"].values() if row["away"][way] is not None]
+            on.row(f"{way}: other votes of the same seed", share)
+            on.row(f"{way}: largest change of a measure", max(away, default=0.0), "s.e.")
+
+
 def bits(on: Measuring) -> None:
     """The largest difference of logits between runs that should be the same, each compiled anew."""
     from train import alone
@@ -342,6 +356,7 @@ PHASES: dict[str, Callable[[Measuring], None]] = {
     "interruption": interruption,
     "unroll": unroll,
     "precision": precision,
+    "instability": instability,
     "options": options,
     "table": table,
 }

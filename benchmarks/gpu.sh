@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Measures on this machine's GPU every figure that benchmarks/README.md marks as to be confirmed there, in ten minutes.
 #
-#     bash benchmarks/gpu.sh ../shared/data            # DATA holds cola/ and rte/: train.jsonl and validation.jsonl
+#     bash benchmarks/gpu.sh ../shared/data            # DATA holds cola/, rte/ and sst2/: train.jsonl and validation.jsonl
 #     bash benchmarks/gpu.sh ../shared/data --quick    # everything tiny, on a CPU too: does the script itself work?
 #
 # The most important phases come first (benchmarks/gpu.py). Each has a time limit; one that fails or runs out of time says
@@ -43,6 +43,7 @@ phase() {  # name, seconds
     phase interruption 150
     phase unroll 150
     phase precision 100
+    phase instability 120
     phase options 150
     "$python" "$here/gpu.py" table "$data" --out "$out" $quick
 } 2>&1 | tee "$out/output.txt"

@@ -12,6 +12,7 @@ interval); then how often the same seed predicts otherwise than in float32.
 
 import argparse
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import numpy as np
 from machine import write_result
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("task", help="directory with train.* and validation.*, or bundled:bbc-news")
     parser.add_argument("--text", nargs="+", help="columns; those of bundled:bbc-news are known")
@@ -31,7 +32,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--learning-rate", type=float, default=5e-5)
     parser.add_argument("--precisions", nargs="+", default=["tensorfloat32", "bfloat16"])
     parser.add_argument("--output", type=Path, default=None, help="JSON file")
-    return parser.parse_args()
+    return parser.parse_args(given)
 
 
 def train(arguments: argparse.Namespace, precision: str, seeds: dict[str, Any], directory: str) -> dict[str, Any]:
@@ -62,10 +63,10 @@ def standard_error(row: dict[str, Any]) -> float | None:
     return None if row["interval"] is None else (row["interval"][1] - row["interval"][0]) / (2 * 1.96)
 
 
-def main() -> None:
+def compare(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Trains and measures in every way; by measure, and what each seed alone does otherwise."""
     from jaxstab import measures
 
-    arguments = parse_arguments()
     with tempfile.TemporaryDirectory() as directory:
         twice = train(arguments, "float32", {"repeats": 2, "rounding": True}, directory)
         ways = {"float32": part(twice, slice(0, None, 2)), "rounding": part(twice, slice(1, None, 2))}
@@ -87,8 +88,12 @@ def main() -> None:
     same = {name: float((vote != votes["float32"]).mean()) for name, vote in votes.items()}
     print(f"{'mean accuracy':24}" + "".join(f"{one.mean():15.4f}" for one in scores.values()))
     print(f"{'same seed, other vote':24}" + "".join(f"{one:15.4f}" for one in same.values()))
-    results = {"measures": table, "mean_accuracy": {n: float(s.mean()) for n, s in scores.items()}, "other_vote": same}
-    write_result(arguments.output, vars(arguments), results)
+    return {"measures": table, "mean_accuracy": {n: float(s.mean()) for n, s in scores.items()}, "other_vote": same}
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    write_result(arguments.output, vars(arguments), compare(arguments))
 
 
 if __name__ == "__main__":
