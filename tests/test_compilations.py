@@ -59,6 +59,24 @@ def test_a_run_compiles_few_programs(settings, monkeypatch):
     assert len(names) <= MOST
 
 
+@pytest.mark.slow
+@pytest.mark.optimiser
+def test_on_an_accelerator_measures_are_compiled_while_seeds_train(settings, monkeypatch):
+    trained = []
+
+    def finish(*arguments, finish=experiment._finish):
+        trained.extend(names)
+        finish(*arguments)
+
+    monkeypatch.setattr(experiment, "_finish", finish)
+    monkeypatch.setattr(experiment, "platform", lambda: "gpu")
+    settings["seeds"]["count"] = 7
+    with _compiled() as names:
+        jaxstab.run(settings)
+    assert "jit(layer_distances)" in trained
+    assert names == trained
+
+
 def test_what_is_prepared_is_not_compiled_again():
     rng = np.random.default_rng(0)
     logits, labels = rng.normal(size=(7, 20, 3)).astype(np.float32), rng.integers(3, size=20)

@@ -1,14 +1,15 @@
 """Runs an experiment, from config to run directory, in the order of the data flow."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from jaxstab import measures
 from jaxstab.config import Config, expand_grid, hyperparameters, load_config, make_config
 from jaxstab.data.task import Task
 from jaxstab.data.tokens import EncodedTask, import_libraries
@@ -31,7 +32,7 @@ from jaxstab.runs.directory import (
 )
 from jaxstab.runs.files import write_array
 from jaxstab.training import processes
-from jaxstab.training.devices import cache_compiled_programs, choose_precision, local_devices
+from jaxstab.training.devices import cache_compiled_programs, choose_precision, local_devices, platform
 from jaxstab.training.lowering import Job
 from jaxstab.training.planning import Estimate, Plan, estimate, plan_trainer
 from jaxstab.training.recipe import Recipe
@@ -115,7 +116,8 @@ def _run_all(configs: Sequence[Config], display: Progress) -> list[Run]:
             for one, values in zip(pending, resumed, strict=True):
                 stack.enter_context(recorded(one, values, len(pending), started))
             display.prepared(unfinished, recipe.config.epochs, pending[0].info)
-            train(pending, partial(plan_trainer, recipe, encoded), display)
+            with _measures_prepared(recipe, task, max(len(one.info.seeds) for one in pending)):
+                train(pending, partial(plan_trainer, recipe, encoded), display)
             processes.decided(lambda: _finish(pending, task, display))
         if processes.is_first():
             for one in pending:
@@ -161,6 +163,22 @@ def _lock_and_create(pending: Sequence[PendingRun], encoded: EncodedTask, locks:
         if one.config.output.keep_weights:
             write_array(vocabulary_file(one.run), encoded.vocabulary)
     return resumed
+
+
+@contextmanager
+def _measures_prepared(recipe: Recipe, task: Task, seeds: int) -> Iterator[None]:
+    """Compiles in a thread what measuring will need. On a CPU that would only take cores from training."""
+    with ThreadPoolExecutor(1) as background:
+        if platform() != "cpu" and processes.is_first() and seeds > 1:
+            background.submit(
+                measures.prepare,
+                seeds=seeds,
+                examples=len(task.test.labels),
+                features=recipe.pretrained.config.hidden_size,
+                classes=recipe.classes,
+                metric=recipe.metric,
+            )
+        yield
 
 
 def _finish(pending: Sequence[PendingRun], task: Task, display: Progress) -> None:
