@@ -39,42 +39,43 @@ def _compiled():
         jax.clear_caches()
 
 
+@pytest.fixture
+def counted(settings, monkeypatch):
+    """Returns a function that runs, prints the summary, and returns the programs compiled up to training and after."""
+
+    def run():
+        trained = []
+
+        def finish(*arguments, finish=experiment._finish):
+            trained.extend(names)
+            finish(*arguments)
+
+        monkeypatch.setattr(experiment, "_finish", finish)
+        settings["seeds"]["count"] = 7  # more than the seeds of a null
+        with _compiled() as names:
+            print_summary(jaxstab.run(settings), Console(quiet=True))
+        return trained, names[len(trained) :]
+
+    return run
+
+
 @pytest.mark.optimiser
-def test_a_run_compiles_few_programs(settings, monkeypatch):
-    trained = []
-
-    def finish(*arguments, finish=experiment._finish):
-        trained.extend(names)
-        finish(*arguments)
-
-    monkeypatch.setattr(experiment, "_finish", finish)
-    settings["seeds"]["count"] = 7  # more than the seeds of a null
-    with _compiled() as names:
-        print_summary(jaxstab.run(settings), Console(quiet=True))
-    after = names[len(trained) :]
-    print(f"{len(names)} programs: {', '.join(trained)}; after training: {', '.join(after)}")
+def test_a_run_compiles_few_programs(counted):
+    trained, after = counted()
+    print(f"{len(trained + after)} programs: {', '.join(trained)}; after training: {', '.join(after)}")
     assert trained  # names are collected at all
     assert {"jit(pair_distances)", "jit(set_values)", "jit(layer_distances)"} <= set(after)
     assert len(after) <= MOST_AFTER_TRAINING
-    assert len(names) <= MOST
+    assert len(trained + after) <= MOST
 
 
 @pytest.mark.slow
 @pytest.mark.optimiser
-def test_on_an_accelerator_measures_are_compiled_while_seeds_train(settings, monkeypatch):
-    trained = []
-
-    def finish(*arguments, finish=experiment._finish):
-        trained.extend(names)
-        finish(*arguments)
-
-    monkeypatch.setattr(experiment, "_finish", finish)
+def test_on_an_accelerator_measures_are_compiled_while_seeds_train(counted, monkeypatch):
     monkeypatch.setattr(experiment, "platform", lambda: "gpu")
-    settings["seeds"]["count"] = 7
-    with _compiled() as names:
-        jaxstab.run(settings)
+    trained, after = counted()
     assert "jit(layer_distances)" in trained
-    assert names == trained
+    assert after == []
 
 
 def test_what_is_prepared_is_not_compiled_again():
