@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 from tiny import write_task
 
-import jaxstab
 from jaxstab.config import SeedTriple, make_config
-from jaxstab.experiment import run
 from jaxstab.experiment.inputs import load_inputs, recipe_for
 from jaxstab.training.lowering import Job
 from jaxstab.training.programs import Programs, on_other_devices
@@ -161,21 +159,6 @@ def test_one_prediction_is_enough_where_the_last_epoch_is_the_best(tiny_inputs):
     group.evaluate()  # the same score: the first counts, and its parameters are put back on the device
     for one, other in zip(group.predict(), once, strict=True):
         np.testing.assert_array_equal(one, other)
-
-
-def test_few_programs_are_compiled_until_training_ends(settings, monkeypatch):
-    compiled, at_the_end = [], []
-    finish = run._finish
-
-    def watched(*arguments):
-        at_the_end.extend(name for name in compiled if "backend_compile" in name)
-        finish(*arguments)
-
-    monkeypatch.setattr(run, "_finish", watched)
-    jax.monitoring.register_event_duration_secs_listener(lambda name, *_, **__: compiled.append(name))
-    jaxstab.run(settings)
-    jax.monitoring.clear_event_listeners()
-    assert len(at_the_end) == 8  # init, train, evaluate, represent, take, put, empty; and the majority's score
 
 
 def test_keys_are_those_of_a_seed_and_a_purpose(tiny_inputs):

@@ -31,7 +31,7 @@ def _interruptible(advice: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as interrupt:  # from training, it says what is saved
-        raise InterruptedRunError(f"{interrupt or 'progress is saved'}; {advice}") from None
+        raise InterruptedRunError(f"{str(interrupt) or 'progress is saved'}; {advice}") from None
     except RuntimeError:  # JAX's collectives fail when another process has ended
         if not stopped_by_signal:
             raise

@@ -88,7 +88,7 @@ def define(
     build = Build(
         dtype,
         remat,
-        unroll=unroll or 1,
+        unroll=pretrained.config.num_hidden_layers if unroll else 1,
         lean=kind != "cpu",
         ordered=kind != "cpu",
         attention=choose_attention(kind),
