@@ -39,7 +39,7 @@ from jaxstab.config import SeedTriple, hyperparameters, make_config
 from jaxstab.data.tokens import EncodedTask
 from jaxstab.experiment.inputs import load_inputs, recipe_for
 from jaxstab.measures import represented_examples
-from jaxstab.measures.compute import OnDevice, pair_distances, set_values
+from jaxstab.measures.programs import SETS, OnDevice, pair_distances, set_values
 from jaxstab.measures.registry import MEASURES
 from jaxstab.measures.representation import layer_distances
 from jaxstab.models.families import make_classifier
@@ -141,14 +141,13 @@ def lower_measures(recipe: Recipe, task: EncodedTask, seeds: int, on: Any) -> di
         recipe.metric,
         recipe.classes,
     )
-    pairs, sets, layers = (
-        tuple(name for name, one in MEASURES.items() if (one.granularity == "representation", one.shape) == kind)
-        for kind in ((False, "pairs"), (False, "set"), (True, "pairs"))
-    )
+    of_predictions = {name: one.shape for name, one in MEASURES.items() if one.compute}
+    pairs, sets = (tuple(name for name, its in of_predictions.items() if its == kind) for kind in ("pairs", "set"))
+    layers = tuple(name for name, one in MEASURES.items() if one.granularity == "representation")
     layer = shape((seeds, represented, width), jnp.float32)
     return {
         "measures: pairs": pair_distances.lower(arrays, pairs),
-        "measures: sets": set_values.lower(arrays, sets, shape((seeds + 1, seeds), jnp.float32)),
+        "measures: sets": set_values.lower(arrays, sets, shape((SETS, seeds), jnp.float32)),
         "measures: layers": layer_distances.lower(layer, layers),
     }
 
