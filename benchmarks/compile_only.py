@@ -41,7 +41,7 @@ from jaxstab.experiment.inputs import load_inputs, recipe_for
 from jaxstab.measures import represented_examples
 from jaxstab.measures.programs import SETS, OnDevice, pair_distances, set_values
 from jaxstab.measures.registry import MEASURES
-from jaxstab.measures.representation import layer_distances
+from jaxstab.measures.representation import compiled_layer_distances
 from jaxstab.models.families import make_classifier
 from jaxstab.models.pretrained import Pretrained
 from jaxstab.training import recipe as recipes
@@ -148,7 +148,7 @@ def lower_measures(recipe: Recipe, task: EncodedTask, seeds: int, on: Any) -> di
     return {
         "measures: pairs": pair_distances.lower(arrays, pairs),
         "measures: sets": set_values.lower(arrays, sets, shape((SETS, seeds), jnp.float32)),
-        "measures: layers": layer_distances.lower(layer, layers),
+        "measures: layers": compiled_layer_distances.lower(layer, layers),
     }
 
 
