@@ -3,8 +3,8 @@
     python benchmarks/precision.py ../shared/data/sst2 --text sentence --examples 500 --precisions bfloat16
 
 Trains the same seeds in float32, again in float32 from parameters that are moved by one unit in their last place
-(`[seeds] rounding`), and in each other precision. A fine-tuned seed is chaotic: a change of the last bits alone leads
-to other predictions. So a precision is harmless if it changes no measure more than this yardstick does.
+(`[seeds] rounding`), and in each other precision. Rounding is the yardstick for what cannot be avoided; the standard
+error of a measure, which comes from its seeds, is the one for what can be seen.
 
 Prints for each measure its value in each way, and the difference from float32 in standard errors (from the 95 %
 interval); then how often the same seed predicts otherwise than in float32.
