@@ -28,8 +28,8 @@ MATMUL_PRECISION = {"float32": "highest", "tensorfloat32": "tensorfloat32", "bfl
 def choose_precision(wanted: str) -> Precision:
     """Returns the precision that is wanted, or what `auto` stands for on these devices.
 
-    A GPU multiplies bfloat16 more than ten times as fast as float32, and a TPU multiplies nothing else. It moves measures
-    of instability by less than their standard error (`docs/results.md`, Precision).
+    A GPU multiplies bfloat16 more than ten times as fast as float32, and a TPU multiplies nothing else. It moves
+    measures of instability by less than their standard error (`docs/results.md`, Precision).
     """
     if wanted == "auto":
         return "float32" if platform() == "cpu" else "bfloat16"
