@@ -77,7 +77,7 @@ def describe(config: Config, task: Task, encoded: EncodedTask, recipe: Recipe) -
         processes=jax.process_count(),
         devices=jax.device_count(),
         device=devices.local_devices()[0].device_kind,
-        attention=choose_attention(devices.platform()),
+        attention=choose_attention(devices.platform(), recipe.config.precision),
         versions={"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
     )
 

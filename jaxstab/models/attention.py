@@ -12,13 +12,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 
 from jaxstab.errors import InputError
+from jaxstab.models.fused_attention import WIDEST, fused_attention
 from jaxstab.models.operations import dropped_levels, random_levels, scale_after_dropout
 
 
 def attend(
-    query: Float[Array, "R H T d"],
-    keys: Float[Array, "R H T d"],
-    values: Float[Array, "R H T d"],
+    query: Float[Array, "R T H d"],
+    keys: Float[Array, "R T H d"],
+    values: Float[Array, "R T H d"],
     owners: Int[Array, "R T"],
     window: Int[Array, ""] | int | None = None,
     bias: Float[Array, "#R H T T"] | None = None,
@@ -32,7 +33,7 @@ def attend(
     side, D = H d. All arguments but `owners`, `window` and `key` have gradients.
 
     Args:
-        query: for R rows, H heads, T columns and d features of a head; scaled by the caller, usually by d ** -0.5.
+        query: for R rows, T columns, H heads and d features of a head; scaled by the caller, usually by d ** -0.5.
         keys: of the same shape and dtype.
         values: of the same shape and dtype.
         owners: which example each token belongs to. Columns without a token share a number of their own.
@@ -52,13 +53,14 @@ def attend(
     return IMPLEMENTATIONS[implementation](query, keys, values, owners, window, bias, key, rate)
 
 
-def choose_attention(platform: str) -> str:
+def choose_attention(platform: str, precision: str) -> str:
     """Returns the name of the implementation that is used on a kind of device.
 
     Args:
-        platform: of the device, as JAX calls it: `cpu`, `gpu` or `tpu`. All have the same implementation today.
+        platform: of the device, as JAX calls it: `cpu`, `gpu` or `tpu`.
+        precision: of `[train]`.
     """
-    return "reference"
+    return "fused" if platform == "gpu" and precision == "bfloat16" else "reference"
 
 
 def _mask(owners: Int[Array, "R T"], window: Int[Array, ""] | int | None) -> Float[Array, "R 1 T T"]:
@@ -73,11 +75,15 @@ def _mask(owners: Int[Array, "R T"], window: Int[Array, ""] | int | None) -> Flo
     return jnp.where(hidden, jnp.finfo(jnp.float32).min, 0.0)
 
 
-def _draw(key: PRNGKeyArray | None, rate: float, like: Float[Array, "R H T d"]) -> UInt8[Array, "R H T T"] | None:
-    """Random bytes for dropout of the probabilities, None if nothing is dropped."""
+def _draw(key: PRNGKeyArray | None, rate: float, shape: tuple[int, ...]) -> UInt8[Array, "R H T T"] | None:
+    """Random bytes for dropout of the probabilities, None if nothing is dropped; `shape` is (R, H, T)."""
     if key is None or dropped_levels(rate) == 0:
         return None
-    return random_levels(key, (*like.shape[:3], like.shape[2]))
+    return random_levels(key, (*shape, shape[-1]))
+
+
+def _heads_first(*arrays: Float[Array, "R T H d"]) -> tuple[Float[Array, "R H T d"], ...]:
+    return tuple(array.swapaxes(1, 2) for array in arrays)
 
 
 def _scores(query: Array, keys: Array, mask: Array, bias: Array | None) -> Float[Array, "R H T T"]:
@@ -101,8 +107,9 @@ def _automatic(
     rate: float,
 ) -> Array:
     """The definition, differentiated by JAX; for tests and comparisons."""
+    query, keys, values = _heads_first(query, keys, values)
     probabilities = jax.nn.softmax(_scores(query, keys, _mask(owners, window), bias)).astype(values.dtype)
-    levels = _draw(key, rate, query)
+    levels = _draw(key, rate, query.shape[:3])
     if levels is not None:
         probabilities *= jnp.where(levels >= dropped_levels(rate), scale_after_dropout(rate), 0).astype(values.dtype)
     return _side_by_side(jnp.einsum("rhts,rhsd->rhtd", probabilities, values))
@@ -119,7 +126,8 @@ def _reference(
     rate: float,
 ) -> Array:
     """Attention with the written-out gradient of `_with_gradient`."""
-    levels = _draw(key, rate, query)
+    query, keys, values = _heads_first(query, keys, values)
+    levels = _draw(key, rate, query.shape[:3])
     return _with_gradient(0.0 if levels is None else rate, query, keys, values, _mask(owners, window), levels, bias)
 
 
@@ -176,4 +184,25 @@ def _after_dropout(signed: Array, rate: float) -> Array:
 
 _with_gradient.defvjp(_forward, _backward)
 
-IMPLEMENTATIONS: dict[str, Callable[..., Array]] = {"reference": _reference, "automatic": _automatic}
+
+def _fused(
+    query: Array,
+    keys: Array,
+    values: Array,
+    owners: Array,
+    window: Array | int | None,
+    bias: Array | None,
+    key: PRNGKeyArray | None,
+    rate: float,
+) -> Array:
+    """The GPU's kernels (`jaxstab.models.fused_attention`), or `_reference` for what they do not know."""
+    rows, columns, heads, _ = query.shape
+    if bias is not None or columns > WIDEST:
+        return _reference(query, keys, values, owners, window, bias, key, rate)
+    levels = _draw(key, rate, (rows, heads, columns))
+    distance = jnp.asarray(columns if window is None else window, jnp.int32)[None]
+    mixed = fused_attention(rate, query, keys, values, owners, distance, levels)
+    return mixed.reshape(rows, columns, -1)
+
+
+IMPLEMENTATIONS: dict[str, Callable[..., Array]] = {"reference": _reference, "automatic": _automatic, "fused": _fused}

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -56,10 +57,20 @@ def make_linear(
 ) -> nnx.Linear:
     """Returns a linear layer of an encoder layer, with an adapter if its name is among the targets."""
     dtype, adapters = build.dtype, build.adapters
+    options: dict[str, Any] = {"use_bias": use_bias, "dtype": dtype, "dot_general": token_by_token, "rngs": rngs}
     if adapters is None or name not in adapters.targets:
-        return nnx.Linear(inputs, outputs, use_bias=use_bias, dtype=dtype, rngs=rngs)
-    rank = adapters.rank
-    return nnx.LoRALinear(inputs, outputs, lora_rank=rank, lora_dtype=dtype, use_bias=use_bias, dtype=dtype, rngs=rngs)
+        return nnx.Linear(inputs, outputs, **options)
+    return nnx.LoRALinear(inputs, outputs, lora_rank=adapters.rank, lora_dtype=dtype, **options)
+
+
+def token_by_token(x: Float[Array, "... D"], kernel: Float[Array, "D E"], *_: Any, **options: Any) -> Array:
+    """Returns x @ kernel, [..., E], for `nnx.Linear`, with one axis for all tokens.
+
+    The kernel's gradient is then a product over a single axis. XLA stores transposed copies of its operands for a
+    product over several.
+    """
+    product = jax.lax.dot_general(x.reshape(-1, x.shape[-1]), kernel, (((1,), (0,)), ((), ())), **options)
+    return product.reshape(*x.shape[:-1], -1)
 
 
 class LayerNorm(nnx.LayerNorm):

@@ -207,14 +207,14 @@ class DisentangledAttention(Attention):
         """Attends; as `Attention`, but `relative` holds an embedding for each distance."""
         query, keys, values = (self.by_head(project(hidden)) for project in (self.query, self.key, self.value))
         scale = (query.shape[-1] * (1 + len(self.types))) ** -0.5
-        by_distance = partial(jnp.einsum, "rhtd,hwd->rhtw", preferred_element_type=jnp.float32)
+        by_distance = partial(jnp.einsum, "rthd,whd->rhtw", preferred_element_type=jnp.float32)
         bias = jnp.float32(0)
         if "c2p" in self.types:
             project = self.key if self.shared else self.position_key
             bias += by_key(by_distance(query * scale, self.by_head(project(relative))))
         if "p2c" in self.types:
             project = self.query if self.shared else self.position_query
-            by_query = by_key(by_distance(keys * scale, self.by_head(project(relative))[:, ::-1]))
+            by_query = by_key(by_distance(keys * scale, self.by_head(project(relative))[::-1]))
             bias += by_query.swapaxes(-1, -2)
         return self.mix(query * scale, keys, values, batch, bias, key)
 

@@ -170,9 +170,9 @@ class Attention(nnx.Module):
         query, keys, values = (self.by_head(project(hidden)) for project in (self.query, self.key, self.value))
         return self.mix(query * query.shape[-1] ** -0.5, keys, values, batch, relative, key)
 
-    def by_head(self, projected: Float[Array, "... T D"]) -> Float[Array, "... H T d"]:
+    def by_head(self, projected: Float[Array, "... D"]) -> Float[Array, "... H d"]:
         """Divides features among the heads."""
-        return projected.reshape(*projected.shape[:-1], self.heads, -1).swapaxes(-2, -3)
+        return projected.reshape(*projected.shape[:-1], self.heads, -1)
 
     def mix(
         self, query: Array, keys: Array, values: Array, batch: Batch, bias: Array | None, key: PRNGKeyArray | None
@@ -205,16 +205,16 @@ class EncoderLayer(nnx.Module):
         """Applies the layer; `relative` is what its attention knows of relative positions."""
         attended = self.attention(hidden, batch, fold(key, 0), relative)
         hidden = self.attention_norm(hidden + dropout(attended, self.attention_rate, fold(key, 1)))
-        transformed = self.activate_and_project(self.intermediate(hidden))
+        transformed = self.feed_forward(hidden)
         return self.output_norm(hidden + dropout(transformed, self.output_rate, fold(key, 2)))
 
-    def activate_and_project(self, inner: Float[Array, "R T E"]) -> Float[Array, "R T D"]:
-        """The feed-forward part after its first linear layer."""
+    def feed_forward(self, hidden: Float[Array, "R T D"]) -> Float[Array, "R T D"]:
+        """The feed-forward part; for its backward pass a lean build keeps only what products return."""
 
-        def apply(inner: Array) -> Array:
-            return self.output(activate(self.activation, inner))
+        def apply(hidden: Array) -> Array:
+            return self.output(activate(self.activation, self.intermediate(hidden)))
 
-        return jax.checkpoint(apply)(inner) if self.lean else apply(inner)
+        return (jax.checkpoint(apply, policy=jax.checkpoint_policies.dots_saveable) if self.lean else apply)(hidden)
 
 
 class SequenceClassifier(Layered):

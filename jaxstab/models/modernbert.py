@@ -178,12 +178,12 @@ class Angles(NamedTuple):
     """Cosines and sines of rotary positions.
 
     Attributes:
-        cos: [R, 1, T, d / 2] float32, for heads of d features.
-        sin: [R, 1, T, d / 2] float32.
+        cos: [R, T, 1, d / 2] float32, for heads of d features.
+        sin: [R, T, 1, d / 2] float32.
     """
 
-    cos: Float[Array, "R 1 T h"]
-    sin: Float[Array, "R 1 T h"]
+    cos: Float[Array, "R T 1 h"]
+    sin: Float[Array, "R T 1 h"]
 
 
 class Sight(NamedTuple):
@@ -209,11 +209,11 @@ def rotary_angles(positions: Array, theta: float, size: int) -> Angles:
     Source: Su et al. (2021), "RoFormer", eq. 15.
     """
     frequencies = 1 / np.float32(theta) ** (np.arange(0, size, 2, dtype=np.float32) / np.float32(size))
-    angles = positions[:, None, :, None].astype(jnp.float32) * frequencies
+    angles = positions[:, :, None, None].astype(jnp.float32) * frequencies
     return Angles(jnp.cos(angles), jnp.sin(angles))
 
 
-def rotate(x: Float[Array, "R H T d"], angles: Angles) -> Float[Array, "R H T d"]:
+def rotate(x: Float[Array, "R T H d"], angles: Angles) -> Float[Array, "R T H d"]:
     """Rotates each feature of the first half together with its partner in the second, in float32."""
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     cos, sin = angles
@@ -259,7 +259,7 @@ class Attention(nnx.Module):
     ) -> Float[Array, "R T D"]:
         """Attends; `key` is for dropout of the probabilities."""
         rows, width, _ = hidden.shape
-        query, keys, values = self.qkv(hidden).reshape(rows, width, 3, self.heads, -1).transpose(2, 0, 3, 1, 4)
+        query, keys, values = jnp.moveaxis(self.qkv(hidden).reshape(rows, width, 3, self.heads, -1), 2, 0)
         query, keys = rotate(query, sight.angles), rotate(keys, sight.angles)
         query = query * query.shape[-1] ** -0.5
         owners, rate = batch.owners, self.rate

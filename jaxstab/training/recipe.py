@@ -91,7 +91,7 @@ def define(
         unroll=pretrained.config.num_hidden_layers if unroll else 1,
         lean=kind != "cpu",
         ordered=kind != "cpu",
-        attention=choose_attention(kind),
+        attention=choose_attention(kind, config.precision),
         adapters=adapters,
         frozen_layers=number_frozen(methods),
     )
