@@ -67,7 +67,8 @@ def matrix_rate(precision: str) -> float:
     on_cpu = jax.devices()[0].platform == "cpu"
     rows, width, times = (2048, 1536, 1) if on_cpu else (8192, 8192, 8)
     dtype = "bfloat16" if precision == "bfloat16" else "float32"
-    a, b = jnp.ones((rows, width), dtype), jnp.ones((width, width), dtype)
+    # Random, because a GPU multiplies equal numbers faster.
+    a, b = (jax.random.normal(jax.random.key(i), (n, width), dtype) for i, n in enumerate((rows, width)))
     with jax.default_matmul_precision(MATMUL_PRECISION[precision]):
         product = jit(jnp.matmul).lower(a, b).compile()
     seconds = best_seconds(lambda: jax.block_until_ready([product(a, b) for _ in range(times)]))
@@ -86,7 +87,7 @@ def _seconds_in_torch(rows: int, width: int, times: int, precision: str) -> floa
         "dtype": torch.bfloat16 if precision == "bfloat16" else torch.float32,
         "device": "cuda" if on_gpu else "cpu",
     }
-    a, b = torch.ones((rows, width), **options), torch.ones((width, width), **options)
+    a, b = torch.randn((rows, width), **options), torch.randn((width, width), **options)
 
     def multiply() -> None:
         for _ in range(times):

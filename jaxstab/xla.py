@@ -9,9 +9,10 @@ from typing import Any
 
 import jax
 
-# Options for a GPU, which other devices ignore. Trying out Triton's matrix products took 80 of 87 seconds of compiling
-# a training step on an H100, and cuBLAS was as fast (`benchmarks/README.md`).
-OPTIONS: dict[str, bool | int | str] = {"xla_gpu_enable_triton_gemm": False}
+# Options for a GPU, which other devices ignore (`benchmarks/README.md`). Trying out Triton's matrix products took 80 of
+# 87 seconds of compiling a training step on an H100, and cuBLAS was as fast. Trying out cuBLAS's own algorithms gains
+# nothing either, and may choose others the next time, which changes the last bits.
+OPTIONS: dict[str, bool | int | str] = {"xla_gpu_enable_triton_gemm": False, "xla_gpu_autotune_level": 0}
 
 
 def compiler_options(flags: str | None = None) -> dict[str, Any]:

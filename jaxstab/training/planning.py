@@ -132,7 +132,7 @@ class Unrolling(NamedTuple):
     speed: float
 
 
-UNROLLING = {"cpu": Unrolling(0.2, 0.07, 1e11), "gpu": Unrolling(2.7, 0.25, 1.2e14)}
+UNROLLING = {"cpu": Unrolling(0.2, 0.07, 1e11), "gpu": Unrolling(2.0, 0.19, 1.5e14)}
 
 
 def pays_to_unroll(recipe: Recipe, group_size: int) -> bool:
