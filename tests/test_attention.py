@@ -7,6 +7,7 @@ import pytest
 
 from jaxstab.errors import InputError
 from jaxstab.models.attention import IMPLEMENTATIONS, attend, choose_attention
+from jaxstab.models.fused_attention import WIDEST
 from jaxstab.models.operations import random_levels
 
 ROWS, WIDTH, HEADS, FEATURES = SHAPE = (3, 8, 2, 4)
@@ -97,14 +98,15 @@ def test_a_traced_window_is_as_good_as_a_number():
     np.testing.assert_array_equal(_attend(inputs, WIDTH), _attend(inputs))
 
 
+@pytest.mark.parametrize("name", ["reference", "fused"])
 @pytest.mark.parametrize("bias_rows", BIASES)
-def test_an_axis_of_seeds_changes_nothing(bias_rows):
+def test_an_axis_of_seeds_changes_nothing(bias_rows, name):
     """Each of two seeds has its own inputs and keys; owners and window are shared."""
     inputs = jax.tree.map(lambda x: jnp.stack([x, -x]), _inputs(bias_rows))
     keys = jax.random.split(KEY, 2)
 
     def loss(inputs, key):
-        return jnp.sum(_attend(inputs, jnp.int32(2), 0.1, key=key) ** 2)
+        return jnp.sum(_attend(inputs, jnp.int32(2), 0.1, name, key) ** 2)
 
     found = jax.vmap(jax.value_and_grad(loss))(inputs, keys)
     for seed in range(2):
@@ -119,14 +121,32 @@ def test_attention_does_not_see_other_examples_of_its_row():
     np.testing.assert_allclose(_attend(inputs)[:1, 5:7], alone, atol=1e-6)
 
 
+@pytest.mark.parametrize(("columns", "features"), [(24, 20), (16, 32), (WIDEST + 2, 4)])
+def test_the_fused_kernels_know_every_size(columns, features):
+    """They work on powers of two: what lies beyond the arrays is masked. Wider rows are left to the reference."""
+    rng = np.random.default_rng(3)
+    inputs = [jnp.asarray(rng.normal(size=(2, columns, 2, features)), jnp.float32) for _ in range(3)]
+    weights = jnp.asarray(rng.normal(size=(2, columns, 2 * features)), jnp.float32)
+    owners = jnp.asarray(np.sort(rng.integers(0, 3, (2, columns)), axis=1), jnp.int32)
+
+    def loss(inputs, name):
+        found = attend(*inputs, owners, None, None, KEY, 0.1, name)
+        return jnp.sum(found * weights), found
+
+    found, expected = (jax.value_and_grad(loss, has_aux=True)(inputs, name) for name in ("fused", "automatic"))
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5), found, expected)
+    assert ("pallas_call" in str(jax.make_jaxpr(lambda x: loss(x, "fused"))(inputs))) == (columns <= WIDEST)
+
+
 @pytest.mark.parametrize("name", IMPLEMENTATIONS)
-def test_bfloat16_stays_near_float32(name):
-    inputs, low = _inputs(ROWS), _inputs(ROWS, jnp.bfloat16)
+@pytest.mark.parametrize("bias_rows", [None, ROWS])
+def test_bfloat16_stays_near_float32(name, bias_rows):
+    inputs, low = _inputs(bias_rows), _inputs(bias_rows, jnp.bfloat16)
     found = _attend(low, 3, 0.1, name)
     assert found.dtype == jnp.bfloat16
     np.testing.assert_allclose(found.astype(jnp.float32), _attend(inputs, 3, 0.1, name), atol=0.05)
     gradients = jax.grad(lambda x: jnp.sum(_attend(x, 3, 0.1, name).astype(jnp.float32)))(low)
-    assert [g.dtype for g in gradients] == [x.dtype for x in low]
+    assert [g.dtype for g in jax.tree.leaves(gradients)] == [x.dtype for x in jax.tree.leaves(low)]
 
 
 @pytest.mark.parametrize("name", IMPLEMENTATIONS)
