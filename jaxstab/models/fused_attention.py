@@ -94,7 +94,7 @@ def _forward_kernel(rate: float, size: tuple[int, int], query, keys, values, own
     probabilities = _probabilities(size, query, keys, owners, window)
     kept = probabilities * _factors(rate, size, levels)
     values = _load(values, size)
-    _store(mixed, triton.dot(kept.astype(values.dtype), values), size)
+    _store(mixed, _dot(kept.astype(values.dtype), values), size)
 
 
 def _backward_kernel(  # type: ignore[no-untyped-def]
@@ -115,11 +115,11 @@ def _backward_kernel(  # type: ignore[no-untyped-def]
     kept = probabilities * _factors(rate, size, levels)
     cotangent = _load(cotangent, size)
     dtype = cotangent.dtype
-    _store(for_values, triton.dot(kept.astype(dtype).T, cotangent), size)
-    products = kept * triton.dot(cotangent, _load(values, size).T)
+    _store(for_values, _dot(kept.astype(dtype).T, cotangent), size)
+    products = kept * _dot(cotangent, _load(values, size).T)
     for_scores = (products - probabilities * jnp.sum(products, axis=1)[:, None]).astype(dtype)
-    _store(for_query, triton.dot(for_scores, _load(keys, size)), size)
-    _store(for_keys, triton.dot(for_scores.T, _load(query, size)), size)
+    _store(for_query, _dot(for_scores, _load(keys, size)), size)
+    _store(for_keys, _dot(for_scores.T, _load(query, size)), size)
 
 
 def _probabilities(size: tuple[int, int], query: Any, keys: Any, owners: Any, window: Any) -> Float[Array, "T T"]:
@@ -128,7 +128,7 @@ def _probabilities(size: tuple[int, int], query: Any, keys: Any, owners: Any, wi
     owner = triton.load(owners, mask=inside, other=-1)
     far = jnp.abs(columns[:, None] - columns[None, :]) > window[0]
     hidden = (owner[:, None] != owner[None, :]) | far | ~inside[None, :]
-    scores = triton.dot(_load(query, size), _load(keys, size).T)
+    scores = _dot(_load(query, size), _load(keys, size).T)
     scores = jnp.where(hidden, jnp.finfo(jnp.float32).min, scores)
     exponentials = jnp.exp(scores - jnp.max(scores, axis=1)[:, None])
     return exponentials / jnp.sum(exponentials, axis=1)[:, None]
@@ -153,3 +153,7 @@ def _load(ref: Any, size: tuple[int, int]) -> Float[Array, "T d"]:
 
 def _store(ref: Any, values: Array, size: tuple[int, int]) -> None:
     triton.store(ref, values.astype(ref.dtype), mask=_inside(ref, size))
+
+
+def _dot(a: Float[Array, "M K"], b: Float[Array, "K N"]) -> Float[Array, "M N"]:
+    return jax.lax.dot(a, b, preferred_element_type=jnp.float32)
