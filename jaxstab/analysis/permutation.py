@@ -112,7 +112,8 @@ def spread_sizes(exchange: Exchange, first: Floats, second: Floats) -> Floats:
     smallest = (ROUNDING * max(np.abs(first).max(), np.abs(second).max(), np.finfo(float).tiny)) ** 2
     squares = [inside @ values**2 / inside[0].sum() for inside in (exchange.members, 1 - exchange.members)]
     logs = [np.log(np.maximum(one, smallest)) for one in squares]
-    return np.abs(logs[1] - logs[0]) / 2
+    sizes = np.abs(logs[1] - logs[0]) / 2
+    return np.where(sizes > ROUNDING, sizes, 0.0)  # equal spreads are ties, whatever the order of their sums
 
 
 def p_values(sizes: Floats) -> tuple[Floats, Floats]:
