@@ -14,7 +14,7 @@ from jaxstab import measures
 from jaxstab.measures import nulls, paper
 
 RNG = np.random.default_rng(0)
-SEEDS, LAYERS, EXAMPLES, FEATURES, CLASSES = 4, 2, 14, 6, 3
+SEEDS, LAYERS, EXAMPLES, FEATURES, CLASSES = 6, 2, 14, 6, 3
 LABELS = RNG.integers(0, CLASSES, EXAMPLES)
 LOGITS = (RNG.normal(size=(SEEDS, EXAMPLES, CLASSES)) + np.eye(CLASSES)[LABELS]).astype(np.float32)
 REPRESENTATIONS = RNG.normal(size=(SEEDS, LAYERS, EXAMPLES, FEATURES)).astype(np.float32)
@@ -39,7 +39,8 @@ def test_every_measure_is_there_with_value_interval_and_layers(results):
             assert row["layer_intervals"][-1] == row["interval"]
             assert len(row["null_shuffled"]) == LAYERS
             assert isinstance(row["null"], float)
-    assert results["sd"]["chi_square_interval"][0] < results["sd"]["value"] < results["sd"]["chi_square_interval"][1]
+    sd = results["sd"]
+    assert sd["robust_interval"][0] <= sd["interval"][0] < sd["value"] < sd["interval"][1] <= sd["robust_interval"][1]
     assert results.scores["mean"] == pytest.approx((LOGITS.argmax(-1) == LABELS).mean())
     inner, outer = results.scores["interval"], results.scores["joint_interval"]
     assert inner[0] < results.scores["mean"] < inner[1]

@@ -21,9 +21,8 @@ from jaxstab.analysis.permutation import (
 )
 from jaxstab.analysis.ranking import compare_rankings
 from jaxstab.analysis.sample import Sample, Sources, as_samples
-from jaxstab.analysis.values import STANDARD_DEVIATIONS
 from jaxstab.errors import InputError
-from jaxstab.measures import MEAN, Interval, plain_or_none
+from jaxstab.measures import MEAN, STANDARD_DEVIATIONS, Interval, plain_or_none
 
 Floats = NDArray[np.float64]
 

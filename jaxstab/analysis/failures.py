@@ -1,7 +1,8 @@
-"""Which seeds failed, by fixed rules."""
+"""Which seeds failed, by fixed rules; and how many others may fail."""
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binomtest
 
 from jaxstab import measures
 
@@ -9,6 +10,7 @@ DIVERGED = "logits are not finite"
 MAJORITY = "at or below the majority class at the end"
 FLAT = "training loss stayed flat"
 FLAT_SHARE = 0.99
+FEW_FAILED = 5
 
 
 def failures(
@@ -40,3 +42,21 @@ def failures(
     last = np.zeros(len(scores)) if train_loss is None else np.asarray(train_loss)[:, -1]
     tests = ((~finite, DIVERGED), (scores <= majority, MAJORITY), (~(last < FLAT_SHARE * guessing), FLAT))
     return [next((reason for failed, reason in tests if failed[seed]), None) for seed in range(len(scores))]
+
+
+def warn_failures(failed: int, seeds: int) -> str | None:
+    """Returns what the number of failed seeds leaves open, as one sentence; None where it leaves little open.
+
+    No interval over S seeds includes failures that did not occur. The range of the share of failing seeds is the exact
+    95 % interval of Clopper & Pearson (1934); with no failure one-sided, 0 to 1 - .05^(1/S).
+    """
+    if failed == 0:
+        most = measures.unseen(seeds)
+        return f"no seed failed; up to {most:.0%} may (95 %), and no interval includes that" if most > 0.05 else None
+    if failed >= min(FEW_FAILED, seeds):
+        return None
+    low, high = binomtest(failed, seeds).proportion_ci(method="exact")
+    return (
+        f"{failed} of {seeds} seeds failed, so {low:.0%} to {high:.0%} of seeds do (95 %); where so few decide, "
+        "intervals over all seeds are too narrow"
+    )

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from jaxstab import measures
+from jaxstab.analysis.failures import warn_failures
 from jaxstab.analysis.sample import Sample, Source, check_options, why_failed
-from jaxstab.analysis.values import values_with_intervals
 from jaxstab.errors import InputError
 from jaxstab.measures import MEAN, Inputs, Results
 from jaxstab.runs.directory import Run
@@ -80,7 +80,7 @@ def _measure_sample(sample: Sample, only: Iterable[str] | None, subset: str | No
     for one in chosen:
         if one.name in sample.nulls and one.name in sample.distances:
             nulls = {key: sample.nulls[one.name][key] for key in ("null", "null_shuffled")}
-            measures.add_layers(results, one.name, sample.distances[one.name], nulls)
+            measures.add_layers(results, one.name, sample.distances[one.name], nulls, sample.inputs.names)
     results.warnings.extend(sample.warnings)
     return add_without_failed(results, sample.inputs, sample.reasons)
 
@@ -94,12 +94,17 @@ def add_without_failed(results: Results, inputs: Inputs, reasons: Sequence[str |
         reasons: [S] why a seed counts as failed, or None.
 
     Returns:
-        The same results, with `without_failed` filled in if some seeds failed and at least two did not.
+        The same results, with `without_failed` filled in if some seeds failed and at least two did not, and a warning
+        of what the number of failed seeds leaves open.
     """
     places = [place for place, reason in enumerate(reasons) if reason is None]
-    if results.scores is None or not 2 <= len(places) < len(reasons):
+    if results.scores is None:
         return results
-    rows = values_with_intervals([MEAN, *results], inputs, results.distances, results.scores["metric"], places)
+    warning = warn_failures(len(reasons) - len(places), len(reasons))
+    results.warnings.extend([] if warning is None else [warning])
+    if not 2 <= len(places) < len(reasons):
+        return results
+    rows = measures.rows([MEAN, *results], inputs, results.distances, results.scores["metric"], places)
     mean = rows.pop(MEAN)
     scores = {"mean": mean["value"], "interval": mean["interval"]}
     return replace(results, without_failed={"seeds": len(places), "scores": scores, "measures": rows})
@@ -131,6 +136,6 @@ def _add_recorded(results: Results, run: Run, names: Sequence[str], seeds: Seque
     places = [run.distances["seeds"].tolist().index(seed) for seed in seeds]
     for name, row in layered.items():
         nulls = {key: row[key] for key in ("null", "null_shuffled")}
-        measures.add_layers(results, name, run.distances[name][:, places][:, :, places], nulls)
+        measures.add_layers(results, name, run.distances[name][:, places][:, :, places], nulls, seeds)
     others = measures.MEASURES.keys() - layered.keys()
     results.warnings.extend(one for one in run.measures["warnings"] if one.split()[0].rstrip(":") not in others)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from jaxstab import measures
 from jaxstab.analysis.failures import failures
-from jaxstab.analysis.values import contributions, take_pairs, values_with_intervals
+from jaxstab.analysis.values import contributions, take_pairs
 from jaxstab.config import SeedTriple
 from jaxstab.errors import InputError
 from jaxstab.measures import MEAN, MEASURES, METRICS, Inputs
@@ -160,13 +160,11 @@ class Sample:
 
     def subsets(self, names: Sequence[str], masks: NDArray[np.bool_]) -> dict[str, Floats]:
         """Returns [L, R] for each measure, for subsets of seeds given as masks [R, S]; see `measures.subset_values`."""
-        return measures.subset_values(
-            names, masks, scores=self.scores, distances=self.distances, inputs=self.inputs, metric=self.metric
-        )
+        return measures.subset_values(names, masks, inputs=self.inputs, distances=self.distances, metric=self.metric)
 
     def rows(self, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """Returns the value and interval of each measure, see `values_with_intervals`."""
-        return values_with_intervals(names, self.inputs, self.distances, self.metric)
+        """Returns the value and interval of each measure, see `measures.rows`."""
+        return measures.rows(names, self.inputs, self.distances, self.metric)
 
     def contributions(self, names: Sequence[str]) -> dict[str, Floats]:
         """Returns pseudo-values [S] of each measure, see `jaxstab.analysis.values.contributions`."""

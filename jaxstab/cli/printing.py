@@ -12,8 +12,9 @@ from jaxstab.analysis.comparison import Comparison
 from jaxstab.analysis.seed_study import SeedStudy
 from jaxstab.analysis.validity import Validity
 from jaxstab.cli.display import describe_memory, make_console, minutes
-from jaxstab.measures import MEASURES, Results, example_disagreement
+from jaxstab.measures import MEASURES, Results, example_disagreement, explain
 from jaxstab.report import tables
+from jaxstab.report.tables import interval, number, worth
 from jaxstab.runs.directory import Run
 from jaxstab.training.planning import Estimate, Plan
 
@@ -48,8 +49,7 @@ def print_summary(run: Run, console: Console | None = None) -> None:
     rows = {name: run.measures["measures"][name] for name in SUMMARISED if name in run.measures["measures"]}
     title = "Instability (larger is less stable)"
     console.print(_instability_table(rows, title, run.measures.get("without_failed")))
-    for warning in run.measures["warnings"]:
-        console.print(f"note: {warning}", markup=False, highlight=False)
+    _print_lines(console, "note:", [*_explained(rows, len(run.seeds)), *run.measures["warnings"]])
     console.print(_flips_table(run))
     info, failed = run.info, run.info.failed_seeds
     if failed:
@@ -78,11 +78,11 @@ def print_table(runs: Sequence[Run], console: Console | None = None) -> None:
         table.add_row(
             run.path.name,
             f"{len(run.seeds)}",
-            _number(scores["mean"]),
-            _interval(scores.get("interval")),
-            _number(sd.get("value")),
-            _interval(sd.get("interval")),
-            _number(disagreement.get("value")),
+            number(scores["mean"]),
+            worth(scores),
+            number(sd.get("value")),
+            worth(sd),
+            number(disagreement.get("value")),
             f"{len(run.info.failed_seeds)}",
         )
     console.print(table)
@@ -93,11 +93,10 @@ def print_results(results: Results, title: str, console: Console | None = None) 
     """Prints the results of measuring."""
     console = console or make_console()
     if results.scores is not None:
-        scores, seeds = results.scores, len(results.scores["per_seed"])
+        scores, seeds = results.scores, results.seeds
         console.print(
-            f"{title}: {scores['metric']} of {seeds} seeds: mean {scores['mean']:.4f}; 95 % "
-            f"{_interval(scores['interval'])} for other seeds, {_interval(scores['joint_interval'])} for other seeds "
-            "and examples",
+            f"{title}: {scores['metric']} of {seeds} seeds: mean {scores['mean']:.4f}; 95 % {worth(scores)} for other "
+            f"seeds, {interval(scores['joint_interval'])} for other seeds and examples",
             markup=False,
             highlight=False,
         )
@@ -105,8 +104,7 @@ def print_results(results: Results, title: str, console: Console | None = None) 
     layered = {name: row for name, row in results.measures.items() if len(row.get("layers", ())) > 1}
     if layered:
         console.print(_layers_table(layered))
-    for warning in results.warnings:
-        console.print(f"note: {warning}", markup=False, highlight=False)
+    _print_lines(console, "note:", [*_explained(results.measures, results.seeds), *results.warnings])
     for reason in sorted(set(results.left_out.values())):
         names = [name for name, why in results.left_out.items() if why == reason]
         console.print(f"left out ({reason}): {', '.join(names)}", markup=False, highlight=False)
@@ -169,8 +167,8 @@ def _score_table(run: Run) -> Table:
     worst, best = scores.argmin(), scores.argmax()
     table.add_row(
         f"{scores.mean():.4f}",
-        _interval(run.measures["scores"]["interval"]),
-        _number(sd),
+        worth(run.measures["scores"]),
+        number(sd),
         f"{scores[worst]:.4f} (seed {run.seeds[worst]})",
         f"{np.median(scores):.4f}",
         f"{scores[best]:.4f} (seed {run.seeds[best]})",
@@ -191,16 +189,16 @@ def _instability_table(
         table.add_column(name, justify="left" if name == "measure" else "right", no_wrap=True)
     table.add_column("what it says")
     for name, row in rows.items():
-        cells = [name, _number(row["value"]), _interval(row["interval"])]
+        cells = [name, number(row["value"]), worth(row)]
         if with_null:
-            cells += [_number(row["null"]), _number(row["null_shuffled"][-1])] if "null" in row else ["", ""]
+            cells += [number(row["null"]), number(row["null_shuffled"][-1])] if "null" in row else ["", ""]
         if with_paper:
-            cells.append(_number(row["paper"]) if "paper" in row else "")
+            cells.append(number(row["paper"]) if "paper" in row else "")
         if without:
-            cells.append(_number(without["measures"].get(name, {}).get("value")))
-        exact = row.get("chi_square_interval")
-        normal = f" ({_interval(exact)} if scores are normal)" if exact else ""
-        table.add_row(*cells, MEASURES[name].meaning + normal)
+            cells.append(number(without["measures"].get(name, {}).get("value")))
+        robust = row.get("robust_interval")
+        otherwise = f" ({interval(robust)} if scores are not near normal)" if robust else ""
+        table.add_row(*cells, MEASURES[name].meaning + otherwise)
     if with_null:
         table.caption = (
             "Representations: last layer. null: independent normal data of the same size; "
@@ -210,13 +208,17 @@ def _instability_table(
     return table
 
 
+def _explained(rows: Mapping[str, Mapping[str, Any]], seeds: int) -> list[str]:
+    return explain([row["reason"] for row in rows.values() if "reason" in row], seeds)
+
+
 def _layers_table(rows: Mapping[str, Mapping[str, Any]]) -> Table:
     table = Table(title="By layer", title_justify="left")
     table.add_column("layer", justify="right")
     for name in rows:
         table.add_column(name, justify="right")
     for layer, values in enumerate(zip(*(row["layers"] for row in rows.values()), strict=True), start=1):
-        table.add_row(str(layer), *map(_number, values))
+        table.add_row(str(layer), *map(number, values))
     return table
 
 
@@ -243,14 +245,6 @@ def _flips_table(run: Run) -> Table:
 def _shortened(text: str) -> str:
     line = " ".join(text.split())
     return line if len(line) <= LONGEST_TEXT else line[: LONGEST_TEXT - 1] + "…"
-
-
-def _interval(ends: Sequence[float] | None) -> str:
-    return "-" if ends is None else f"{ends[0]:.4f} to {ends[1]:.4f}"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
 
 
 def _print_lines(console: Console, start: str, lines: Sequence[str]) -> None:

@@ -3,13 +3,21 @@
 Axes: S seeds, L layers, N examples, C classes, D features.
 """
 
-from jaxstab.measures.compute import add_layers, measure_inputs, prepare, represented_examples, seed_scores
+from jaxstab.measures.compute import add_layers, measure_inputs, prepare, represented_examples
 from jaxstab.measures.compute import measure_arrays as all
 from jaxstab.measures.inputs import Inputs, check
-from jaxstab.measures.performance import METRICS, calibration_error, majority_score, score, scores, sd
+from jaxstab.measures.intervals import explain, rows, unseen
+from jaxstab.measures.performance import (
+    METRICS,
+    calibration_error,
+    calibration_spread,
+    majority_score,
+    score,
+    scores,
+    sd,
+)
 from jaxstab.measures.prediction import (
     ambiguity,
-    calibration_spread,
     cohen_kappa,
     discrepancy,
     ensemble_gain,
@@ -30,14 +38,23 @@ from jaxstab.measures.resampling import (
     leave_one_out,
     mean_over_pairs,
     multi_bootstrap,
+    robust_sd_interval,
 )
 from jaxstab.measures.results import Interval, Results, Tabular, as_plain, plain, plain_or_none
-from jaxstab.measures.subsets import MEAN, all_then_without_each, subset_values
+from jaxstab.measures.subsets import (
+    MEAN,
+    STANDARD_DEVIATIONS,
+    all_then_without_each,
+    seed_scores,
+    subset_values,
+    values_and_left_out,
+)
 
 __all__ = [
     "MEAN",
     "MEASURES",
     "METRICS",
+    "STANDARD_DEVIATIONS",
     "Inputs",
     "Interval",
     "Measure",
@@ -57,6 +74,7 @@ __all__ = [
     "distances",
     "ensemble_gain",
     "example_disagreement",
+    "explain",
     "fleiss_kappa",
     "generalised_jsd",
     "jackknife_interval",
@@ -73,6 +91,8 @@ __all__ = [
     "plain_or_none",
     "prepare",
     "represented_examples",
+    "robust_sd_interval",
+    "rows",
     "score",
     "scores",
     "sd",
@@ -80,4 +100,6 @@ __all__ = [
     "select",
     "stable_fraction",
     "subset_values",
+    "unseen",
+    "values_and_left_out",
 ]

@@ -4,24 +4,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jaxstab.measures import paper
 from jaxstab.measures.inputs import FEWEST_EXAMPLES, Inputs, check
+from jaxstab.measures.intervals import Facts, row, rows
 from jaxstab.measures.nulls import gaussian_null, shuffled_null
-from jaxstab.measures.performance import scores
 from jaxstab.measures.programs import OnDevice, pair_distances
 from jaxstab.measures.registry import MEASURES, Measure, select
 from jaxstab.measures.representation import distances
-from jaxstab.measures.resampling import (
-    chi_square_interval,
-    jackknife_interval,
-    leave_one_out,
-    mean_over_pairs,
-    multi_bootstrap,
-)
+from jaxstab.measures.resampling import leave_one_out, mean_over_pairs, multi_bootstrap
 from jaxstab.measures.results import Interval, Results, plain, plain_or_none
-from jaxstab.measures.subsets import all_then_without_each, subset_values
+from jaxstab.measures.subsets import MEAN, seed_scores
 
 MAX_EXAMPLES = 1000
 SATURATED = 0.2
@@ -64,11 +57,11 @@ def measure_arrays(
         >>> found
         Results(2 measures of 8 seeds: sd, pairwise_disagreement)
         >>> print(found["sd"]["interval"])
-        0.0194 to 0.1476
+        0.0353 to 0.1088
         >>> found.to_frame()[["measure", "value", "low", "high"]].round(4)
                          measure   value     low    high
         0                   mean  0.7850  0.7403  0.8297
-        1                     sd  0.0535  0.0194  0.1476
+        1                     sd  0.0535  0.0353  0.1088
         2  pairwise_disagreement  0.3343  0.2876  0.3885
     """
     inputs = check(logits, predictions, labels, representations)
@@ -90,8 +83,7 @@ def measure_inputs(
     max_examples: int = MAX_EXAMPLES,
 ) -> Results:
     """Measures checked arrays, see `measure_arrays`. With one seed there are scores, and every measure is None."""
-    per_seed = seed_scores(inputs, metric)
-    results = Results(scores=_scores(inputs, metric, per_seed))
+    results = Results(scores=_scores(inputs, metric))
     for one in chosen:
         missing = sorted(one.needs - inputs.available)
         if missing:
@@ -101,12 +93,12 @@ def measure_inputs(
     there = [one for one in chosen if one.name not in results.left_out]
     if inputs.predictions is not None:
         of_predictions = [one for one in there if one.granularity != "representation"]
-        _measure_predictions(results, inputs, metric, per_seed, of_predictions)
+        _measure_predictions(results, inputs, metric, of_predictions)
     of_layers = [one for one in there if one.granularity == "representation"]
     if of_layers and inputs.seeds > 1:
         _measure_representations(results, inputs, of_layers, max_examples)
     elif of_layers:
-        results.measures.update({one.name: _row(np.nan, np.full(2, np.nan)) for one in of_layers})
+        results.measures.update({one.name: {"value": None, "interval": None} for one in of_layers})
     if compat is not None:
         _add_paper(results, inputs, compat)
     results.measures.update({one.name: results.measures.pop(one.name) for one in there})  # the registry's order
@@ -132,49 +124,24 @@ def prepare(*, seeds: int, examples: int, features: int, classes: int, metric: s
     measure_inputs(check(logits, labels=labels, representations=representations), metric)
 
 
-def seed_scores(inputs: Inputs, metric: str) -> NDArray[np.float64] | None:
-    """Returns the score [S] of every seed; None without labels."""
-    if inputs.predictions is None or inputs.labels is None:
-        return None
-    return scores(metric, inputs.predictions, inputs.labels, inputs.classes)
-
-
-def _scores(inputs: Inputs, metric: str, per_seed: NDArray[np.float64] | None) -> dict[str, Any] | None:
+def _scores(inputs: Inputs, metric: str) -> dict[str, Any] | None:
+    per_seed = seed_scores(inputs, metric)
     if per_seed is None or inputs.predictions is None or inputs.labels is None:
         return None
     found = {"metric": metric, "mean": plain(per_seed.mean()), "per_seed": [plain(one) for one in per_seed]}
     if inputs.seeds < 2:
         return found | {"interval": None, "joint_interval": None}
-    without = (per_seed.sum() - per_seed) / (inputs.seeds - 1)
     joint = multi_bootstrap(metric, inputs.predictions, inputs.labels, inputs.classes)
-    interval = np.clip(jackknife_interval(per_seed.mean(), without), -1 if metric == "matthews" else 0, 1)
-    return found | {"interval": Interval.of(interval), "joint_interval": Interval.of(joint)}
+    of_mean = rows([MEAN], inputs, {}, metric)[MEAN]
+    of_mean.pop("value")
+    return found | of_mean | {"joint_interval": Interval.of(joint)}
 
 
-def _measure_predictions(
-    results: Results,
-    inputs: Inputs,
-    metric: str,
-    per_seed: NDArray[np.float64] | None,
-    chosen: Sequence[Measure],
-) -> None:
+def _measure_predictions(results: Results, inputs: Inputs, metric: str, chosen: Sequence[Measure]) -> None:
     of_pairs = tuple(one.name for one in chosen if one.shape == "pairs")
     matrices = pair_distances(OnDevice.of(inputs, metric), of_pairs) if of_pairs else {}
-    for name, matrix in matrices.items():
-        results.distances[name] = np.asarray(matrix)[None]
-        values, intervals = _pair_values(MEASURES[name], results.distances[name])
-        results.measures[name] = _row(values[0], intervals[0])
-    of_sets = tuple(one.name for one in chosen if one.shape == "set")
-    masks = all_then_without_each(inputs.seeds)
-    for name, rows in subset_values(of_sets, masks, scores=per_seed, inputs=inputs, metric=metric).items():
-        low, high = MEASURES[name].low, MEASURES[name].high
-        value, without = rows[0, 0], rows[0, 1:]
-        # With two seeds, leave-one-out would leave a single seed, which is not a set.
-        interval = jackknife_interval(value, without, low, high) if inputs.seeds > 2 else np.full(2, np.nan)
-        results.measures[name] = _row(np.clip(value, low, high) if inputs.seeds > 1 else np.nan, interval)
-    if "sd" in of_sets and inputs.seeds > 1:
-        exact = chi_square_interval(results.measures["sd"]["value"], inputs.seeds)
-        results.measures["sd"]["chi_square_interval"] = Interval.of(exact)
+    results.distances.update({name: np.asarray(matrix)[None] for name, matrix in matrices.items()})
+    results.measures.update(rows([one.name for one in chosen], inputs, results.distances, metric))
 
 
 def _measure_representations(results: Results, inputs: Inputs, chosen: Sequence[Measure], max_examples: int) -> None:
@@ -198,11 +165,14 @@ def _measure_representations(results: Results, inputs: Inputs, chosen: Sequence[
             name,
             np.stack([found[name] for found in by_layer]),
             {"null": plain_or_none(nulls[name]), "null_shuffled": [plain_or_none(found[name]) for found in shuffled]},
+            inputs.names,
         )
         _warn_saturated(results, name, len(subset), features)
 
 
-def add_layers(results: Results, name: str, distances: np.ndarray, nulls: Mapping[str, Any]) -> None:
+def add_layers(
+    results: Results, name: str, distances: np.ndarray, nulls: Mapping[str, Any], seeds: Sequence[int]
+) -> None:
     """Adds a measure of representations to results.
 
     Args:
@@ -210,22 +180,21 @@ def add_layers(results: Results, name: str, distances: np.ndarray, nulls: Mappin
         name: name of the measure.
         distances: [L, S, S].
         nulls: `null` and `null_shuffled` as in `Results`.
+        seeds: [S] names of the seeds.
     """
     results.distances[name] = distances
-    values, intervals = _pair_values(MEASURES[name], distances)
+    facts = Facts(seeds)
+    layers = [
+        row(name, value, left_out, facts)
+        for value, left_out in zip(np.asarray(mean_over_pairs(distances)), leave_one_out(distances), strict=True)
+    ]
     results.measures[name] = {
-        **_row(values[-1], intervals[-1]),
-        "layers": [plain_or_none(value) for value in values],
-        "layer_intervals": [Interval.of(interval) for interval in intervals],
+        **layers[-1],
+        "layers": [one["value"] for one in layers],
+        "layer_intervals": [one["interval"] for one in layers],
         **nulls,
     }
     results.left_out.pop(name, None)
-
-
-def _pair_values(one: Measure, matrices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Values [L] and intervals [L, 2] of distances [L, S, S]."""
-    values = np.maximum(mean_over_pairs(matrices), one.low)
-    return values, jackknife_interval(values, leave_one_out(matrices), one.low, one.high)
 
 
 def _single(array: np.ndarray) -> np.ndarray:
@@ -277,7 +246,3 @@ def _add_paper(results: Results, inputs: Inputs, compat: str) -> None:
     if "svcca" in found and inputs.representations is not None:
         last = np.stack([np.asarray(one[-1]) for one in inputs.representations])
         found["svcca"]["paper"] = plain(paper.svcca(last))
-
-
-def _row(value: Any, interval: np.ndarray) -> dict[str, Any]:
-    return {"value": plain_or_none(value), "interval": Interval.of(interval)}

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
+from scipy.special import softmax
 
 CALIBRATION_BINS = 15
 METRICS = ("accuracy", "f1", "matthews", "macro_f1")
@@ -92,20 +93,22 @@ def majority_score(metric: str, labels: Int[np.ndarray, " N"], classes: int) -> 
     return float(score(metric, np.full_like(labels, majority), labels, classes))
 
 
-def sd(scores: Float[Array, " S"], mask: Float[Array, " S"] | None = None) -> Float[Array, ""]:
-    """Returns the standard deviation of the scores with denominator S - 1; NaN for one seed.
+def sd(values: Float[np.ndarray, " S"], mask: Bool[np.ndarray, "*R S"] | None = None) -> Float[np.ndarray, "*R"]:
+    """Returns the standard deviation of a number of each seed, with denominator S - 1; NaN for one seed. float64.
 
     Args:
-        scores: [S].
-        mask: [S], 1 for seeds that count and 0 for others; all by default.
+        values: [S], such as scores.
+        mask: [..., S] which seeds count; all by default.
     """
-    mask = jnp.ones_like(scores) if mask is None else mask
-    count = mask.sum()
-    deviations = (scores - (mask * scores).sum() / count) * mask
-    return jnp.sqrt((deviations**2).sum() / jnp.where(count > 1, count - 1, jnp.nan))
+    values = np.asarray(values, np.float64)
+    weights = np.ones(values.shape) if mask is None else np.asarray(mask, np.float64)
+    count = weights.sum(-1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        deviations = weights * (values - ((weights * values).sum(-1) / count)[..., None])
+        return np.where(count > 1, np.sqrt((deviations**2).sum(-1) / (count - 1)), np.nan)
 
 
-def calibration_error(logits: Float[Array, "S N C"], labels: Int[Array, " N"]) -> Float[Array, " S"]:
+def calibration_error(logits: Float[AnyArray, "S N C"], labels: Int[AnyArray, " N"]) -> Float[np.ndarray, " S"]:
     """Returns each seed's expected calibration error: mean |accuracy - confidence| over bins of confidence.
 
     Args:
@@ -113,15 +116,29 @@ def calibration_error(logits: Float[Array, "S N C"], labels: Int[Array, " N"]) -
         labels: [N] class indices.
 
     Returns:
-        [S] in [0, 1], with 15 bins of equal width, weighted by their examples. Source: Guo et al. (2017), eq. 3.
+        [S] float64 in [0, 1], with 15 bins of equal width, weighted by their examples.
+        Source: Guo et al. (2017), eq. 3.
     """
+    labels = np.asarray(labels)
 
-    def one_seed(logits: Float[Array, "N C"]) -> Float[Array, ""]:
-        confidence = jax.nn.softmax(logits).max(axis=-1)
-        gap = (jnp.argmax(logits, axis=-1) == labels).astype(jnp.float32) - confidence
+    def one_seed(logits: Float[np.ndarray, "N C"]) -> float:
+        confidence = softmax(logits.astype(np.float64), axis=-1).max(axis=-1)
+        gap = (logits.argmax(axis=-1) == labels) - confidence
         # Bins are closed on the right, as in the source.
-        bins = jnp.clip(jnp.ceil(confidence * CALIBRATION_BINS).astype(jnp.int32) - 1, 0, CALIBRATION_BINS - 1)
-        return jnp.abs(jax.ops.segment_sum(gap, bins, CALIBRATION_BINS)).sum() / labels.shape[0]
+        bins = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(int) - 1, 0, CALIBRATION_BINS - 1)
+        return float(np.abs(np.bincount(bins, gap, CALIBRATION_BINS)).sum() / len(labels))
 
-    per_seed: Array = jax.lax.map(one_seed, logits.astype(jnp.float32))
-    return per_seed
+    return np.array([one_seed(np.asarray(one)) for one in logits])
+
+
+def calibration_spread(
+    logits: Float[AnyArray, "S N C"], labels: Int[AnyArray, " N"], mask: Bool[np.ndarray, "*R S"] | None = None
+) -> Float[np.ndarray, "*R"]:
+    """Returns the standard deviation over seeds (`sd`) of the expected calibration error (`calibration_error`).
+
+    Args:
+        logits: [S, N, C].
+        labels: [N] class indices.
+        mask: [..., S] which seeds count; all by default.
+    """
+    return sd(calibration_error(logits, labels), mask)

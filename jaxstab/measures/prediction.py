@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxstab.measures.performance import calibration_error, score, sd
+from jaxstab.measures.performance import score
 
 COMPETING_MARGIN = 0.01
 
@@ -226,20 +226,6 @@ def generalised_jsd(logits: Float[Array, "S N C"], mask: Float[Array, " S"] | No
     # Computed as the mean divergence from the mean: a difference of entropies would cancel where seeds agree.
     divergence = _weighted(log_p, log_p - jnp.log(jnp.where(mean > 0, mean, 1))).mean(axis=-1)
     return jnp.maximum((mask * divergence).sum() / mask.sum(), 0)
-
-
-@jax.jit
-def calibration_spread(
-    logits: Float[Array, "S N C"], labels: Int[Array, " N"], mask: Float[Array, " S"] | None = None
-) -> Float[Array, ""]:
-    """Returns the standard deviation over seeds of the expected calibration error (`calibration_error`).
-
-    Args:
-        logits: [S, N, C].
-        labels: [N] class indices.
-        mask: [S] which seeds count; all by default.
-    """
-    return sd(calibration_error(logits, labels), mask)
 
 
 @partial(jax.jit, static_argnames="metric")

@@ -30,7 +30,7 @@ class Measure:
         larger_is_less_stable: whether larger values mean less stable seeds.
         compute: for `pairs`, a function from arrays on the device to [S, S]; for `set`, from arrays and `mask` [S] to a
             scalar. None for representations, because `jaxstab.measures.representation.distances` computes all of them,
-            and for scores (`jaxstab.measures.subset_values`).
+            and for standard deviations (`jaxstab.measures.subset_values`).
     """
 
     name: str
@@ -179,16 +179,16 @@ MEASURES: dict[str, Measure] = {
             meaning="divergence of all seeds' class probabilities from their mean",
             source="Lin (1991), eq. 5.1",
         ),
-        _predictions(
+        Measure(
             "calibration_spread",
+            "prediction",
             "set",
-            "logits labels",
-            lambda a, mask: prediction.calibration_spread(a.logits, a.labels, mask),
-            unit="share",
-            low=0,
-            high=math.inf,
-            meaning="standard deviation over seeds of the expected calibration error",
-            source="Guo et al. (2017), eq. 3",
+            frozenset({"logits", "labels"}),
+            "share",
+            0,
+            math.inf,
+            "standard deviation over seeds of the expected calibration error",
+            "Guo et al. (2017), eq. 3",
         ),
         _predictions(
             "ensemble_gain",

@@ -10,7 +10,7 @@ the coverage.
 import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
-from scipy.special import chdtri, ndtr, stdtrit
+from scipy.special import chdtri, ndtr, ndtri, stdtrit
 
 from jaxstab.measures.performance import score_of_confusion
 
@@ -56,16 +56,13 @@ def jackknife_interval(
     """
     values, left_out = np.asarray(values, np.float64), np.asarray(left_out, np.float64)
     seeds = left_out.shape[-1]
-    # A value that is only rounding error, such as the SD of equal scores, counts as 0.
-    positive = np.asarray((low >= 0) & (values > 0) & (left_out > 1e-6 * values[..., None]).all(-1))
+    positive = np.asarray((low >= 0) & (values > 0) & (left_out > 0).all(-1))
 
     def transform(x: Floats, positive: NDArray[np.bool_]) -> Floats:
         return np.where(positive, np.log(np.where(positive, x, 1)), x)
 
     center, around = transform(values, positive), transform(left_out, positive[..., None])
     deviations = around - around.mean(-1, keepdims=True)
-    # Differences at the level of rounding count as 0.
-    deviations = np.where(np.abs(deviations) < 1e-12, 0, deviations)
     width = stdtrit(seeds - 1, (1 + LEVEL) / 2) * np.sqrt((seeds - 1) / seeds * (deviations**2).sum(-1))
     ends = center[..., None] + width[..., None] * np.array([-1, 1])
     with np.errstate(over="ignore"):
@@ -76,6 +73,31 @@ def chi_square_interval(sd: float, seeds: int) -> Float[np.ndarray, " 2"]:
     """Returns the 95 % interval of a standard deviation over seeds, exact if scores are normally distributed: [2]."""
     tails = np.array([(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return np.asarray(sd * np.sqrt((seeds - 1) / chdtri(seeds - 1, tails)))
+
+
+def robust_sd_interval(scores: Float[np.ndarray, " S"]) -> Float[np.ndarray, " 2"]:
+    """Returns the 95 % interval of a standard deviation over seeds, whatever the distribution of the scores.
+
+    Args:
+        scores: [S], S >= 3, not all equal.
+
+    Returns:
+        [2]: from the lower of two lower ends to the higher of two upper ends: those of `chi_square_interval`, and those
+        of Bonett (2006), which use the kurtosis that the scores have. The latter by themselves are too narrow where
+        few seeds happen to have little kurtosis.
+    """
+    seeds = len(scores)
+    normal = chi_square_interval(float(scores.std(ddof=1)), seeds)
+    # The fourth moment is taken about a mean without the extremes, so that one outlier does not hide itself.
+    cut = int(seeds / (2 * np.sqrt(seeds - 4))) if seeds > 5 else (seeds - 1) // 2
+    centre = np.sort(scores)[cut : seeds - cut].mean()
+    kurtosis = seeds * ((scores - centre) ** 4).sum() / ((scores - scores.mean()) ** 2).sum() ** 2
+    quantile = ndtri((1 + LEVEL) / 2)
+    factor = seeds / (seeds - quantile)
+    error = factor * np.sqrt(max(kurtosis - (seeds - 3) / seeds, 0) / (seeds - 1))
+    with np.errstate(over="ignore"):
+        bonett = np.sqrt(factor * scores.var(ddof=1) * np.exp(quantile * error * np.array([-1, 1])))
+    return np.array([min(normal[0], bonett[0]), max(normal[1], bonett[1])])
 
 
 def multi_bootstrap(

@@ -49,8 +49,9 @@ class Results(Tabular, Mapping[str, dict[str, Any]]):
     Attributes:
         scores: `metric`, `mean`, `per_seed`, `interval` (seeds resampled) and `joint_interval` (seeds and examples
             resampled); None without labels.
-        measures: for each name `value` and `interval`; of representations, whose value is that of the last layer, also
-            `layers`, `layer_intervals`, `null` (independent normal data of the same N and D) and `null_shuffled`.
+        measures: for each name `value` and `interval`, or None and `reason`; of `sd` also `robust_interval`, for scores
+            that are not near normal; of representations, whose value is that of the last layer, also `layers`,
+            `layer_intervals`, `null` (independent normal data of the same N and D) and `null_shuffled`.
         distances: [L, S, S] float32 of every measure of pairs; L = 1 for predictions.
         left_out: for each measure that is not there, the reason.
         warnings: one line each.
@@ -63,6 +64,13 @@ class Results(Tabular, Mapping[str, dict[str, Any]]):
     left_out: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     without_failed: dict[str, Any] | None = None
+
+    @property
+    def seeds(self) -> int:
+        """S; 0 if nothing was measured."""
+        if self.scores is not None:
+            return len(self.scores["per_seed"])
+        return len(next(iter(self.distances.values()))[0]) if self.distances else 0
 
     def __getitem__(self, name: str) -> dict[str, Any]:
         return self.measures[name]

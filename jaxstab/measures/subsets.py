@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxstab.measures.inputs import Inputs
+from jaxstab.measures.performance import calibration_error, scores, sd
 from jaxstab.measures.programs import all_set_values
 from jaxstab.measures.registry import MEASURES
 
@@ -16,6 +17,7 @@ Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 MEAN = "mean"  # the mean score: not a measure of instability, but compared like one
+STANDARD_DEVIATIONS = ("sd", "calibration_spread")  # of a number that each seed has
 
 
 def all_then_without_each(seeds: int) -> Mask:
@@ -23,13 +25,36 @@ def all_then_without_each(seeds: int) -> Mask:
     return np.concatenate([np.ones((1, seeds), bool), ~np.eye(seeds, dtype=bool)])
 
 
+def seed_scores(inputs: Inputs, metric: str) -> Floats | None:
+    """Returns the score [S] of every seed; None without labels."""
+    if inputs.predictions is None or inputs.labels is None:
+        return None
+    return scores(metric, inputs.predictions, inputs.labels, inputs.classes)
+
+
+def seed_numbers(name: str, inputs: Inputs, metric: str) -> Floats:
+    """Returns the number [S] of each seed whose mean or standard deviation over seeds is asked for.
+
+    Args:
+        name: `mean` or `sd`, of the scores; or `calibration_spread`, of the calibration errors.
+        inputs: the arrays that it needs.
+        metric: the score.
+    """
+    if name == "calibration_spread":
+        assert inputs.logits is not None
+        assert inputs.labels is not None
+        return calibration_error(inputs.logits, inputs.labels)
+    found = seed_scores(inputs, metric)
+    assert found is not None
+    return found
+
+
 def subset_values(
     names: Sequence[str],
     masks: Mask,
     *,
-    scores: Floats | None = None,
+    inputs: Inputs,
     distances: Mapping[str, np.ndarray] | None = None,
-    inputs: Inputs | None = None,
     metric: str = "accuracy",
 ) -> dict[str, Floats]:
     """Computes measures of subsets of seeds.
@@ -37,10 +62,9 @@ def subset_values(
     Args:
         names: names of measures, or `mean` for the mean score.
         masks: [R, S] which seeds are in each subset.
-        scores: [S] scores, for `mean` and `sd`.
+        inputs: predictions, logits and labels, as far as the measures of a set need them.
         distances: [L, S, S] for every measure of pairs.
-        inputs: predictions and logits, for other measures of a set.
-        metric: the score, for `ensemble_gain`.
+        metric: the score.
 
     Returns:
         For each name [L, R] float64; NaN if a subset has too few seeds.
@@ -49,24 +73,39 @@ def subset_values(
     weights = masks.astype(np.float64)
     found: dict[str, Floats] = {}
     for name in names:
-        if name in (MEAN, "sd"):
-            found[name] = _of_scores(name, np.asarray(scores, np.float64), weights)[None]
+        if name == MEAN:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                found[name] = (weights @ seed_numbers(name, inputs, metric) / weights.sum(1))[None]
+        elif name in STANDARD_DEVIATIONS:
+            found[name] = sd(seed_numbers(name, inputs, metric), masks)[None]
         elif MEASURES[name].shape == "pairs":
             found[name] = np.stack([_mean_over_pairs(one, weights) for one in (distances or {})[name]])
     of_sets = tuple(name for name in names if name not in found)
-    if of_sets and inputs is not None:
-        found |= {name: one[None] for name, one in all_set_values(inputs, metric, of_sets, masks).items()}
+    found |= {name: one[None] for name, one in all_set_values(inputs, metric, of_sets, masks).items()}
     return {name: found[name] for name in names}
 
 
-def _of_scores(name: str, scores: Floats, weights: Floats) -> Floats:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        count = weights.sum(1)
-        mean = np.asarray(weights @ scores / count)
-        if name == MEAN:
-            return mean
-        squares = (weights * (scores - mean[:, None]) ** 2).sum(1)
-        return np.asarray(np.where(count > 1, np.sqrt(squares / (count - 1)), np.nan))
+def values_and_left_out(
+    names: Sequence[str],
+    inputs: Inputs,
+    distances: Mapping[str, np.ndarray],
+    metric: str,
+    places: Sequence[int] | None = None,
+) -> dict[str, tuple[Floats, Floats]]:
+    """Returns for each measure its values [L] with all seeds, and its leave-one-out values [L, S].
+
+    Args:
+        names: names of measures, or `mean` for the mean score.
+        inputs: the checked arrays.
+        distances: [L, S, S] for every measure of pairs among the names.
+        metric: the score.
+        places: positions of the seeds that count; all by default. The programs are those for all seeds.
+    """
+    places = range(inputs.seeds) if places is None else places
+    masks = np.zeros((1 + len(places), inputs.seeds), bool)
+    masks[:, places] = all_then_without_each(len(places))
+    found = subset_values(names, masks, inputs=inputs, distances=distances, metric=metric)
+    return {name: (values[:, 0], values[:, 1:]) for name, values in found.items()}
 
 
 def _mean_over_pairs(distances: np.ndarray, weights: Floats) -> Floats:

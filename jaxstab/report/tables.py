@@ -57,7 +57,7 @@ def measures_table(results: Results) -> Table:
     for name, row in results.measures.items():
         nulls = [number(row["null"]), number(row["null_shuffled"][-1])] if "null" in row else ["-", "-"]
         rest = [with_interval(without["measures"].get(name))] if without else []
-        rows.append([name, number(row["value"]), interval(row["interval"]), *nulls, *rest, MEASURES[name].meaning])
+        rows.append([name, number(row["value"]), worth(row), *nulls, *rest, MEASURES[name].meaning])
     caption = (
         "Larger is less stable, but for stable_fraction. Representations: last layer; null: independent normal data."
     )
@@ -269,7 +269,13 @@ def with_interval(row: Mapping[str, Any] | None) -> str:
     """A value with its interval as text."""
     if not row or row.get("value") is None:
         return "-"
-    return f"{row['value']:.4f}" + (f" ({interval(row['interval'])})" if row.get("interval") else "")
+    said = worth(row)
+    return number(row["value"]) + (f" ({said})" if said != "-" else "")
+
+
+def worth(row: Mapping[str, Any]) -> str:
+    """The interval of a row as text, or the reason why there is none."""
+    return row.get("reason") or interval(row.get("interval"))
 
 
 def interval(ends: Sequence[float] | None) -> str:
