@@ -78,9 +78,9 @@ def test_two_seeds_have_values_and_few_intervals():
 
 def test_measures_of_one_shape_are_compiled_once(caplog):
     predictions = LOGITS.argmax(-1)
-    measures.fleiss_kappa(predictions, CLASSES)
+    measures.cohen_kappa(predictions, CLASSES)
     with caplog.at_level("DEBUG", logger="jax"):
-        measures.fleiss_kappa(predictions, CLASSES)
+        measures.cohen_kappa(predictions, CLASSES)
     assert "compil" not in caplog.text.lower()
 
 
@@ -177,9 +177,9 @@ def _with(array, place, value):
         ({"predictions": LABELS}, "predictions: 1 axes (14,); expected [S, N]"),
         ({"logits": LOGITS[:1]}, "one seed only"),
         ({"logits": LOGITS[:, :, :1]}, "logits: 1 class"),
-        ({"logits": LOGITS[:, :0]}, "logits: shape (4, 0, 3) is empty"),
+        ({"logits": LOGITS[:, :0]}, "logits: shape (6, 0, 3) is empty"),
         ({"logits": LOGITS, "labels": LABELS[1:]}, "numbers of examples differ: logits 14, labels 13"),
-        ({"logits": LOGITS, "representations": REPRESENTATIONS[1:]}, "numbers of seeds differ: logits 4, repres"),
+        ({"logits": LOGITS, "representations": REPRESENTATIONS[1:]}, "numbers of seeds differ: logits 6, repres"),
         ({"logits": _with(LOGITS, (1, 2, 0), np.nan)}, "logits: nan at seed 1, example 2, class 0"),
         (
             {"representations": _with(REPRESENTATIONS, (3, 1, 2, 5), -np.inf)},

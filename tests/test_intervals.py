@@ -124,9 +124,9 @@ def test_no_interval_is_absurd_on_1000_odd_inputs():
             ends = found.get(kind)
             if ends is not None:
                 assert low - 1e-6 <= ends[0] < ends[1] <= high + 1e-6, (name, value, left_out, ends)
-        assert (found["interval"] is None) == ("reason" in found)
+        assert (found["interval"] is None) == ("reason" in found or found["value"] is None)
         with_interval += found["interval"] is not None
-    assert with_interval > 200
+    assert with_interval > 100
 
 
 @pytest.mark.parametrize(("seeds", "examples"), [(2, 1), (3, 4), (8, 40)])

@@ -10,9 +10,9 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Real
 
-from jaxstab.measures.performance import score
+from jaxstab.measures.performance import AnyArray, score
 
 COMPETING_MARGIN = 0.01
 
@@ -109,43 +109,40 @@ def jsd(logits: Float[Array, "S N C"]) -> Float[Array, "S S"]:
     return _symmetric(jax.lax.map(against_all, log_p))
 
 
-@partial(jax.jit, static_argnames="classes")
 def fleiss_kappa(
-    predictions: Int[Array, "S N"], classes: int, mask: Float[Array, " S"] | None = None
-) -> Float[Array, ""]:
+    predictions: Int[AnyArray, "S N"], classes: int, mask: Real[AnyArray, "*R S"] | None = None
+) -> Float[np.ndarray, "*R"]:
     """Returns 1 - Fleiss' kappa: pairwise disagreement relative to that of random votes with the overall class shares.
 
     Args:
         predictions: [S, N] class indices.
         classes: C.
-        mask: [S] which seeds count; all by default.
+        mask: [..., S] which seeds count; all by default.
 
     Returns:
-        0 for full agreement (also if only one class is ever predicted), 1 for chance; can exceed 1; NaN for one seed.
-        Source: Fleiss (1971).
+        [...] float64: 0 for full agreement (also if only one class is ever predicted), 1 for chance; can exceed 1; NaN
+        for one seed. Source: Fleiss (1971).
     """
-    disagreement, shares = _split_votes(predictions, classes, _all(predictions, mask))
-    return _ratio(disagreement.mean(), jnp.sum(shares * (1 - shares)))
+    disagreement, chance, _ = _split_votes(predictions, classes, mask)
+    return np.where(chance > 0, disagreement / np.where(chance > 0, chance, 1), disagreement)
 
 
-@partial(jax.jit, static_argnames="classes")
 def krippendorff_alpha(
-    predictions: Int[Array, "S N"], classes: int, mask: Float[Array, " S"] | None = None
-) -> Float[Array, ""]:
+    predictions: Int[AnyArray, "S N"], classes: int, mask: Real[AnyArray, "*R S"] | None = None
+) -> Float[np.ndarray, "*R"]:
     """Returns 1 - Krippendorff's alpha for nominal data: like `fleiss_kappa`, with pairs drawn without replacement.
 
     Args:
         predictions: [S, N] class indices.
         classes: C.
-        mask: [S] which seeds count; all by default.
+        mask: [..., S] which seeds count; all by default.
 
     Returns:
-        0 for full agreement, 1 for chance; can exceed 1; NaN for one seed. Source: Krippendorff (2011).
+        [...] float64: 0 for full agreement, 1 for chance; can exceed 1; NaN for one seed. Source: Krippendorff (2011).
     """
-    mask = _all(predictions, mask)
-    disagreement, shares = _split_votes(predictions, classes, mask)
-    votes = mask.sum() * predictions.shape[1]
-    return _ratio(disagreement.mean(), jnp.sum(shares * (1 - shares)) * votes / (votes - 1))
+    disagreement, chance, votes = _split_votes(predictions, classes, mask)
+    chance = chance * votes / np.maximum(votes - 1, 1)
+    return np.where(chance > 0, disagreement / np.where(chance > 0, chance, 1), disagreement)
 
 
 @jax.jit
@@ -269,18 +266,19 @@ def _shares(predictions: Int[Array, "S N"], classes: int) -> Float[Array, "S C"]
 
 
 def _split_votes(
-    predictions: Int[Array, "S N"], classes: int, mask: Float[Array, " S"]
-) -> tuple[Float[Array, " N"], Float[Array, " C"]]:
-    """For each example, the share of pairs of seeds that disagree; and each class's share of all votes."""
-
-    def of_class(c: Int[Array, ""]) -> tuple[Float[Array, " N"], Float[Array, ""]]:
-        votes = jnp.matmul(mask, (predictions == c).astype(jnp.float32), precision="highest")
-        return votes * (votes - 1), votes.mean()
-
-    agreeing, votes = jax.lax.map(of_class, jnp.arange(classes))
-    count = mask.sum()
-    pairs = jnp.where(count > 1, count * (count - 1), jnp.nan)
-    return (pairs - agreeing.sum(axis=0)) / pairs, votes / count
+    predictions: Int[AnyArray, "S N"], classes: int, mask: Real[AnyArray, "*R S"] | None
+) -> tuple[Float[np.ndarray, "*R"], Float[np.ndarray, "*R"], Float[np.ndarray, "*R"]]:
+    """The share of pairs of seeds that disagree, that of random votes with the same class shares, and all votes."""
+    predictions = np.asarray(predictions)
+    weights = np.ones(len(predictions)) if mask is None else np.asarray(mask, np.float64)
+    of_class = [(predictions == c).astype(np.float32) for c in range(classes)]
+    agreeing = np.sum([one @ one.T for one in of_class], axis=0, dtype=np.float64) / predictions.shape[1]
+    count = weights.sum(-1)
+    pairs = np.where(count > 1, count * (count - 1), np.nan)
+    agreement = (((weights @ agreeing) * weights).sum(-1) - count) / pairs
+    shares = np.stack([weights @ one.mean(axis=1, dtype=np.float64) for one in of_class], axis=-1)
+    shares = shares / np.maximum(count, 1)[..., None]
+    return 1 - agreement, 1 - (shares**2).sum(-1), count * predictions.shape[1]
 
 
 def _competes(predictions: Int[Array, "S N"], labels: Int[Array, " N"]) -> Bool[Array, "S S"]:

@@ -30,7 +30,8 @@ class Measure:
         larger_is_less_stable: whether larger values mean less stable seeds.
         compute: for `pairs`, a function from arrays on the device to [S, S]; for `set`, from arrays and `mask` [S] to a
             scalar. None for representations, because `jaxstab.measures.representation.distances` computes all of them,
-            and for standard deviations (`jaxstab.measures.subset_values`).
+            and for what costs little in numpy (`jaxstab.measures.subset_values`).
+        grows: whether the value depends on the number of seeds.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Measure:
     source: str
     larger_is_less_stable: bool = True
     compute: Callable[..., jax.Array] | None = None
+    grows: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """The row as plain values; an infinite end of the range is None."""
@@ -53,7 +55,7 @@ class Measure:
 
 
 def _predictions(
-    name: str, shape: Literal["pairs", "set"], needs: str, compute: Callable[..., jax.Array], **how: Any
+    name: str, shape: Literal["pairs", "set"], needs: str, compute: Callable[..., jax.Array] | None, **how: Any
 ) -> Measure:
     return Measure(name, "prediction", shape, frozenset(needs.split()), compute=compute, **how)
 
@@ -91,7 +93,7 @@ MEASURES: dict[str, Measure] = {
             "fleiss_kappa",
             "set",
             "predictions",
-            lambda a, mask: prediction.fleiss_kappa(a.predictions, a.classes, mask),
+            None,
             unit="1 - kappa",
             low=0,
             high=2,
@@ -124,7 +126,7 @@ MEASURES: dict[str, Measure] = {
             "krippendorff_alpha",
             "set",
             "predictions",
-            lambda a, mask: prediction.krippendorff_alpha(a.predictions, a.classes, mask),
+            None,
             unit="1 - alpha",
             low=0,
             high=2,
@@ -149,6 +151,7 @@ MEASURES: dict[str, Measure] = {
             meaning="share of examples on which all seeds agree; smaller is less stable",
             source="complement of Marx et al. (2020), def. 2",
             larger_is_less_stable=False,
+            grows=True,
         ),
         _predictions(
             "ambiguity",
@@ -158,6 +161,7 @@ MEASURES: dict[str, Measure] = {
             **_share,
             meaning="share of examples that some seed about as good would decide otherwise",
             source="Marx et al. (2020), def. 2",
+            grows=True,
         ),
         _predictions(
             "discrepancy",
@@ -167,6 +171,7 @@ MEASURES: dict[str, Measure] = {
             **_share,
             meaning="largest disagreement with a seed about as good",
             source="Marx et al. (2020), def. 3",
+            grows=True,
         ),
         _predictions(
             "generalised_jsd",
@@ -178,17 +183,18 @@ MEASURES: dict[str, Measure] = {
             high=math.inf,
             meaning="divergence of all seeds' class probabilities from their mean",
             source="Lin (1991), eq. 5.1",
+            grows=True,
         ),
-        Measure(
+        _predictions(
             "calibration_spread",
-            "prediction",
             "set",
-            frozenset({"logits", "labels"}),
-            "share",
-            0,
-            math.inf,
-            "standard deviation over seeds of the expected calibration error",
-            "Guo et al. (2017), eq. 3",
+            "logits labels",
+            None,
+            unit="share",
+            low=0,
+            high=math.inf,
+            meaning="standard deviation over seeds of the expected calibration error",
+            source="Guo et al. (2017), eq. 3",
         ),
         _predictions(
             "ensemble_gain",
@@ -200,6 +206,7 @@ MEASURES: dict[str, Measure] = {
             high=math.inf,
             meaning="what averaging the seeds' probabilities gains over their mean score",
             source="Lakshminarayanan et al. (2017)",
+            grows=True,
         ),
         _representations("cka", "1 - debiased linear CKA", "Kornblith et al. (2019); Song et al. (2012), eq. 4", 2),
         _representations("op", "1 - similarity after the best rotation (orthogonal Procrustes)", "Ding et al. (2021)"),

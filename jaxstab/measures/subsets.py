@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from jaxstab.measures.inputs import Inputs
 from jaxstab.measures.performance import calibration_error, scores, sd
+from jaxstab.measures.prediction import fleiss_kappa, krippendorff_alpha
 from jaxstab.measures.programs import all_set_values
 from jaxstab.measures.registry import MEASURES
 
@@ -17,6 +18,7 @@ Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 MEAN = "mean"  # the mean score: not a measure of instability, but compared like one
+KAPPAS = {"fleiss_kappa": fleiss_kappa, "krippendorff_alpha": krippendorff_alpha}
 STANDARD_DEVIATIONS = ("sd", "calibration_spread")  # of a number that each seed has
 
 
@@ -78,6 +80,8 @@ def subset_values(
                 found[name] = (weights @ seed_numbers(name, inputs, metric) / weights.sum(1))[None]
         elif name in STANDARD_DEVIATIONS:
             found[name] = sd(seed_numbers(name, inputs, metric), masks)[None]
+        elif name in KAPPAS and inputs.predictions is not None:
+            found[name] = KAPPAS[name](inputs.predictions, inputs.classes, masks)[None]
         elif MEASURES[name].shape == "pairs":
             found[name] = np.stack([_mean_over_pairs(one, weights) for one in (distances or {})[name]])
     of_sets = tuple(name for name in names if name not in found)
