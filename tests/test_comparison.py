@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from scipy.stats import kendalltau
+from scipy.stats import fisher_exact, kendalltau, t, ttest_ind, ttest_rel
 
 import jaxstab
 from jaxstab.analysis.comparison import ALL_TASKS
@@ -77,11 +77,11 @@ def test_values_are_those_of_measuring(save):
 
 
 def test_seeds_that_match_are_paired_whatever_their_order(save):
-    numbers = [5, 3, 1, 0, 2, 4]
-    a, b = save("a", 6, numbers=numbers), save("b", 6, draw=1, numbers=numbers)
-    shuffled = save("c", 6, numbers=numbers)
+    numbers = [5, 3, 1, 0, 2, 4, 7, 6]
+    a, b = save("a", 8, numbers=numbers), save("b", 8, draw=1, numbers=numbers)
+    shuffled = save("c", 8, numbers=numbers)
     with np.load(shuffled) as arrays:
-        order = [2, 0, 1, 5, 4, 3]
+        order = [2, 0, 1, 5, 4, 3, 7, 6]
         np.savez(shuffled, logits=arrays["logits"][order], labels=arrays["labels"], seeds=arrays["seeds"][order])
     one, other = jaxstab.compare([a, b]), jaxstab.compare([shuffled, b])
     assert one.paired == other.paired == {f"{EXAMPLES} examples": True}
@@ -91,14 +91,20 @@ def test_seeds_that_match_are_paired_whatever_their_order(save):
         )
 
 
-def test_more_seeds_are_sub_sampled_and_that_is_said(save):
+def test_all_seeds_are_used_and_only_the_same_seeds_are_paired(save):
+    task = f"{EXAMPLES} examples"
     found = jaxstab.compare([save("a", 12), save("b", 8, draw=1)])
-    assert found.seeds == {f"{EXAMPLES} examples": 8}
-    assert "of a 8 of 12 seeds are used, those that the others have" in found.notes[-1]
-    unpaired = jaxstab.compare([save("a", 12), save("b", 8, draw=1, numbers=range(50, 58))])
-    assert not any(unpaired.paired.values())
-    assert "of a 8 of 12 seeds are used, the first" in unpaired.notes[-2]
-    assert "compared unpaired" in unpaired.notes[-1]
+    assert found.seeds == {task: {"a": 12, "b": 8}}
+    assert not found.paired[task]
+    assert "compared unpaired" in found.notes[-1]
+    assert f"{task}: 8 to 12 seeds (other seeds)" in [one.title for one in comparison_tables(found)]
+    mean = found.differences[0]
+    scores = found.scores[task]
+    welch = ttest_ind(scores["b"], scores["a"], equal_var=False).confidence_interval()
+    assert mean.interval == pytest.approx((welch.low, welch.high), abs=1e-6)
+    few = jaxstab.compare([save("a", 6), save("b", 6, draw=1)])
+    assert not few.paired[task]
+    assert "6 pairs of seeds can be exchanged in too few ways" in few.notes[-1]
 
 
 def test_tasks_are_grouped_by_name_and_averaged(save, labels):
@@ -109,7 +115,7 @@ def test_tasks_are_grouped_by_name_and_averaged(save, labels):
     assert list(found.values) == [f"{EXAMPLES} examples", "90 examples"]
     by_task = {task: {one.measure: one for one in found.of(task, "b")} for task in [*found.values, ALL_TASKS]}
     ratios = [by_task[task]["jsd"].effect for task in found.values]
-    assert by_task[ALL_TASKS]["jsd"].effect == pytest.approx(np.mean(ratios), rel=1e-4)
+    assert by_task[ALL_TASKS]["jsd"].effect == pytest.approx(np.sqrt(np.prod(ratios)), rel=1e-4)
     differences = [by_task[task]["mean"].difference for task in found.values]
     assert by_task[ALL_TASKS]["mean"].difference == pytest.approx(np.mean(differences), abs=1e-6)
     assert found.verdicts[0].startswith("b against a on all tasks: ")
@@ -120,7 +126,7 @@ def test_all_equal_and_too_few_seeds_say_so(save, labels, tmp_path):
     np.savez(tmp_path / "equal.npz", predictions=np.tile(labels, (6, 1)), labels=labels)
     np.savez(tmp_path / "other.npz", predictions=np.tile(1 - labels, (6, 1)), labels=labels)
     found = jaxstab.compare([tmp_path / "equal.npz", tmp_path / "other.npz"])
-    assert {one.measure for one in found.differences if one.clear} <= {"mean"}
+    assert {one.measure for one in found.differences if one.clear} == {"mean", "failed"}
     json.dumps(found.as_json(), allow_nan=False)
     few = jaxstab.compare([save("a", 2), save("b", 2, draw=1)])
     assert few.differences == []
@@ -129,6 +135,61 @@ def test_all_equal_and_too_few_seeds_say_so(save, labels, tmp_path):
     single = jaxstab.compare([save("a", 1), save("b", 1, draw=1)])
     assert single.values[f"{EXAMPLES} examples"]["a"]["jsd"]["value"] is None
     json.dumps(single.as_json(), allow_nan=False)
+
+
+def test_intervals_and_effects_by_their_definitions(save):
+    found = jaxstab.compare([save("a", 10), save("b", 10, noise=1.0, draw=1)], only=["jsd", "sd"])
+    task = f"{EXAMPLES} examples"
+    first, second = (np.array(found.scores[task][name]) for name in "ab")
+    mean, sd, jsd = (next(one for one in found.differences if one.measure == name) for name in ("mean", "sd", "jsd"))
+    paired = ttest_rel(second, first).confidence_interval()
+    assert mean.interval == pytest.approx((paired.low, paired.high), abs=1e-6)
+    assert mean.largest == pytest.approx(np.abs(ttest_rel(second, first).confidence_interval(0.9)).max(), abs=1e-6)
+    # The jackknife of the log ratio of standard deviations (Miller 1968), by its definition.
+    logs = np.array([np.log(np.delete(second, i).std(ddof=1) / np.delete(first, i).std(ddof=1)) for i in range(10)])
+    width = t.ppf(0.975, 9) * np.sqrt(9 / 10 * ((logs - logs.mean()) ** 2).sum())
+    ratio = second.std(ddof=1) / first.std(ddof=1)
+    assert sd.effect == pytest.approx(ratio, rel=1e-5)
+    assert sd.effect_interval == pytest.approx((ratio * np.exp(-width), ratio * np.exp(width)), rel=1e-4)
+    assert jsd.interval[0] < jsd.difference < jsd.interval[1]
+
+
+def test_one_vote_of_one_seed_is_no_difference(tmp_path, labels):
+    votes = np.tile(np.where(np.arange(EXAMPLES) % 5, labels, 1 - labels), (8, 1))
+    np.savez(tmp_path / "equal.npz", predictions=votes, labels=labels)
+    votes[3, 7] = 1 - votes[3, 7]
+    np.savez(tmp_path / "one.npz", predictions=votes, labels=labels)
+    found = jaxstab.compare([tmp_path / "equal.npz", tmp_path / "one.npz"])
+    assert {one.p for one in found.differences} == {1}
+    # No absurd ratio to a value that rests on one seed, or to none at all.
+    assert {one.effect_interval for one in found.differences} == {None}
+    assert "cannot tell" in found.verdicts[0]
+
+
+def test_failed_seeds_are_a_question_of_their_own(save, labels, tmp_path):
+    path = save("a", 12)
+    with np.load(path) as arrays:
+        logits = arrays["logits"].copy()
+        logits[:8] = [3, 0] if (labels == 0).mean() > 0.5 else [0, 3]
+        np.savez(tmp_path / "b.npz", logits=logits, labels=labels)
+    found = jaxstab.compare([path, tmp_path / "b.npz"], only=["jsd"])
+    failed = next(one for one in found.differences if one.measure == "failed")
+    assert failed.p == pytest.approx(fisher_exact([[0, 12], [8, 4]]).pvalue)
+    assert failed.difference == pytest.approx(8 / 12)
+    assert failed.better is False
+    assert "more seeds fail (+67%)" in found.verdicts[0]
+    assert found.values[f"{EXAMPLES} examples"]["b"]["failed"]["value"] == pytest.approx(8 / 12)
+
+
+def test_one_real_effect_does_not_help_the_others(save):
+    # Bonferroni over methods for measures: a clear method leaves the factor of the others as it is.
+    same = [save("standard"), save("same", draw=1)]
+    alone = jaxstab.compare(same, only=["jsd", "sd"])
+    beside = jaxstab.compare([*same, save("noisy", noise=3.0, draw=2)], only=["jsd", "sd"])
+    for one in alone.differences:
+        other = next(two for two in beside.differences if (two.method, two.measure) == (one.method, one.measure))
+        if one.measure != "mean":
+            assert other.adjusted == pytest.approx(min(1, 2 * one.adjusted))
 
 
 @pytest.mark.slow
@@ -144,7 +205,7 @@ def test_failed_seeds_can_be_left_out(save, labels):
     logits[:2] = [1.0, 0.0]
     np.savez(path, logits=logits, labels=labels, seeds=np.arange(8))
     found = jaxstab.compare([path, save("b", 8, draw=1)], without_failed=True)
-    assert found.seeds == {f"{EXAMPLES} examples": 6}
+    assert found.seeds == {f"{EXAMPLES} examples": {"a": 6, "b": 8}}
     measured = jaxstab.measure(path)
     assert measured.without_failed["seeds"] == 6
     rest = jaxstab.measure(path, subset="seeds=2-7")

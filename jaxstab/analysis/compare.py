@@ -1,30 +1,14 @@
 """Does a method help? Each method against a baseline, and a verdict that says when it cannot tell."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from jaxstab.analysis.comparison import ALL_TASKS, Comparison, Difference
-from jaxstab.analysis.matching import FEWEST_SEEDS, by_task, choose_baseline, common_measures, equal_seeds
-from jaxstab.analysis.permutation import (
-    Exchange,
-    difference_interval,
-    make_exchange,
-    mean_ratio_interval,
-    mean_sizes,
-    p_values,
-    spread_ratio_interval,
-    spread_sizes,
-)
+from jaxstab.analysis.comparison import Comparison
+from jaxstab.analysis.differences import find_differences, rows_with_failed
+from jaxstab.analysis.matching import by_task, choose_baseline, common_measures, match_seeds
 from jaxstab.analysis.ranking import compare_rankings
 from jaxstab.analysis.sample import Sample, Sources, as_samples
 from jaxstab.errors import InputError
-from jaxstab.measures import MEAN, STANDARD_DEVIATIONS, Interval, plain_or_none
-
-Floats = NDArray[np.float64]
 
 
 def compare(
@@ -97,19 +81,19 @@ def _compare(samples: Sequence[Sample], baseline: str | None, only: Sequence[str
                 f"{task}: {', '.join(group)} only, nothing to compare {'it' if len(group) == 1 else 'them'} with"
             )
             continue
-        tasks[task], paired[task] = equal_seeds(task, {name: group[name] for name in methods if name in group}, notes)
+        tasks[task], paired[task] = match_seeds(task, {name: group[name] for name in methods if name in group}, notes)
     if not tasks:
         raise InputError(
             f"{samples[0].source}: no two of these are on the same test examples; compare runs of the same task"
         )
-    differences = _differences(tasks, paired, baseline, methods, names)
+    differences = find_differences(tasks, paired, baseline, names, notes)
     return Comparison(
         baseline,
         methods,
         metrics={task: group[baseline].metric for task, group in tasks.items()},
-        seeds={task: group[baseline].seeds for task, group in tasks.items()},
+        seeds={task: {name: one.seeds for name, one in group.items()} for task, group in tasks.items()},
         paired=paired,
-        values={task: {name: one.rows(names) for name, one in group.items()} for task, group in tasks.items()},
+        values={task: rows_with_failed(group, names) for task, group in tasks.items()},
         scores={
             task: {name: [] if one.scores is None else one.scores.tolist() for name, one in group.items()}
             for task, group in tasks.items()
@@ -120,146 +104,3 @@ def _compare(samples: Sequence[Sample], baseline: str | None, only: Sequence[str
         },
         notes=notes,
     )
-
-
-def _differences(
-    tasks: Mapping[str, Mapping[str, Sample]],
-    paired: Mapping[str, bool],
-    baseline: str,
-    methods: Sequence[str],
-    names: Sequence[str],
-) -> list[Difference]:
-    """The differences on each task, and over all tasks if there are several."""
-    usable = {task: group for task, group in tasks.items() if group[baseline].seeds >= FEWEST_SEEDS}
-    given = {task: {name: one.contributions(names) for name, one in group.items()} for task, group in usable.items()}
-    scores = {task: {name: one.scores for name, one in group.items()} for task, group in usable.items()}
-    found: list[Difference] = []
-    for task, group in given.items():
-        found += _holm(
-            [
-                one
-                for method in methods[1:]
-                if method in group
-                for one in _against_baseline(
-                    task,
-                    method,
-                    group[baseline],
-                    group[method],
-                    scores[task][baseline],
-                    scores[task][method],
-                    paired[task],
-                )
-            ]
-        )
-    if len(given) > 1:
-        everywhere = [method for method in methods[1:] if all(method in group for group in given.values())]
-        merged = {
-            name: _merge([group[name] for group in given.values()], [group[baseline] for group in given.values()])
-            for name in (baseline, *everywhere)
-        }
-        pairs = all(paired[task] for task in given)
-        found += _holm(
-            [
-                one
-                for method in everywhere
-                for one in _against_baseline(ALL_TASKS, method, merged[baseline], merged[method], None, None, pairs)
-            ]
-        )
-    return found
-
-
-def _merge(of_tasks: Sequence[Mapping[str, Floats]], baselines: Sequence[Mapping[str, Floats]]) -> dict[str, Floats]:
-    """Contributions of equally many seeds, averaged over tasks; except for the mean score, relative to the baseline."""
-    fewest = min(len(next(iter(one.values()))) for one in of_tasks)
-    merged = {}
-    for name in of_tasks[0]:
-        scales = [1.0 if name == MEAN else one[name].mean() for one in baselines]
-        if all(scale > 0 for scale in scales) or name == MEAN:
-            merged[name] = np.mean(
-                [one[name][:fewest] / scale for one, scale in zip(of_tasks, scales, strict=True)], axis=0
-            )
-    return merged
-
-
-def _against_baseline(
-    task: str,
-    method: str,
-    first: Mapping[str, Floats],
-    second: Mapping[str, Floats],
-    scores: Floats | None,
-    other_scores: Floats | None,
-    paired: bool,
-) -> list[Difference]:
-    """One method against the baseline by every measure, with p-values adjusted for the number of measures."""
-    names = [name for name in first if name in second]
-    exchange = make_exchange(len(first[names[0]]), len(second[names[0]]), paired)
-    spread = scores is not None and other_scores is not None
-    sizes = np.stack(
-        [
-            spread_sizes(exchange, scores, other_scores)  # type: ignore[arg-type]
-            if name == "sd" and spread
-            else mean_sizes(exchange, first[name], second[name])
-            for name in names
-        ],
-        axis=1,
-    )
-    p, adjusted = p_values(sizes)
-    found = []
-    for i, name in enumerate(names):
-        compared = (scores, other_scores) if name == "sd" and spread else (first[name], second[name])
-        parts = _effects(name, exchange, first[name], second[name], compared, task == ALL_TASKS)  # type: ignore[arg-type]
-        found.append(Difference(task, method, name, *parts, float(p[i]), float(adjusted[i])))
-    return found
-
-
-def _effects(
-    name: str, exchange: Exchange, first: Floats, second: Floats, compared: tuple[Floats, Floats], relative: bool
-) -> tuple[float | None, Interval | None, float | None, Interval | None]:
-    """The difference, its interval, the effect and the effect's interval."""
-    if name == MEAN:
-        interval = difference_interval(exchange, first, second)
-        return plain_or_none(second.mean() - first.mean()), Interval.of(interval), _hedges(first, second), None
-    power = 0.5 if name in STANDARD_DEVIATIONS else 1.0
-    value, other = (max(one.mean(), 0.0) ** power for one in (first, second))
-    ratio, ends = None, (np.nan, np.nan)
-    if value > 0 and other > 0:
-        ratio = other / value
-        if compared[0] is first:
-            low, high = mean_ratio_interval(exchange, first, second)
-            ends = low**power, high**power
-        else:
-            ends = spread_ratio_interval(exchange, *compared)
-    difference = (np.nan, np.nan)
-    if not relative:
-        # A standard deviation has no contributions of its own. Its interval is that of the ratio, baseline held fixed.
-        by_ratio = (value * (ends[0] - 1), value * (ends[1] - 1))
-        difference = by_ratio if name in STANDARD_DEVIATIONS else difference_interval(exchange, first, second)
-    return (
-        None if relative else plain_or_none(other - value),
-        Interval.of(difference),
-        None if ratio is None else plain_or_none(ratio),
-        Interval.of(ends) if ends[0] > 0 else None,
-    )
-
-
-def _hedges(first: Floats, second: Floats) -> float | None:
-    """Hedges' g: Cohen's d with the pooled standard deviation, corrected for few seeds (Hedges 1981)."""
-    freedom = len(first) + len(second) - 2
-    pooled = np.sqrt(((len(first) - 1) * first.var(ddof=1) + (len(second) - 1) * second.var(ddof=1)) / freedom)
-    return plain_or_none((second.mean() - first.mean()) / pooled * (1 - 3 / (4 * freedom - 1))) if pooled > 0 else None
-
-
-def _holm(found: Sequence[Difference]) -> list[Difference]:
-    """Adjusts for the number of methods as well: Holm (1979), by each method's smallest p-value."""
-    by_method: dict[str, list[Difference]] = {}
-    for one in found:
-        by_method.setdefault(one.method, []).append(one)
-    adjusted: dict[str, list[Difference]] = {}
-    largest = 0.0
-    order = sorted(by_method, key=lambda method: min(one.adjusted for one in by_method[method]))
-    for place, method in enumerate(order):
-        factor = len(order) - place
-        values = [max(largest, min(1.0, factor * one.adjusted)) for one in by_method[method]]
-        adjusted[method] = [replace(one, adjusted=value) for one, value in zip(by_method[method], values, strict=True)]
-        largest = min(values)
-    return [one for method in by_method for one in adjusted[method]]

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ALL_TASKS = "all tasks"
+FAILED = "failed"  # the share of failed seeds: not a measure, but compared like one
 SIGNIFICANT = 0.05
 
 
@@ -20,15 +21,18 @@ class Difference:
     Attributes:
         task: name of the task, or `all tasks`.
         method: the method that is compared.
-        measure: name of the measure, or `mean` for the mean score.
+        measure: name of the measure; `mean` for the mean score, `failed` for the share of failed seeds.
         difference: method minus baseline, in the measure's unit. Over several tasks it is None except for the mean
             score, because the scales of the tasks differ.
-        interval: 95 % interval of the difference, from permutations; None with too few seeds.
+        interval: 95 % interval of the difference for other seeds, by the jackknife (for the mean score Student's, or
+            Welch's where seeds are not paired); None where either value has no interval.
         effect: for the mean score Hedges' g (the difference in standard deviations over seeds); for a measure the
-            ratio of method to baseline; None where that is not defined.
+            ratio of method to baseline; None where that is not defined, or a value has no interval.
         effect_interval: 95 % interval of the effect, if it is a ratio.
-        p: two-sided p-value of the permutation test.
-        adjusted: the p-value adjusted for all measures (step-down min p) and all methods (Holm).
+        p: two-sided p-value of the permutation test; of `failed`, of Fisher's exact test.
+        adjusted: the p-value adjusted for the number of methods, and for a measure also for that of measures. The mean
+            score, the failed seeds and the measures are three families, of which each is tested at 5 %.
+        largest: for the mean score, the largest difference in either direction that is not ruled out at 5 %.
     """
 
     task: str
@@ -40,10 +44,11 @@ class Difference:
     effect_interval: Interval | None
     p: float
     adjusted: float
+    largest: float | None = None
 
     @property
     def clear(self) -> bool:
-        """Whether the difference is significant, at 5 % for the whole comparison."""
+        """Whether the difference is significant, at 5 % for all methods and all of its kind."""
         return self.adjusted <= SIGNIFICANT
 
     @property
@@ -52,6 +57,8 @@ class Difference:
         if not self.clear:
             return None
         higher = self.difference > 0 if self.difference is not None else (self.effect or 0) > 1
+        if self.measure == FAILED:
+            return not higher
         return higher == (self.measure == MEAN or not MEASURES[self.measure].larger_is_less_stable)
 
 
@@ -63,7 +70,7 @@ class Comparison(Tabular):
         baseline: the method that the others are compared with.
         methods: all of them, the baseline first.
         metrics: the score of each task.
-        seeds: by task, the number of seeds of each method after sub-sampling.
+        seeds: by task and method, the number of seeds.
         paired: by task, whether all methods have the same seeds.
         values: by task and method, each measure's `value` and `interval`.
         scores: by task and method, the seeds' scores.
@@ -75,7 +82,7 @@ class Comparison(Tabular):
     baseline: str
     methods: list[str]
     metrics: dict[str, str]
-    seeds: dict[str, int]
+    seeds: dict[str, dict[str, int]]
     paired: dict[str, bool]
     values: dict[str, dict[str, dict[str, dict[str, Any]]]]
     scores: dict[str, dict[str, list[float]]]
@@ -85,8 +92,8 @@ class Comparison(Tabular):
 
     @property
     def measures(self) -> list[str]:
-        """The measures that all samples have, `mean` first."""
-        return list(next(iter(next(iter(self.values.values())).values())))
+        """The measures that all samples have, `mean` first and `failed` last, if some seeds failed."""
+        return list(dict.fromkeys(name for group in self.values.values() for rows in group.values() for name in rows))
 
     def of(self, task: str, method: str) -> list[Difference]:
         """The differences of one method on one task."""
@@ -99,16 +106,30 @@ class Comparison(Tabular):
         start = f"{method} against {self.baseline} on {task}: "
         if not any(one.clear for one in found):
             p = min(one.adjusted for one in found)
-            return f"{start}cannot tell (smallest adjusted p = {p:.2g} of {len(found)} quantities)"
+            limits = [f"; more than {one.largest:.3f} in {metric} is ruled out" for one in found if one.largest]
+            return f"{start}cannot tell (smallest adjusted p = {p:.2g} of {len(found)} quantities){''.join(limits)}"
         parts = []
+        for one in (one for one in found if one.measure == FAILED and one.clear):
+            parts.append(f"{'fewer' if one.better else 'more'} seeds fail ({one.difference:+.0%})")
         for one in (one for one in found if one.measure == MEAN and one.clear):
             parts.append(f"{'better' if one.better else 'worse'} {metric} ({one.difference:+.3f})")
         for word, better in (("more stable", True), ("less stable", False)):
-            names = [one.measure for one in found if one.measure != MEAN and one.better is better]
+            names = [one.measure for one in found if one.measure in MEASURES and one.better is better]
             parts += [f"{word} by {', '.join(names)}"] if names else []
-        unclear = [metric if one.measure == MEAN else one.measure for one in found if not one.clear]
+        unclear = [self.describe(task, one.measure) for one in found if not one.clear]
         parts += [f"cannot tell by {', '.join(unclear)}"] if unclear else []
         return start + "; ".join(parts)
+
+    def describe(self, task: str, measure: str) -> str:
+        """The name of a quantity in sentences and tables."""
+        names = {MEAN: f"mean {self.metrics.get(task, 'score')}", FAILED: "failed seeds"}
+        return names.get(measure, measure)
+
+    def count_seeds(self, task: str) -> str:
+        """The numbers of seeds on a task: `8 seeds of each`, or `8 to 24 seeds`."""
+        counts = self.seeds[task].values()
+        fewest, most = min(counts), max(counts)
+        return f"{fewest} seeds of each" if fewest == most else f"{fewest} to {most} seeds"
 
     @property
     def verdicts(self) -> list[str]:
@@ -123,9 +144,9 @@ class Comparison(Tabular):
     def to_frame(self) -> "pd.DataFrame":
         """Returns a tidy data frame: a row for each task, method and measure.
 
-        Columns: `task`, `method`, `measure` (`mean` is the mean score), `difference` from the baseline with `low` and
-        `high` of its 95 % interval, `effect` with `effect_low` and `effect_high`, `p`, `adjusted` p, and `clear`.
-        Missing values are NaN.
+        Columns: `task`, `method`, `measure` (`mean` is the mean score, `failed` the share of failed seeds),
+        `difference` from the baseline with `low` and `high` of its 95 % interval, `effect` with `effect_low` and
+        `effect_high`, `p`, `adjusted` p, `clear` and `largest`. Missing values are NaN.
         """
         import pandas as pd
 
@@ -134,10 +155,10 @@ class Comparison(Tabular):
             low, high = one.interval or (None, None)
             effect_low, effect_high = one.effect_interval or (None, None)
             values = (one.difference, low, high, one.effect, effect_low, effect_high, one.p, one.adjusted)
-            rows.append((one.task, one.method, one.measure, *values, one.clear))
+            rows.append((one.task, one.method, one.measure, *values, one.clear, one.largest))
         columns = ["difference", "low", "high", "effect", "effect_low", "effect_high", "p", "adjusted"]
-        frame = pd.DataFrame(rows, columns=["task", "method", "measure", *columns, "clear"])
-        return frame.astype(dict.fromkeys(columns, "float64"))
+        frame = pd.DataFrame(rows, columns=["task", "method", "measure", *columns, "clear", "largest"])
+        return frame.astype(dict.fromkeys([*columns, "largest"], "float64"))
 
     def as_json(self) -> dict[str, Any]:
         """Returns everything as plain values."""

@@ -7,6 +7,7 @@ from jaxstab.errors import InputError
 from jaxstab.measures import MEAN, MEASURES
 
 FEWEST_SEEDS = 3
+FEWEST_PAIRS = 8  # six can be exchanged in 64 ways only, which leaves no power after adjustment
 
 
 def choose_baseline(samples: Sequence[Sample], methods: Sequence[str], wanted: str | None) -> str:
@@ -50,27 +51,26 @@ def by_task(samples: Sequence[Sample]) -> dict[str, dict[str, Sample]]:
     return tasks
 
 
-def equal_seeds(task: str, group: Mapping[str, Sample], notes: list[str]) -> tuple[dict[str, Sample], bool]:
-    """The same seeds for every method where seeds match, otherwise the same number for each."""
+def match_seeds(task: str, group: Mapping[str, Sample], notes: list[str]) -> tuple[dict[str, Sample], bool]:
+    """All seeds of every method, and whether they are the same; these come in the same order."""
     for name, one in group.items():
         if one.diverged:
             notes.append(
                 f"{task}: left out of {name}, because logits are not finite: seed {', '.join(map(str, one.diverged))}"
             )
     fewest = min(one.seeds for one in group.values())
-    known = [one.identities for one in group.values() if one.identities is not None]
-    common = [one for one in known[0] if all(one in other for other in known)] if len(known) == len(group) else []
-    paired = len(common) == fewest and len(set(common)) == fewest
-    if paired:
-        taken = {name: one.take([(one.identities or ()).index(seed) for seed in common]) for name, one in group.items()}
-    else:
-        taken = {name: one.take(range(fewest)) for name, one in group.items()}
-    for name, one in group.items():
-        if one.seeds > fewest:
-            which = "those that the others have" if paired else "the first"
-            notes.append(f"{task}: of {name} {fewest} of {one.seeds} seeds are used, {which}, so that all have as many")
-    if not paired:
-        notes.append(f"{task}: seeds do not match, so they are compared unpaired")
     if fewest < FEWEST_SEEDS:
         notes.append(f"{task}: {fewest} seed{'s' * (fewest > 1)} of each; differences need at least {FEWEST_SEEDS}")
-    return taken, paired
+    known = [one.identities for one in group.values() if one.identities is not None]
+    same = len(known) == len(group) and all(len(set(one)) == len(one) and set(one) == set(known[0]) for one in known)
+    if not same:
+        notes.append(f"{task}: the methods' seeds are not the same, so they are compared unpaired")
+    elif fewest < FEWEST_PAIRS:
+        notes.append(
+            f"{task}: {fewest} pairs of seeds can be exchanged in too few ways, so they are compared unpaired "
+            f"(pairs from {FEWEST_PAIRS} on)"
+        )
+    if not same or fewest < FEWEST_PAIRS:
+        return dict(group), False
+    order = {name: [(one.identities or ()).index(seed) for seed in known[0]] for name, one in group.items()}
+    return {name: one.take(order[name]) for name, one in group.items()}, True

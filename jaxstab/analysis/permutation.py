@@ -1,17 +1,17 @@
 """Permutation tests of two groups of S and T seeds, with R exchanges; numpy in float64.
 
-The tests exchange contributions of seeds between the groups. For a mean these are the scores. For an average over
-pairs, or any smooth quantity, they are its pseudo-values, which behave like independent observations with that mean
-(Arvesen 1969). No logarithm is taken first: one failed seed would then raise the contributions of all other seeds.
+What is exchanged are seeds. A mean is that of the numbers exchanged; a measure is computed again after every exchange,
+with the distances between seeds of different groups. So the tests are exact where all seeds come from one distribution,
+whatever it is.
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import bisect
+from scipy.special import comb
 
 Floats = NDArray[np.float64]
 
@@ -19,21 +19,29 @@ LEVEL = 0.95
 EXACT_SEEDS = 13  # up to this many pairs, all exchanges are enumerated
 RESAMPLES = 9_999
 ROUNDING = 1e-9
-FARTHEST = 1e4  # an interval's end beyond this multiple of the estimate counts as infinite
 
 
 class Exchange(NamedTuple):
     """Reassignments of the seeds to the two groups.
 
     Attributes:
-        members: [R, S + T], 1 for the seeds of the first group; the first row is the actual assignment.
+        members: [R, S + T], True for the seeds of the first group; the first row is the actual assignment.
         size: S.
         paired: whether seeds are exchanged only with their partners.
     """
 
-    members: Floats
+    members: NDArray[np.bool_]
     size: int
     paired: bool
+
+    @property
+    def smallest_p(self) -> float:
+        """The smallest two-sided p-value that so many seeds can give."""
+        seeds = self.members.shape[1]
+        if self.paired:
+            return float(2.0 ** (1 - self.size))
+        mirrored = 2 if 2 * self.size == seeds else 1
+        return max(mirrored / comb(seeds, self.size), 1 / len(self.members))
 
 
 def make_exchange(first: int, second: int, paired: bool) -> Exchange:
@@ -46,13 +54,29 @@ def make_exchange(first: int, second: int, paired: bool) -> Exchange:
     """
     rng = np.random.default_rng(0)
     if paired and first <= EXACT_SEEDS:
-        stay = np.array(list(itertools.product([1.0, 0.0], repeat=first)))
+        stay = np.array(list(itertools.product([True, False], repeat=first)))
     elif paired:
-        stay = np.concatenate([np.ones((1, first)), rng.integers(0, 2, (RESAMPLES, first)).astype(float)])
+        stay = np.concatenate([np.ones((1, first), bool), rng.random((RESAMPLES, first)) < 0.5])
     else:
-        actual = np.repeat([1.0, 0.0], [first, second])
+        actual = np.repeat([True, False], [first, second])
         return Exchange(np.stack([actual, *rng.permuted(np.tile(actual, (RESAMPLES, 1)), axis=1)]), first, False)
-    return Exchange(np.concatenate([stay, 1 - stay], axis=1), first, True)
+    return Exchange(np.concatenate([stay, ~stay], axis=1), first, True)
+
+
+class Differences(NamedTuple):
+    """How much the groups differ after every exchange.
+
+    Attributes:
+        differences: [R] second group minus first; differences at the level of rounding are 0.
+        variances: [R] estimates of their variances; 1 where differences are not standardised.
+    """
+
+    differences: Floats
+    variances: Floats
+
+    def at(self, rows: NDArray[np.int64], scale: float) -> "Differences":
+        """These exchanges, in another unit."""
+        return Differences(self.differences[rows] * scale, self.variances[rows] * scale**2)
 
 
 def pseudo_values(value: Floats, left_out: Floats) -> Floats:
@@ -68,52 +92,76 @@ def pseudo_values(value: Floats, left_out: Floats) -> Floats:
     return value[..., None] + (seeds - 1) * (left_out.mean(-1, keepdims=True) - left_out)
 
 
-def mean_sizes(exchange: Exchange, first: Floats, second: Floats) -> Floats:
-    """Returns the distance between the group means after every exchange.
+def mean_differences(exchange: Exchange, first: Floats, second: Floats) -> Differences:
+    """Returns the differences of the group means after every exchange.
 
     Args:
         exchange: R exchanges.
-        first: [S] contributions.
-        second: [T] contributions.
+        first: [S] numbers, such as scores.
+        second: [T] numbers.
 
     Returns:
-        [R]: the absolute difference for paired seeds, otherwise |Welch's t|, which with many seeds is also valid for
-        unequal variances (Janssen 1997). Differences at the level of rounding count as 0.
+        Differences; for unpaired seeds with Welch's variances, so that their ratio is his t, which with many seeds is
+        also valid for unequal variances (Janssen 1997).
     """
     values = np.concatenate([first, second])
     smallest = ROUNDING * np.abs(values).max(initial=0)
     values = values - values.mean()
-    means, errors = [], 0.0
-    for inside in (exchange.members, 1 - exchange.members):
+    means, variances = [], np.zeros(len(exchange.members))
+    for inside in (exchange.members, ~exchange.members):
         count = inside[0].sum()
         mean = inside @ values / count
         means.append(mean)
-        errors = errors + np.maximum(inside @ values**2 / count - mean**2, 0) / max(count - 1, 1)
-    difference = np.abs(means[1] - means[0])
-    difference = np.where(difference > smallest, difference, 0)
-    if exchange.paired:
-        return difference
-    error = np.sqrt(errors)
-    return np.where(
-        error > smallest, difference / np.where(error > smallest, error, 1), np.where(difference > 0, np.inf, 0)
-    )
+        variances += np.maximum(inside @ values**2 / count - mean**2, 0) / max(count - 1, 1)
+    differences = _without_rounding(means[1] - means[0], smallest)
+    return Differences(differences, np.ones(len(differences)) if exchange.paired else _zero(variances, smallest**2))
 
 
-def spread_sizes(exchange: Exchange, first: Floats, second: Floats) -> Floats:
-    """Returns the distance between the group spreads after every exchange: |log ratio of root mean squares| [R].
+def spread_differences(exchange: Exchange, first: Floats, second: Floats) -> Differences:
+    """Returns the log ratios of the groups' spreads, root mean squares about the median, after every exchange.
 
     Args:
         exchange: R exchanges.
-        first: [S] scores. Each group is centred at its median (Brown & Forsythe 1974), because a failed seed would
-            pull the mean away from all other seeds.
-        second: [T] scores.
+        first: [S] numbers, such as scores. Each group is centred at its median (Brown & Forsythe 1974), because a
+            failed seed would pull the mean away from all other seeds.
+        second: [T] numbers.
     """
     values = np.concatenate([first - np.median(first), second - np.median(second)])
     smallest = (ROUNDING * max(np.abs(first).max(), np.abs(second).max(), np.finfo(float).tiny)) ** 2
-    squares = [inside @ values**2 / inside[0].sum() for inside in (exchange.members, 1 - exchange.members)]
+    squares = [inside @ values**2 / inside[0].sum() for inside in (exchange.members, ~exchange.members)]
     logs = [np.log(np.maximum(one, smallest)) for one in squares]
-    sizes = np.abs(logs[1] - logs[0]) / 2
-    return np.where(sizes > ROUNDING, sizes, 0.0)  # equal spreads are ties, whatever the order of their sums
+    differences = _without_rounding((logs[1] - logs[0]) / 2, ROUNDING)
+    return Differences(differences, np.ones(len(differences)))
+
+
+def value_differences(
+    exchange: Exchange, values: Callable[[NDArray[np.bool_]], Floats], at_most: int | None = None
+) -> Differences:
+    """Returns the differences of a measure that is computed again after every exchange.
+
+    Args:
+        exchange: R exchanges.
+        values: from masks [R, S + T] of both groups together to the measure [R].
+        at_most: how many seeds of each group count, for a measure that depends on their number; all by default.
+    """
+    groups = (exchange.members, ~exchange.members)
+    if at_most is not None:
+        groups = tuple(inside & (inside.cumsum(axis=1) <= at_most) for inside in groups)  # type: ignore[assignment]
+    first, second = (values(inside) for inside in groups)
+    differences = _without_rounding(second - first, ROUNDING * np.abs(first).max(initial=0))
+    return Differences(differences, np.ones(len(differences)))
+
+
+def sizes(tasks: Sequence[Differences]) -> Floats:
+    """Returns the distance between the groups after every exchange, over all tasks: [R].
+
+    It is the absolute sum of the differences, divided by the root of the sum of their variances.
+    """
+    difference = np.abs(np.sum([one.differences for one in tasks], axis=0))
+    variance = np.sum([one.variances for one in tasks], axis=0)
+    return np.where(
+        variance > 0, difference / np.sqrt(np.where(variance > 0, variance, 1)), np.where(difference > 0, np.inf, 0)
+    )
 
 
 def p_values(sizes: Floats) -> tuple[Floats, Floats]:
@@ -145,74 +193,17 @@ def p_values(sizes: Floats) -> tuple[Floats, Floats]:
     return p[0], adjusted
 
 
-def difference_interval(exchange: Exchange, first: Floats, second: Floats) -> tuple[float, float]:
-    """Returns the interval of differences of means, second minus first, that the test does not reject at 5 %.
-
-    Args:
-        exchange: R exchanges.
-        first: [S] contributions.
-        second: [T] contributions.
-
-    Returns:
-        Both ends; infinite with too few seeds to reject any difference.
-    """
-    estimate = second.mean() - first.mean()
-    width = np.ptp(np.concatenate([first, second - estimate]))
-    if width <= ROUNDING * max(np.abs(first).max(), np.abs(second).max()):
-        return estimate, estimate
-    accepted = _acceptance(lambda difference: mean_sizes(exchange, first, second - difference))
-    low, high = (_end(accepted, estimate, estimate + side * FARTHEST * width, width) for side in (-1, 1))
-    return low, high
+def holm(p: Sequence[float]) -> list[float]:
+    """Returns p-values adjusted for their number (Holm 1979)."""
+    order = np.argsort(p, kind="stable")
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.minimum(np.maximum.accumulate((len(p) - np.arange(len(p))) * np.asarray(p)[order]), 1)
+    return [float(one) for one in adjusted]
 
 
-def mean_ratio_interval(exchange: Exchange, first: Floats, second: Floats) -> tuple[float, float]:
-    """Returns the interval of ratios of means, second to first, that the test does not reject at 5 %.
-
-    Args:
-        exchange: R exchanges.
-        first: [S] contributions with positive mean.
-        second: [T] contributions with positive mean.
-
-    Returns:
-        Both ends; 0 and infinite with too few seeds to reject any ratio.
-    """
-    return _ratio_interval(mean_sizes, exchange, first, second, second.mean() / first.mean())
+def _without_rounding(differences: Floats, smallest: float) -> Floats:
+    return np.where(np.abs(differences) > smallest, differences, 0.0)
 
 
-def spread_ratio_interval(exchange: Exchange, first: Floats, second: Floats) -> tuple[float, float]:
-    """Returns the interval of ratios of standard deviations that the test does not reject; see `mean_ratio_interval`.
-
-    Args:
-        exchange: R exchanges.
-        first: [S] scores, not all equal.
-        second: [T] scores, not all equal.
-    """
-    spreads = [np.sqrt(np.mean((scores - np.median(scores)) ** 2)) for scores in (first, second)]
-    return _ratio_interval(spread_sizes, exchange, first, second, spreads[1] / spreads[0])
-
-
-def _ratio_interval(
-    sizes: Callable[[Exchange, Floats, Floats], Floats], exchange: Exchange, first: Floats, second: Floats, ratio: float
-) -> tuple[float, float]:
-    accepted = _acceptance(lambda log: sizes(exchange, first * np.exp(log), second))
-    start = float(np.log(ratio))
-    if accepted(start) <= 0:  # all seeds contribute the same, so any other ratio is rejected
-        return ratio, ratio
-    low, high = (np.exp(_end(accepted, start, start + side * np.log(FARTHEST), 1.0)) for side in (-1, 1))
-    return float(low), float(high)
-
-
-def _acceptance(sizes_at: Callable[[float], Floats]) -> Callable[[float], float]:
-    """Returns a function that is positive where p is more than 5 %."""
-
-    def accepted(candidate: float) -> float:
-        sizes = sizes_at(candidate)
-        return float((sizes >= sizes[0] * (1 - ROUNDING)).mean() - (1 - LEVEL))
-
-    return accepted
-
-
-def _end(accepted: Callable[[float], float], estimate: float, far: float, scale: float) -> float:
-    if accepted(far) > 0:
-        return np.inf if far > estimate else -np.inf
-    return bisect(accepted, estimate, far, xtol=1e-4 * scale)
+def _zero(variances: Floats, smallest: float) -> Floats:
+    return np.where(variances > smallest, variances, 0.0)

@@ -99,15 +99,16 @@ def compare_rankings(group: Mapping[str, Sample], names: Sequence[str], paired: 
     """Ranks methods by each measure.
 
     Args:
-        group: one sample for each method, all with the same number of seeds.
+        group: one sample for each method; as many seeds are used of each as the method with the fewest has.
         names: names of measures, or `mean`.
         paired: whether all methods have the same seeds; the same halves are then drawn for all.
     """
     methods, count = list(group), len(names)
+    seeds = min(one.seeds for one in group.values())
+    group = {name: one.take(range(seeds)) for name, one in group.items()}
     signs = np.array([-1.0 if name == MEAN or not MEASURES[name].larger_is_less_stable else 1.0 for name in names])
     everything = {name: _values(one, names, np.ones((1, one.seeds), bool)) for name, one in group.items()}
     values = signs[:, None] * np.stack([everything[name][:, 0] for name in methods], axis=1)
-    seeds = min(one.seeds for one in group.values())
     tau, p = np.full((2, count, count), np.nan)
     intervals = np.full((count, count, 2), np.nan)
     best = np.full((count, len(methods)), np.nan)

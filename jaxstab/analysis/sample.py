@@ -166,6 +166,11 @@ class Sample:
         """Returns the value and interval of each measure, see `measures.rows`."""
         return measures.rows(names, self.inputs, self.distances, self.metric)
 
+    def left_out(self, names: Sequence[str]) -> dict[str, tuple[float, Floats]]:
+        """Returns each measure's value (last layer), and its leave-one-out values [S]."""
+        found = measures.values_and_left_out(names, self.inputs, self.distances, self.metric)
+        return {name: (float(values[-1]), without[-1]) for name, (values, without) in found.items()}
+
     def contributions(self, names: Sequence[str]) -> dict[str, Floats]:
         """Returns pseudo-values [S] of each measure, see `jaxstab.analysis.values.contributions`."""
         return contributions(names, self.inputs, self.distances, self.metric)

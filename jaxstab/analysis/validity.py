@@ -12,7 +12,8 @@ from scipy.stats import rankdata
 
 from jaxstab import measures
 from jaxstab.analysis import findings
-from jaxstab.analysis.permutation import LEVEL, make_exchange, mean_sizes, p_values
+from jaxstab.analysis.permutation import LEVEL, make_exchange, p_values, sizes
+from jaxstab.analysis.pooling import differences_after
 from jaxstab.analysis.ranking import half_samples
 from jaxstab.analysis.sample import PAPER, Sample, Source, as_sample
 from jaxstab.errors import InputError
@@ -262,10 +263,10 @@ def _failed(sample: Sample, names: Sequence[str], notes: list[str]) -> dict[str,
         name: {"successful": rows[0][name], "failed": rows[1][name], "p": None} for name in names
     }
     if min(one.seeds for one in groups) >= 3:
-        given = [one.contributions(names) for one in groups]
         exchange = make_exchange(groups[0].seeds, groups[1].seeds, paired=False)
-        sizes = np.stack([mean_sizes(exchange, given[0][name], given[1][name]) for name in names], axis=1)
-        for name, p in zip(names, p_values(sizes)[1], strict=True):
+        ordered = sample.take([*np.flatnonzero(~failed), *np.flatnonzero(failed)])
+        of_each = [sizes([differences_after(exchange, ordered, name)]) for name in names]
+        for name, p in zip(names, p_values(np.stack(of_each, axis=1))[1], strict=True):
             found[name]["p"] = float(p)
     return found
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Real
+from jaxtyping import Array, Float, Int, Shaped
 from scipy.special import softmax
 
 CALIBRATION_BINS = 15
@@ -93,7 +93,7 @@ def majority_score(metric: str, labels: Int[np.ndarray, " N"], classes: int) -> 
     return float(score(metric, np.full_like(labels, majority), labels, classes))
 
 
-def sd(values: Float[AnyArray, " S"], mask: Real[AnyArray, "*R S"] | None = None) -> Float[np.ndarray, "*R"]:
+def sd(values: Float[AnyArray, " S"], mask: Shaped[AnyArray, "*R S"] | None = None) -> Float[np.ndarray, "*R"]:
     """Returns the standard deviation of a number of each seed, with denominator S - 1; NaN for one seed. float64.
 
     Args:
@@ -132,7 +132,7 @@ def calibration_error(logits: Float[AnyArray, "S N C"], labels: Int[AnyArray, " 
 
 
 def calibration_spread(
-    logits: Float[AnyArray, "S N C"], labels: Int[AnyArray, " N"], mask: Real[AnyArray, "*R S"] | None = None
+    logits: Float[AnyArray, "S N C"], labels: Int[AnyArray, " N"], mask: Shaped[AnyArray, "*R S"] | None = None
 ) -> Float[np.ndarray, "*R"]:
     """Returns the standard deviation over seeds (`sd`) of the expected calibration error (`calibration_error`).
 

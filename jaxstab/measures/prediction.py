@@ -10,7 +10,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Real
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from jaxstab.measures.performance import AnyArray, score
 
@@ -110,7 +110,7 @@ def jsd(logits: Float[Array, "S N C"]) -> Float[Array, "S S"]:
 
 
 def fleiss_kappa(
-    predictions: Int[AnyArray, "S N"], classes: int, mask: Real[AnyArray, "*R S"] | None = None
+    predictions: Int[AnyArray, "S N"], classes: int, mask: Shaped[AnyArray, "*R S"] | None = None
 ) -> Float[np.ndarray, "*R"]:
     """Returns 1 - Fleiss' kappa: pairwise disagreement relative to that of random votes with the overall class shares.
 
@@ -124,11 +124,11 @@ def fleiss_kappa(
         for one seed. Source: Fleiss (1971).
     """
     disagreement, chance, _ = _split_votes(predictions, classes, mask)
-    return np.where(chance > 0, disagreement / np.where(chance > 0, chance, 1), disagreement)
+    return np.asarray(np.where(chance > 0, disagreement / np.where(chance > 0, chance, 1), disagreement))
 
 
 def krippendorff_alpha(
-    predictions: Int[AnyArray, "S N"], classes: int, mask: Real[AnyArray, "*R S"] | None = None
+    predictions: Int[AnyArray, "S N"], classes: int, mask: Shaped[AnyArray, "*R S"] | None = None
 ) -> Float[np.ndarray, "*R"]:
     """Returns 1 - Krippendorff's alpha for nominal data: like `fleiss_kappa`, with pairs drawn without replacement.
 
@@ -142,7 +142,7 @@ def krippendorff_alpha(
     """
     disagreement, chance, votes = _split_votes(predictions, classes, mask)
     chance = chance * votes / np.maximum(votes - 1, 1)
-    return np.where(chance > 0, disagreement / np.where(chance > 0, chance, 1), disagreement)
+    return np.asarray(np.where(chance > 0, disagreement / np.where(chance > 0, chance, 1), disagreement))
 
 
 @jax.jit
@@ -266,8 +266,8 @@ def _shares(predictions: Int[Array, "S N"], classes: int) -> Float[Array, "S C"]
 
 
 def _split_votes(
-    predictions: Int[AnyArray, "S N"], classes: int, mask: Real[AnyArray, "*R S"] | None
-) -> tuple[Float[np.ndarray, "*R"], Float[np.ndarray, "*R"], Float[np.ndarray, "*R"]]:
+    predictions: Int[AnyArray, "S N"], classes: int, mask: Shaped[AnyArray, "*R S"] | None
+) -> tuple[Float[AnyArray, "*R"], Float[AnyArray, "*R"], Float[AnyArray, "*R"]]:
     """The share of pairs of seeds that disagree, that of random votes with the same class shares, and all votes."""
     predictions = np.asarray(predictions)
     weights = np.ones(len(predictions)) if mask is None else np.asarray(mask, np.float64)

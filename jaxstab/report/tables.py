@@ -10,13 +10,14 @@ import pandas as pd
 import rich.table
 from rich.markup import escape
 
-from jaxstab.analysis.comparison import ALL_TASKS, Comparison, Difference
+from jaxstab.analysis.comparison import ALL_TASKS, FAILED, Comparison, Difference
 from jaxstab.analysis.reference import FAULTS
 from jaxstab.analysis.seed_study import SeedStudy
 from jaxstab.analysis.validity import Correlations, Validity
 from jaxstab.measures import MEAN, MEASURES, Results
 
 Format = Literal["latex", "markdown", "csv"]
+NAMES = {MEAN: "mean {}", FAILED: "failed seeds"}
 FORMATS: dict[str, str] = {"latex": "latex_booktabs", "markdown": "github"}
 
 
@@ -34,7 +35,7 @@ def values_table(title: str, values: Mapping[str, Mapping[str, Mapping[str, Any]
     """A row for each measure, with the value and interval of each method or run."""
     names = list(dict.fromkeys(name for rows in values.values() for name in rows))
     rows = [
-        [f"mean {metric}" if name == MEAN else name, *(with_interval(of_run.get(name)) for of_run in values.values())]
+        [NAMES.get(name, name).format(metric), *(with_interval(of_run.get(name)) for of_run in values.values())]
         for name in names
     ]
     return Table(
@@ -68,10 +69,9 @@ def differences_table(comparison: Comparison, task: str) -> Table:
     """A row for each measure, with the difference of each method from the baseline."""
     methods = [method for method in comparison.methods[1:] if comparison.of(task, method)]
     found = {(one.measure, one.method): one for method in methods for one in comparison.of(task, method)}
-    metric = comparison.metrics.get(task, "score")
     rows = [
         [
-            f"mean {metric}" if name == MEAN else name,
+            comparison.describe(task, name),
             *(describe(found[name, method]) if (name, method) in found else "-" for method in methods),
         ]
         for name in comparison.measures
@@ -94,7 +94,7 @@ def all_differences_table(comparison: Comparison) -> Table:
         names = [
             one.task,
             one.method,
-            f"mean {comparison.metrics.get(one.task, 'score')}" if one.measure == MEAN else one.measure,
+            comparison.describe(one.task, one.measure),
         ]
         rows.append(
             [
@@ -212,7 +212,7 @@ def comparison_tables(comparison: Comparison) -> list[Table]:
     tables = []
     for task, values in comparison.values.items():
         kind = "the same" if comparison.paired[task] else "other"
-        title = f"{task}: {comparison.seeds[task]} seeds of each ({kind} seeds)"
+        title = f"{task}: {comparison.count_seeds(task)} ({kind} seeds)"
         tables.append(values_table(title, values, comparison.metrics[task]))
     tasks = [ALL_TASKS] * (len(comparison.values) > 1) + list(comparison.values)
     tables += [differences_table(comparison, task) for task in tasks]
@@ -252,7 +252,7 @@ def to_rich(table: Table) -> rich.table.Table:
 def describe(one: Difference) -> str:
     """The text of a cell: the difference for the mean score, the ratio for a measure."""
     mark = "*" * one.clear
-    if one.measure == MEAN:
+    if one.measure in (MEAN, FAILED):
         return f"{number(one.difference, sign=True)}{mark} ({interval(one.interval)})"
     return f"{ratio(one)}{mark}"
 

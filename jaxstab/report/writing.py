@@ -13,7 +13,7 @@ from jaxstab.analysis.measuring import measure
 from jaxstab.analysis.reference import Reference, load_reference
 from jaxstab.analysis.sample import Sample, Sources, as_samples
 from jaxstab.errors import InputError
-from jaxstab.measures import MEAN, Results
+from jaxstab.measures import MEASURES, Results
 from jaxstab.report import drawing, figures, tables
 from jaxstab.report.content import headline, run_section, slug
 from jaxstab.report.page import Page, Picture, Section, render
@@ -123,11 +123,11 @@ def _headline(samples: Sequence[Sample], comparison: Comparison | None) -> str:
     others = comparison.methods[1:]
     tasks = [ALL_TASKS] if len(comparison.values) > 1 else list(comparison.values)
     clear = [method for task in tasks for method in others if any(one.clear for one in comparison.of(task, method))]
-    seeds = min(comparison.seeds.values())
+    seeds = ", ".join(dict.fromkeys(comparison.count_seeds(task) for task in comparison.values))
     where = "over all tasks" if tasks == [ALL_TASKS] else f"on {tasks[0]}"
     if not clear:
         named = ", ".join(others)
-        return f"With {seeds} seeds of each, no difference from {comparison.baseline} can be told {where}: {named}."
+        return f"With {seeds}, no difference from {comparison.baseline} can be told {where}: {named}."
     first = "; ".join(comparison.verdict(task, method) for task in tasks for method in clear)
     rest = [method for method in others if method not in clear]
     return first + (f". Cannot tell: {', '.join(rest)}." if rest else ".")
@@ -146,7 +146,7 @@ def _comparison_section(comparison: Comparison) -> Section:
         shown = []
         if task != ALL_TASKS:
             kind = "the same" if comparison.paired[task] else "other"
-            title = f"{comparison.seeds[task]} seeds of each ({kind} seeds)"
+            title = f"{comparison.count_seeds(task)} ({kind} seeds)"
             shown.append(tables.values_table(title, comparison.values[task], comparison.metrics[task]))
         ranking = comparison.rankings.get(task)
         if ranking is not None:
@@ -175,7 +175,7 @@ def _score_pictures(comparison: Comparison, task: str) -> list[Picture]:
 
 
 def _difference_picture(comparison: Comparison, task: str, method: str) -> Picture:
-    found = [one for one in comparison.of(task, method) if one.measure != MEAN]
+    found = [one for one in comparison.of(task, method) if one.measure in MEASURES]
     values = np.array([np.nan if one.effect is None else one.effect for one in found], np.float64)
     ends = np.array([one.effect_interval or [np.nan, np.nan] for one in found], np.float64).reshape(-1, 2)
     drawn = figures.differences(
