@@ -1,157 +1,182 @@
 """How often the 95 % intervals cover the truth, by simulating seeds with known truth.
 
-    python benchmarks/coverage.py --seeds 5 10 20 --replicates 400
+    python benchmarks/coverage.py --docs docs/measures.md
 
-Populations: `typical` seeds agree in most predictions on 139 examples; in `failures`, 15 % of the seeds predict the
-majority class; `five classes`; and representations with mostly shared directions. The truth of a measure is its mean
-over many sets of the same number of seeds and with the same test examples. For the joint interval of the mean score,
-examples are resampled too. Prints the share of intervals that cover, and their mean width relative to the truth.
+The populations are those of `populations.py`. The truth of a measure is its mean over many sets of the same number of
+seeds and with the same test examples; that of a standard deviation is the root of the mean variance. For the joint
+interval of the mean score, examples are drawn anew too. Prints the share of intervals that cover, and the share of sets
+that have one; the others have a reason instead. `--docs` writes both into the page, between the markers.
 """
 
 import argparse
 import json
+import re
 from functools import partial
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from populations import POPULATIONS, Population, draw_logits, draw_representations
 
 from jaxstab import measures
-from jaxstab.measures.compute import OnDevice, pair_distances, set_values
+from jaxstab.measures import MEAN, MEASURES, STANDARD_DEVIATIONS
+from jaxstab.measures.intervals import Facts, row
+from jaxstab.measures.programs import OnDevice, pair_distances, set_values
 from jaxstab.measures.representation import layer_distances
+from jaxstab.measures.subsets import KAPPAS
 
-EXAMPLES, TRUTH_REPLICATES = 139, 4
-REPRESENTATIONS = ("cka", "op", "svcca", "rsa", "knn_jaccard")
+TRUTH_REPLICATES = 4
+REPRESENTATIONS = ("cka", "op", "svcca", "cka_biased", "pwcca", "rsa", "distance_correlation", "knn_jaccard")
+ROBUST = "sd, robust"
+Values = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[5, 10, 20])
     parser.add_argument("--replicates", type=int, default=400)
+    parser.add_argument("--docs", type=Path, default=None, help="page whose tables are replaced")
     parser.add_argument("--output", type=Path, default=None, help="JSON file")
     return parser.parse_args()
 
 
-def draw_logits(rng: np.random.Generator, count: int, seeds: int, classes: int, failures: float) -> tuple:
-    """Logits [count, S, N, C] of seeds with shared margins and deviations in a few directions; labels [N]."""
-    fixed = np.random.default_rng(1)
-    labels = fixed.choice(classes, EXAMPLES, p=np.r_[2, np.ones(classes - 1)] / (classes + 1))
-    shared = 1.5 * fixed.standard_normal((EXAMPLES, classes)) + 1.8 * np.eye(classes)[labels]
-    directions = fixed.standard_normal((3, EXAMPLES, classes))
-    own = rng.standard_normal((count, seeds, EXAMPLES, classes), np.float32)
-    together = np.tensordot(rng.standard_normal((count, seeds, 3)), directions, 1)
-    logits = shared + 0.5 * own + 0.4 * together
-    failed = rng.random((count, seeds, 1, 1)) < failures
-    return np.where(failed, 0.3 * own + 3 * np.eye(classes)[0], logits).astype(np.float32), labels.astype(np.int32)
+@partial(jax.jit, static_argnums=2)
+def measure_on_device(logits: jax.Array, labels: jax.Array, sets: int) -> tuple[dict, dict]:
+    """Distances of pairs, and measures of the first so many sets of `all_then_without_each`, for R sets of seeds."""
+    masks = jnp.asarray(measures.all_then_without_each(logits.shape[1])[:sets], jnp.float32)
+    compiled = [one for one in MEASURES.values() if one.compute is not None]
+    of_pairs, of_sets = (tuple(one.name for one in compiled if one.shape == shape) for shape in ("pairs", "set"))
 
-
-def draw_representations(rng: np.random.Generator, count: int, seeds: int) -> np.ndarray:
-    """[count, S, N, D]: a shared part, deviations in a few shared directions, and noise."""
-    fixed, (n, d) = np.random.default_rng(1), (60, 32)
-    scales = np.exp(-np.arange(d) / 10)
-    common, directions = fixed.standard_normal((n, d)), fixed.standard_normal((3, n, d))
-    weights = rng.standard_normal((count, seeds, 3))
-    noise = rng.standard_normal((count, seeds, n, d))
-    return ((common + 0.4 * np.tensordot(weights, directions, 1) + 0.3 * noise) * scales).astype(np.float32)
-
-
-def measure_sets(logits: np.ndarray, labels: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """For each measure of predictions, values [R] and leave-one-out values [R, S] of R sets of seeds."""
-    chosen = [one for one in measures.MEASURES.values() if one.granularity != "representation"]
-    pairs = tuple(one.name for one in chosen if one.shape == "pairs")
-    sets = tuple(one.name for one in chosen if one.shape == "set")
-
-    @jax.jit
     def measure_one(logits: jax.Array) -> tuple[dict, dict]:
-        predictions = jnp.argmax(logits, -1).astype(jnp.int32)
-        arrays = OnDevice(logits, predictions, jnp.asarray(labels), "accuracy", logits.shape[-1])
-        return pair_distances(arrays, pairs), set_values(arrays, sets)
+        arrays = OnDevice(logits, jnp.argmax(logits, -1).astype(jnp.int32), labels, "accuracy", 2)
+        return pair_distances.__wrapped__(arrays, of_pairs), set_values.__wrapped__(arrays, of_sets, masks)
 
-    of_pairs, of_sets = jax.lax.map(measure_one, jnp.asarray(logits))
-    found = {name: from_pairs(matrices) for name, matrices in of_pairs.items()}
-    return found | {name: (np.asarray(v[:, 0]), np.asarray(v[:, 1:])) for name, v in of_sets.items()}
+    return jax.lax.map(measure_one, logits)
+
+
+def measure_sets(logits: np.ndarray, labels: np.ndarray, left_out: bool = True) -> Values:
+    """For each quantity of scores and predictions, values [R] and leave-one-out values [R, S] of R sets of seeds."""
+    seeds = logits.shape[1]
+    masks = measures.all_then_without_each(seeds)[: None if left_out else 1]
+    matrices, of_sets = measure_on_device(logits, labels, len(masks))
+    found = {name: np.asarray(one, np.float64) for name, one in of_sets.items()}
+    numbers = dict.fromkeys((MEAN, *STANDARD_DEVIATIONS), ())
+    for one in logits:
+        inputs = measures.check(one, labels=labels)
+        of_set = measures.subset_values([*numbers, *KAPPAS], masks, inputs=inputs)
+        for name, values in of_set.items():
+            found.setdefault(name, []).append(values[0])  # type: ignore[union-attr]
+    together = {name: np.asarray(one) for name, one in found.items()}
+    values = {name: (one[:, 0], one[:, 1:]) for name, one in together.items()}
+    return values | {name: from_pairs(matrix) for name, matrix in matrices.items()}
 
 
 def from_pairs(matrices: jax.Array) -> tuple[np.ndarray, np.ndarray]:
     return measures.mean_over_pairs(np.asarray(matrices)), measures.leave_one_out(np.asarray(matrices))
 
 
-def count_covered(truth: float, intervals: np.ndarray) -> dict[str, float]:
-    inside = (intervals[:, 0] <= truth + 1e-9) & (truth - 1e-9 <= intervals[:, 1])
-    width = (intervals[:, 1] - intervals[:, 0]).mean() / abs(truth)
-    return {"truth": float(truth), "coverage": float(inside.mean()), "width": float(width)}
+def true_values(values: Values) -> dict[str, float]:
+    return {
+        name: float(np.sqrt((one**2).mean()) if name in STANDARD_DEVIATIONS else one.mean())
+        for name, (one, _) in values.items()
+    }
 
 
-def simulate_predictions(seeds: int, replicates: int, classes: int, failures: float) -> dict[str, dict[str, float]]:
+def count_covered(truth: float, intervals: list[measures.Interval | None]) -> dict[str, float | None]:
+    """Share of intervals that cover, their median width divided by the truth, and share of sets that have one."""
+    ends = np.array([one for one in intervals if one is not None]).reshape(-1, 2)
+    inside = (ends[:, 0] <= truth + 1e-9) & (truth - 1e-9 <= ends[:, 1])
+    return {
+        "truth": truth,
+        "coverage": float(inside.mean()) if len(ends) else None,
+        "width": float(np.median(ends[:, 1] - ends[:, 0]) / max(abs(truth), 1e-12)) if len(ends) else None,
+        "shown": len(ends) / len(intervals),
+    }
+
+
+def simulate_predictions(seeds: int, replicates: int, population: Population) -> dict[str, dict]:
     rng = np.random.default_rng(seeds)
-    draw = partial(draw_logits, seeds=seeds, classes=classes, failures=failures)
-    truths = measure_sets(*draw(rng, TRUTH_REPLICATES * replicates))
-    logits, labels = draw(rng, replicates)
+    truths = true_values(measure_sets(*draw_logits(rng, TRUTH_REPLICATES * replicates, seeds, population), False))
+    logits, labels = draw_logits(rng, replicates, seeds, population)
+    values = measure_sets(logits, labels)
+    facts = [Facts.of(measures.check(one, labels=labels), "accuracy", list(values)) for one in logits]
     found = {}
-    for name, (values, without) in measure_sets(logits, labels).items():
-        row = measures.MEASURES[name]
-        intervals = measures.jackknife_interval(values, without, row.low, row.high)
-        found[name] = count_covered(float(truths[name][0].mean()), intervals)
+    for name, (each, without) in values.items():
+        rows = [row(name, *one) for one in zip(each, without, facts, strict=True)]
+        found[name] = count_covered(truths[name], [one["interval"] for one in rows])
         if name == "sd":
-            exact = np.stack([measures.chi_square_interval(value, seeds) for value in values])
-            found["sd (chi-square)"] = count_covered(float(truths[name][0].mean()), exact)
-    return found
+            found[ROBUST] = count_covered(truths[name], [one.get("robust_interval") for one in rows])
+    return {name: found[name] for name in (MEAN, "sd", ROBUST, *MEASURES) if name in found}
 
 
-def simulate_joint(seeds: int, replicates: int) -> dict[str, dict[str, float]]:
-    """Coverage for the mean score when test examples are sampled too."""
-    rng = np.random.default_rng(seeds)
-
-    def draw(count: int) -> tuple[np.ndarray, np.ndarray]:
-        labels = rng.integers(0, 2, (count, 1, EXAMPLES))
-        margins, directions = rng.normal(1, 1.5, (count, 1, EXAMPLES)), rng.standard_normal((count, 3, EXAMPLES))
-        own = 0.6 * rng.standard_normal((count, seeds, EXAMPLES))
-        right = margins + own + 0.5 * rng.standard_normal((count, seeds, 3)) @ directions > 0
-        return np.where(right, labels, 1 - labels).astype(np.int32), labels[:, 0].astype(np.int32)
-
-    predictions, labels = draw(20 * replicates)
-    truth = (predictions == labels[:, None]).mean()
-    predictions, labels = draw(replicates)
-    intervals = [measures.multi_bootstrap("accuracy", p, y, 2) for p, y in zip(predictions, labels, strict=True)]
-    return {"mean score (seeds and examples)": count_covered(float(truth), np.stack(intervals))}
-
-
-def simulate_representations(seeds: int, replicates: int) -> dict[str, dict[str, float]]:
+def simulate_representations(seeds: int, replicates: int, population: Population) -> dict[str, dict]:
     rng = np.random.default_rng(seeds)
     measured = jax.jit(partial(jax.lax.map, partial(layer_distances, names=REPRESENTATIONS)))
-    truths = measured(draw_representations(rng, TRUTH_REPLICATES * replicates, seeds))
-    found = measured(draw_representations(rng, replicates, seeds))
+    truths = measured(draw_representations(rng, TRUTH_REPLICATES * replicates, seeds, population))
+    found = measured(draw_representations(rng, replicates, seeds, population))
     covered = {}
     for name in REPRESENTATIONS:
-        values, without = from_pairs(found[name])
-        truth = float(measures.mean_over_pairs(np.asarray(truths[name])).mean())
-        covered[name] = count_covered(
-            truth, measures.jackknife_interval(values, without, 0, measures.MEASURES[name].high)
-        )
+        rows = [row(name, *one, Facts(range(seeds))) for one in zip(*from_pairs(found[name]), strict=True)]
+        covered[name] = count_covered(float(from_pairs(truths[name])[0].mean()), [one["interval"] for one in rows])
     return covered
+
+
+def simulate_joint(seeds: int, replicates: int, population: Population) -> dict[str, dict]:
+    """Coverage for the mean score when test examples are drawn anew too."""
+    rng = np.random.default_rng(seeds)
+    draws = [draw_logits(rng, 1, seeds, population, test_set=1 + place) for place in range(20 * replicates)]
+    truth = np.mean([(logits[0].argmax(-1) == labels).mean() for logits, labels in draws])
+    intervals = [
+        measures.Interval.of(measures.multi_bootstrap("accuracy", logits[0].argmax(-1), labels, 2))
+        for logits, labels in draws[:replicates]
+    ]
+    return {"mean, for other examples too": count_covered(float(truth), intervals)}
+
+
+def to_tables(results: dict[str, dict[int, dict]], seeds: list[int]) -> str:
+    """Two Markdown tables: coverage, and the share of sets with an interval, at each number of seeds."""
+    names = list(dict.fromkeys(name for of_population in results.values() for name in of_population[seeds[0]]))
+    parts = []
+    for what, title in (("coverage", "coverage"), ("width", "median width / truth"), ("shown", "has an interval")):
+        lines = [
+            f"| {title} at {', '.join(map(str, seeds))} seeds | {' | '.join(results)} |",
+            "|---" * (1 + len(results)) + "|",
+        ]
+        for name in names:
+            cells = [
+                " ".join(_cell(of_population[count].get(name, {}).get(what)) for count in seeds)
+                for of_population in results.values()
+            ]
+            lines.append(f"| {name} | {' | '.join(cells)} |")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}".removeprefix("0") if value < 10 else f"{value:.0f}"
 
 
 def main() -> None:
     arguments = parse_arguments()
-    populations = {
-        "typical": partial(simulate_predictions, classes=2, failures=0.0),
-        "failures": partial(simulate_predictions, classes=2, failures=0.15),
-        "five classes": partial(simulate_predictions, classes=5, failures=0.0),
-        "typical, joint": simulate_joint,
-        "representations": lambda seeds, replicates: simulate_representations(seeds, replicates // 2),
-    }
     results: dict[str, dict[int, dict]] = {}
-    for population, simulate in populations.items():
-        results[population] = {seeds: simulate(seeds, arguments.replicates) for seeds in arguments.seeds}
-        print(f"{population:32}" + "".join(f"{seeds:>10} seeds" for seeds in arguments.seeds))
-        for name in results[population][arguments.seeds[0]]:
-            cells = (results[population][seeds][name] for seeds in arguments.seeds)
-            print(
-                f"  {name:30}"
-                + "".join(f"{cell['coverage']:9.3f} ({cell['width']:.2f})"[:16].rjust(16) for cell in cells)
-            )
-        print(flush=True)
+    for name, population in POPULATIONS.items():
+        results[name] = {}
+        for seeds in arguments.seeds:
+            found = simulate_predictions(seeds, arguments.replicates, population)
+            found |= simulate_joint(seeds, arguments.replicates // 4 or 1, population)
+            if not population.rare:
+                found |= simulate_representations(seeds, arguments.replicates // 2, population)
+            results[name][seeds] = found
+            print(name, seeds, "seeds", {key: _cell(one["coverage"]) for key, one in found.items()}, flush=True)
+    text = to_tables(results, arguments.seeds)
+    print(text)
+    if arguments.docs:
+        page = arguments.docs.read_text()
+        marked = re.compile(r"(<!-- benchmarks/coverage.py -->\n).*?(\n<!-- end -->)", re.S)
+        if not marked.search(page):
+            raise SystemExit(f"{arguments.docs}: no markers <!-- benchmarks/coverage.py --> and <!-- end -->")
+        arguments.docs.write_text(marked.sub(lambda found: f"{found[1]}\n{text}\n{found[2]}", page))
     if arguments.output:
         arguments.output.write_text(
             json.dumps({"replicates": arguments.replicates, "results": results}, indent=2) + "\n"

@@ -34,16 +34,21 @@ POPULATIONS = {
     "typical": Population(),
     "near-equal seeds": Population(own=0.04, together=0.02),
     "rare class": Population(rare=7.0),
-    "unequal noise": Population(unequal=0.7),
+    "unequal noise": Population(unequal=0.5),
     "15 % failed": Population(failing=0.15),
 }
 
 
 def draw_logits(
-    rng: np.random.Generator, sets: int, seeds: int, population: Population, examples: int = EXAMPLES
+    rng: np.random.Generator,
+    sets: int,
+    seeds: int,
+    population: Population,
+    examples: int = EXAMPLES,
+    test_set: int = 1,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Logits [R, S, N, 2] float32 of seeds with shared margins, and labels [N]; the test examples are fixed."""
-    fixed = np.random.default_rng(1)
+    """Logits [R, S, N, 2] float32 of seeds with shared margins, and labels [N]; `test_set` draws the examples."""
+    fixed = np.random.default_rng(test_set)
     labels = fixed.choice(2, examples, p=[2 / 3, 1 / 3])
     shared = 1.5 * fixed.standard_normal((examples, 2)) + 1.8 * np.eye(2)[labels]
     shared[:, 0] += population.rare

@@ -87,10 +87,10 @@ def find_differences(
 
 def rows_with_failed(group: Mapping[str, Sample], names: Sequence[str]) -> dict[str, dict[str, dict[str, Any]]]:
     """By method, the row of each measure; and the share of failed seeds, if some failed."""
-    some = any(one.failed.any() for one in group.values())
+    some = any(_count_failed(one)[0] for one in group.values())
     rows = {}
     for name, one in group.items():
-        count, of = int(one.failed.sum()), one.seeds
+        count, of = _count_failed(one)
         ends = binomtest(count, of).proportion_ci(method="exact")
         share = {FAILED: {"value": plain_or_none(count / of), "interval": Interval.of((ends.low, ends.high))}}
         rows[name] = one.rows(names) | (share if some else {})
@@ -197,12 +197,17 @@ def _over_tasks(method: str, found: Sequence[Found]) -> list[Difference]:
 
 def _failed(task: str, method: str, first: Sample, second: Sample) -> Difference | None:
     """The share of failed seeds, by Fisher's exact test; None if no seed failed."""
-    counts = [(int(one.failed.sum()), one.seeds) for one in (first, second)]
+    counts = [_count_failed(one) for one in (first, second)]
     if not any(count for count, _ in counts):
         return None
     p = float(fisher_exact([[count, of - count] for count, of in counts]).pvalue)
     value, interval = share_difference(*counts)
     return Difference(task, method, FAILED, plain_or_none(value), interval, None, None, p, p, None)
+
+
+def _count_failed(one: Sample) -> tuple[int, int]:
+    """How many seeds failed or diverged, and of how many."""
+    return int(one.failed.sum()) + len(one.diverged), one.seeds + len(one.diverged)
 
 
 def _family(names: Sequence[str], of_each: Sequence[Floats]) -> tuple[dict[str, float], dict[str, float]]:

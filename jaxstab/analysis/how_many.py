@@ -10,7 +10,7 @@ from scipy.special import comb
 from scipy.stats import chi2, nct, norm, t
 
 from jaxstab.analysis.permutation import LEVEL
-from jaxstab.measures import chi_square_interval
+from jaxstab.measures import chi_square_interval, unseen
 
 Floats = NDArray[np.float64]
 
@@ -40,7 +40,7 @@ class Needed:
 def seeds_needed(
     scores: Floats, *, delta: float = 0.01, factor: float = 1.25, methods: int = 5, power: float = 0.8
 ) -> list[Needed]:
-    """Answers three questions about the number of seeds.
+    """Answers four questions about the number of seeds.
 
     Args:
         scores: [S] scores of the pilot's seeds, at least 3 and not all equal.
@@ -58,7 +58,8 @@ def seeds_needed(
     sd = scores.std(ddof=1)
     if sd < 1e-9:
         raise ValueError(
-            "all seeds have the same score, so one is enough to know the mean, and nothing else can be said"
+            f"all {len(scores)} seeds have the same score, so their spread is unknown and no number of seeds can be "
+            f"planned; at most {unseen(len(scores)):.0%} of seeds behave differently"
         )
     ends = chi_square_interval(sd, len(scores))
 
@@ -74,6 +75,12 @@ def seeds_needed(
             both_ends(lambda end: _fewest(lambda n: difference_power(n, end, delta) >= power)),
         ),
         Needed(
+            f"to see it for each of {methods - 1} methods against one baseline (Holm)",
+            _fewest(lambda n: difference_power(n, sd, delta, methods - 1) >= power),
+            _fewest(lambda n: draws.difference_power(n, delta, methods - 1) >= power, MOST_SIMULATED),
+            both_ends(lambda end: _fewest(lambda n: difference_power(n, end, delta, methods - 1) >= power)),
+        ),
+        Needed(
             f"to know the standard deviation within a factor of {factor:g} (95 %)",
             _fewest(lambda n: sd_factor(n) <= factor),
             _fewest(lambda n: draws.sd_coverage(n, factor) >= LEVEL, MOST_SIMULATED),
@@ -87,10 +94,25 @@ def seeds_needed(
     ]
 
 
-def difference_power(seeds: int, sd: float, delta: float) -> float:
-    """Returns the power of the two-sided t-test at 5 % with `seeds` seeds for each of two methods (Cohen 1988)."""
+def difference_power(seeds: int, sd: float, delta: float, comparisons: int = 1) -> float:
+    """Returns the power of the test of the mean score that `jaxstab compare` makes.
+
+    Args:
+        seeds: S of each method, unpaired.
+        sd: standard deviation of the scores of either method.
+        delta: the true difference.
+        comparisons: how many methods are compared with the baseline; by Holm's rule each is then tested at 5 % divided
+            by their number, until one is found.
+
+    Returns:
+        That of the two-sided t-test (Cohen 1988), which the permutation test approaches; 0 with so few seeds that no
+        exchange can give such a small p.
+    """
+    alpha = (1 - LEVEL) / comparisons
+    if 2 / comb(2 * seeds, seeds) > alpha:
+        return 0.0
     freedom, shift = 2 * seeds - 2, delta / sd * np.sqrt(seeds / 2)
-    critical = t.ppf((1 + LEVEL) / 2, freedom)
+    critical = t.ppf(1 - alpha / 2, freedom)
     if shift > 30:  # beyond the range of the library's non-central t
         return 1.0
     return float(nct.sf(critical, freedom, shift) + nct.cdf(-critical, freedom, shift))
@@ -143,13 +165,16 @@ class _Pilot:
         spread = np.sqrt(self._scores.var() + self._width**2)
         return self._mean + (drawn - self._mean) * self._sd / spread
 
-    def difference_power(self, seeds: int, delta: float) -> float:
-        """The power of Welch's t-test."""
+    def difference_power(self, seeds: int, delta: float, comparisons: int = 1) -> float:
+        """The power of Welch's t-test at 5 % divided by the number of comparisons."""
+        alpha = (1 - LEVEL) / comparisons
+        if 2 / comb(2 * seeds, seeds) > alpha:
+            return 0.0
         drawn = self._draw((2, SIMULATIONS, seeds))
         means, variances = drawn.mean(-1), drawn.var(-1, ddof=1) / seeds
         total = variances.sum(0)
         freedom = total**2 / (variances**2).sum(0) * (seeds - 1)
-        return float((np.abs(means[0] - means[1] + delta) / np.sqrt(total) > t.ppf((1 + LEVEL) / 2, freedom)).mean())
+        return float((np.abs(means[0] - means[1] + delta) / np.sqrt(total) > t.ppf(1 - alpha / 2, freedom)).mean())
 
     def sd_coverage(self, seeds: int, factor: float) -> float:
         """How often the estimated standard deviation is within a factor of the true one."""

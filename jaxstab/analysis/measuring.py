@@ -66,7 +66,7 @@ def measure(
         raise InputError(f"{outputs.path}: {error}") from None
     if outputs.run is not None and "representations" not in outputs.arrays:
         _add_recorded(results, outputs.run, [one.name for one in chosen], inputs.names)
-    return add_without_failed(results, inputs, why_failed(outputs, inputs, metric))
+    return add_without_failed(results, inputs, why_failed(outputs, inputs, metric), outputs.diverged)
 
 
 def _measure_sample(sample: Sample, only: Iterable[str] | None, subset: str | None, compat: str | None) -> Results:
@@ -82,16 +82,19 @@ def _measure_sample(sample: Sample, only: Iterable[str] | None, subset: str | No
             nulls = {key: sample.nulls[one.name][key] for key in ("null", "null_shuffled")}
             measures.add_layers(results, one.name, sample.distances[one.name], nulls, sample.inputs.names)
     results.warnings.extend(sample.warnings)
-    return add_without_failed(results, sample.inputs, sample.reasons)
+    return add_without_failed(results, sample.inputs, sample.reasons, sample.diverged)
 
 
-def add_without_failed(results: Results, inputs: Inputs, reasons: Sequence[str | None]) -> Results:
+def add_without_failed(
+    results: Results, inputs: Inputs, reasons: Sequence[str | None], diverged: Sequence[int] = ()
+) -> Results:
     """Measures again without failed seeds.
 
     Args:
         results: results for all seeds.
         inputs: the arrays that were measured.
         reasons: [S] why a seed counts as failed, or None.
+        diverged: seeds that were not measured, because their logits are not finite; they count as failed.
 
     Returns:
         The same results, with `without_failed` filled in if some seeds failed and at least two did not, and a warning
@@ -100,7 +103,11 @@ def add_without_failed(results: Results, inputs: Inputs, reasons: Sequence[str |
     places = [place for place, reason in enumerate(reasons) if reason is None]
     if results.scores is None:
         return results
-    warning = warn_failures(len(reasons) - len(places), len(reasons))
+    if diverged:
+        named = ", ".join(map(str, diverged))
+        results.warnings.insert(0, f"left out of every measure, because logits are not finite: seed {named}")
+    seeds = len(reasons) + len(diverged)
+    warning = warn_failures(seeds - len(places), seeds)
     results.warnings.extend([] if warning is None else [warning])
     if not 2 <= len(places) < len(reasons):
         return results

@@ -214,7 +214,8 @@ def as_sample(
         if outputs.run is not None:
             return _of_run(outputs, outputs.run, name, metric or outputs.metric, inputs, chosen)
         identities = None if outputs.seeds is None else tuple((seed,) * 3 for seed in outputs.seeds)
-        return _measured(name, str(outputs.path), None, metric or outputs.metric, inputs, identities, chosen)
+        made = _measured(name, str(outputs.path), None, metric or outputs.metric, inputs, identities, chosen)
+        return replace(made, diverged=outputs.diverged)
     except ValueError as error:
         raise InputError(f"{outputs.path}: {error}") from None
 
@@ -300,7 +301,7 @@ def _of_run(
         distances={one.name: run.distances[one.name] for one in chosen if one.name in run.distances},
         identities=tuple(_identity(triples[int(seed)]) for seed in inputs.names),
         reasons=why_failed(outputs, inputs, metric),
-        diverged=tuple(int(seed) for seed in run.seeds if int(seed) not in set(inputs.names)),
+        diverged=outputs.diverged,
         nulls={key: row for key, row in run.measures["measures"].items() if "null" in row},
         warnings=tuple(run.measures["warnings"]),
         run=run,

@@ -27,7 +27,7 @@ class SeedStudy(Tabular):
     Attributes:
         name: name of the run.
         metric: the score.
-        needed: the number of seeds that each of three questions needs.
+        needed: the number of seeds that each of four questions needs.
         best: [S] expected score of the best of n = 1 ... S seeds, chosen by that score.
         best_by_validation: [S] the same, chosen by the validation score, so without selection bias; None without one.
         shares: variance shares of the score and of measures of pairs; None unless seeds are crossed.
@@ -115,7 +115,7 @@ def study_seeds(
         >>> votes = np.where(rng.random((8, 100)) < 0.8, labels, 1 - labels)
         >>> found = study_seeds(Sample.from_arrays("mine", predictions=votes, labels=labels), delta=0.05)
         >>> [one.formula for one in found.needed]
-        [19, 49, 7]
+        [19, 28, 49, 7]
     """
     _check(delta, factor, methods, power)
     sample = as_sample(sample, metric=metric, labels=labels)
@@ -127,8 +127,16 @@ def study_seeds(
     distinct = _once(sample)
     scores = distinct.scores
     assert scores is not None
+    if distinct.failed.all():
+        notes.append(
+            f"all {distinct.seeds} seeds failed, so they say nothing about seeds that train; mend the training"
+        )
     try:
-        needed = seeds_needed(scores, delta=delta, factor=factor, methods=methods, power=power)
+        needed = (
+            []
+            if distinct.failed.all()
+            else seeds_needed(scores, delta=delta, factor=factor, methods=methods, power=power)
+        )
     except ValueError as error:
         notes.append(str(error))
     try:

@@ -117,10 +117,7 @@ def _measure(
     inputs = measures.check(logits[finite], labels=task.test.labels, seeds=converged)
     represented = [one for one, good in zip(representations, finite, strict=True) if good]
     found = measures.measure_inputs(replace(inputs, representations=represented), task.metric)
-    found = add_without_failed(found, inputs, [failed.get(seed) for seed in converged])
-    if diverged:
-        named = ", ".join(map(str, diverged))
-        found.warnings.insert(0, f"left out of every measure, because logits are not finite: seed {named}")
+    found = add_without_failed(found, inputs, [failed.get(seed) for seed in converged], diverged)
     return converged, replace(found, scores=scored.scores)
 
 

@@ -191,7 +191,7 @@ def _check_finite(name: str, array: Array, axes: Sequence[str], seed: int | str)
         return
     place = tuple(int(p) for p in np.argwhere(~np.isfinite(array))[0])
     where = ", ".join(f"{axis} {one}" for axis, one in zip(axes, place, strict=True))
-    raise ValueError(f"{name}: {array[place]} at seed {seed}, {where}; every value must be finite")
+    raise ValueError(f"{name}: {array[place]} at seed {seed}, {where}; every value must be finite; leave that seed out")
 
 
 def _indices(name: str, array: Array | None, classes: int) -> Array | None:

@@ -78,8 +78,9 @@ def differences_table(comparison: Comparison, task: str) -> Table:
         if any((name, method) in found for method in methods)
     ]
     caption = (
-        f"Of the mean score the difference from {comparison.baseline}, of measures the ratio to it (below 1 is more "
-        "stable), with 95 % intervals of each alone; * where there is a difference at 5 % for the whole comparison."
+        f"Of the mean score and of failed seeds the difference from {comparison.baseline}, of measures the ratio to it "
+        "(below 1 is more stable), or with a sign the difference, where a value has no interval. 95 % intervals of each "
+        "alone; * clear at 5 %, for all methods and for the mean score, the failed seeds and the measures each."
     )
     return Table(f"{task}: against {comparison.baseline}", ["measure", *methods], rows, caption)
 
@@ -108,8 +109,9 @@ def all_differences_table(comparison: Comparison) -> Table:
             ]
         )
     caption = (
-        "effect: Hedges' g of the mean score, ratio to the baseline of a measure. p by permutation; adjusted for all "
-        "measures and methods. Over all tasks measures are averaged as ratios."
+        "effect: Hedges' g of the mean score, ratio to the baseline of a measure. p by permutation, of failed seeds by "
+        "Fisher's exact test; adjusted for all methods, and for all measures. Over all tasks ratios are averaged "
+        "(geometric mean)."
     )
     return Table(f"Differences from {comparison.baseline}", columns, rows, caption)
 

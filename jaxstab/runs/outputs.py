@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ class Outputs:
         arrays: some of `logits` [S, N, C], `predictions` [S, N], `labels` [N] and `representations` [S, L, N, D].
         metric: the score.
         run: the run that it is, if it is one.
+        diverged: numbers of the seeds that are left out, because their logits are not finite.
     """
 
     path: Path
@@ -36,6 +37,7 @@ class Outputs:
     arrays: dict[str, Any]
     metric: str = "accuracy"
     run: Run | None = None
+    diverged: tuple[int, ...] = ()
 
 
 def load_outputs(path: str | Path | Run, labels: str | Path | None = None) -> Outputs:
@@ -74,18 +76,30 @@ def load_outputs(path: str | Path | Run, labels: str | Path | None = None) -> Ou
     seeds = arrays.get("seeds")
     if seeds is not None and seeds.dtype.kind not in "iu":
         raise InputError(f"{path}: seeds of type {seeds.dtype}; expected integers, one for each seed")
-    return Outputs(path, None if seeds is None else seeds.ravel().tolist(), given)
+    return _without_diverged(Outputs(path, None if seeds is None else seeds.ravel().tolist(), given))
 
 
 def _of_run(run: Run) -> Outputs:
     arrays: dict[str, Any] = {"logits": run.logits, "labels": run.labels}
-    seeds, finite = run.seeds, np.isfinite(run.logits).all(axis=(1, 2))
     if run.representations is not None and len(run.distances["represented"]) == len(run.labels):
         arrays["representations"] = run.representations
-    if not finite.all():
-        arrays = {name: array if name == "labels" else array[finite] for name, array in arrays.items()}
-        seeds = seeds[finite]
-    return Outputs(run.path, seeds.tolist(), arrays, run.info.metric, run)
+    return _without_diverged(Outputs(run.path, run.seeds.tolist(), arrays, run.info.metric, run))
+
+
+def _without_diverged(outputs: Outputs) -> Outputs:
+    """Leaves out seeds whose logits are not finite, if others are left."""
+    logits = outputs.arrays.get("logits")
+    if not isinstance(logits, np.ndarray) or logits.ndim != 3 or logits.dtype.kind != "f":
+        return outputs  # nothing to see here, or an error that is found later
+    finite = np.asarray(np.isfinite(logits).all(axis=(1, 2)))
+    seeds = list(range(len(logits))) if outputs.seeds is None else outputs.seeds
+    lengths = {len(seeds), *(len(array) for name, array in outputs.arrays.items() if name != "labels")}
+    if finite.all() or not finite.any() or lengths != {len(logits)}:
+        return outputs
+    kept = np.flatnonzero(finite)
+    arrays = {name: array if name == "labels" else array[kept] for name, array in outputs.arrays.items()}
+    diverged = tuple(seed for seed, good in zip(seeds, finite, strict=True) if not good)
+    return replace(outputs, seeds=[seeds[place] for place in kept], arrays=arrays, diverged=diverged)
 
 
 def _load_directory(path: Path, labels: Path | None) -> Outputs:
