@@ -10,13 +10,13 @@ that have one; the others have a reason instead. `--docs` writes both into the p
 
 import argparse
 import json
-import re
 from functools import partial
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from pages import replace_tables
 from populations import POPULATIONS, Population, draw_logits, draw_representations
 
 from jaxstab import measures
@@ -172,11 +172,7 @@ def main() -> None:
     text = to_tables(results, arguments.seeds)
     print(text)
     if arguments.docs:
-        page = arguments.docs.read_text()
-        marked = re.compile(r"(<!-- benchmarks/coverage.py -->\n).*?(\n<!-- end -->)", re.S)
-        if not marked.search(page):
-            raise SystemExit(f"{arguments.docs}: no markers <!-- benchmarks/coverage.py --> and <!-- end -->")
-        arguments.docs.write_text(marked.sub(lambda found: f"{found[1]}\n{text}\n{found[2]}", page))
+        replace_tables(arguments.docs, "coverage.py", text)
     if arguments.output:
         arguments.output.write_text(
             json.dumps({"replicates": arguments.replicates, "results": results}, indent=2) + "\n"

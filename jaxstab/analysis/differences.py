@@ -74,14 +74,14 @@ def find_differences(
         }
         of_task = [_on_task(task, method, one, group[baseline], group[method]) for method, one in found[task].items()]
         failed = [_failed(task, method, group[baseline], group[method]) for method in others]
-        rows += _adjusted([*of_task, [one for one in failed if one is not None]])
+        rows += adjust([*of_task, [one for one in failed if one is not None]])
         notes += _too_few(task, [one.exchange for one in found[task].values()])
     if len(found) > 1:
         everywhere = [
             method for method in next(iter(found.values())) if all(method in of_task for of_task in found.values())
         ]
         merged = [_over_tasks(method, [of_task[method] for of_task in found.values()]) for method in everywhere]
-        rows += _adjusted(merged)
+        rows += adjust(merged)
     return rows
 
 
@@ -137,7 +137,7 @@ def _tested(exchange: Exchange, first: Sample, second: Sample, names: Sequence[s
 def _on_task(task: str, method: str, found: Found, first: Sample, second: Sample) -> list[Difference]:
     rows = []
     names = list(found.tested)
-    p, within = _family(names, [sizes([found.tested[name]]) for name in names])
+    p, within = p_values_of({name: sizes([found.tested[name]]) for name in names})
     for name in names:
         value, other = found.values[name]
         estimate, ratio = found.differences[name], found.ratios[name]
@@ -172,7 +172,7 @@ def _over_tasks(method: str, found: Sequence[Found]) -> list[Difference]:
         scales = {name: 1.0 if name in (MEAN, *STANDARD_DEVIATIONS) else 1 / one.values[name][0] for name in names}
         drawn = np.r_[0, rng.integers(0, len(one.exchange.members), RESAMPLES)]
         redrawn.append({name: one.tested[name].at(drawn, scales[name]) for name in names})
-    p, within = _family(names, [sizes([one[name] for one in redrawn]) for name in names])
+    p, within = p_values_of({name: sizes([one[name] for one in redrawn]) for name in names})
     differences = []
     for name in names:
         estimates = [one.differences[name] if name == MEAN else one.ratios[name] for one in found]
@@ -210,20 +210,26 @@ def _count_failed(one: Sample) -> tuple[int, int]:
     return int(one.failed.sum()) + len(one.diverged), one.seeds + len(one.diverged)
 
 
-def _family(names: Sequence[str], of_each: Sequence[Floats]) -> tuple[dict[str, float], dict[str, float]]:
-    """p-values of each quantity: by itself, and adjusted within its family. The mean score is a family of its own."""
+def p_values_of(of_each: Mapping[str, Floats]) -> tuple[dict[str, float], dict[str, float]]:
+    """Returns p-values of each quantity: by itself, and adjusted within its family.
+
+    The mean score is a family of its own, and the measures are another.
+
+    Args:
+        of_each: for each quantity, the distance [R] between the groups after every exchange.
+    """
     p: dict[str, float] = {}
     within: dict[str, float] = {}
-    for family in ([name for name in names if name == MEAN], [name for name in names if name != MEAN]):
+    for family in ([name for name in of_each if name == MEAN], [name for name in of_each if name != MEAN]):
         if family:
-            single, adjusted = p_values(np.stack([of_each[names.index(name)] for name in family], axis=1))
+            single, adjusted = p_values(np.stack([of_each[name] for name in family], axis=1))
             p |= dict(zip(family, single.tolist(), strict=True))
             within |= dict(zip(family, adjusted.tolist(), strict=True))
     return p, within
 
 
-def _adjusted(methods: Sequence[Sequence[Difference]]) -> list[Difference]:
-    """Adjusts for the number of methods: Holm for the mean score and for failures, Bonferroni for measures.
+def adjust(methods: Sequence[Sequence[Difference]]) -> list[Difference]:
+    """Adjusts p-values for the number of methods: by Holm for the mean score and for failures, else by Bonferroni.
 
     Holm's smaller factors would be wrong for measures, of which each method has several: that one of them is rejected
     does not mean that all of the method's are false.

@@ -61,6 +61,7 @@ def match_seeds(task: str, group: Mapping[str, Sample], notes: list[str]) -> tup
     fewest = min(one.seeds for one in group.values())
     if fewest < FEWEST_SEEDS:
         notes.append(f"{task}: {fewest} seed{'s' * (fewest > 1)} of each; differences need at least {FEWEST_SEEDS}")
+        return dict(group), False
     known = [one.identities for one in group.values() if one.identities is not None]
     same = len(known) == len(group) and all(len(set(one)) == len(one) and set(one) == set(known[0]) for one in known)
     if not same:

@@ -79,8 +79,8 @@ def differences_table(comparison: Comparison, task: str) -> Table:
     ]
     caption = (
         f"Of the mean score and of failed seeds the difference from {comparison.baseline}, of measures the ratio to it "
-        "(below 1 is more stable), or with a sign the difference, where a value has no interval. 95 % intervals of each "
-        "alone; * clear at 5 %, for all methods and for the mean score, the failed seeds and the measures each."
+        "(below 1 is more stable), or with a sign the difference, where a value has no interval. 95 % intervals of "
+        "each alone; * clear at 5 %, for all methods and for the mean score, the failed seeds and the measures each."
     )
     return Table(f"{task}: against {comparison.baseline}", ["measure", *methods], rows, caption)
 
