@@ -44,10 +44,17 @@ def expected():
     return measures.all(logits=LOGITS, labels=LABELS, only=QUICK)
 
 
+def _without_failures(results):
+    """As JSON, without the warning of what the number of failed seeds leaves open, which arrays do not have."""
+    assert "seed failed" in results.warnings.pop()
+    return results.as_json()
+
+
 def test_an_npz_gives_what_the_arrays_give(tmp_path):
-    path = _write_npz(tmp_path, logits=LOGITS, labels=LABELS, representations=REPRESENTATIONS, other=np.zeros(3))
+    arrays = {"logits": LOGITS, "labels": LABELS, "representations": REPRESENTATIONS}
+    path = _write_npz(tmp_path, **arrays, other=np.zeros(3))
     results = jaxstab.measure(path)
-    assert results.as_json() == measures.all(logits=LOGITS, labels=LABELS, representations=REPRESENTATIONS).as_json()
+    assert _without_failures(results) == measures.all(**arrays).as_json()
     assert list(results.measures) == list(measures.MEASURES)
 
 
@@ -93,7 +100,7 @@ def test_hugging_face_predictions_with_class_names(tmp_path, expected):
 def test_a_subset_of_seeds(tmp_path):
     path = _write_npz(tmp_path, logits=LOGITS, labels=LABELS, seeds=np.array([3, 4, 5, 8, 9]))
     results = jaxstab.measure(path, subset="seeds=3-4,9", only=QUICK)
-    assert results.as_json() == measures.all(logits=LOGITS[[0, 1, 4]], labels=LABELS, only=QUICK).as_json()
+    assert _without_failures(results) == measures.all(logits=LOGITS[[0, 1, 4]], labels=LABELS, only=QUICK).as_json()
     for subset, message in [
         ("seeds=3-6", "there is no seed 6; there are 3, 4, 5, 8, 9"),
         ("3-5", "subset '3-5' is not understood; write seeds=0-9"),
@@ -103,12 +110,32 @@ def test_a_subset_of_seeds(tmp_path):
             jaxstab.measure(path, subset=subset)
 
 
+def test_seeds_that_diverged_are_left_out_and_named(tmp_path):
+    logits = LOGITS.copy()
+    logits[2] = np.nan
+    path = _write_npz(tmp_path, logits=logits, labels=LABELS)
+    results = jaxstab.measure(path, only=QUICK)
+    assert results.warnings[0] == "left out of every measure, because logits are not finite: seed 2"
+    assert "1 of 5 seeds failed" in results.warnings[1]
+    rest = measures.all(logits=np.delete(LOGITS, 2, axis=0), labels=LABELS, only=QUICK)
+    assert _values(results) == _values(rest)
+    # One value that is not finite is rather a mistake in the file; the seed can be left out by name.
+    logits[2] = LOGITS[2]
+    logits[3, 7, 1] = np.nan
+    path = _write_npz(tmp_path, logits=logits, labels=LABELS)
+    with pytest.raises(jaxstab.InputError, match=r"nan at seed 3, example 7, class 1; .* leave that seed out"):
+        jaxstab.measure(path)
+    rest = measures.all(logits=np.delete(LOGITS, 3, axis=0), labels=LABELS, only=QUICK)
+    assert _values(jaxstab.measure(path, subset="seeds=0-2,4", only=QUICK)) == _values(rest)
+
+
 @pytest.mark.optimiser
 def test_a_run_is_measured_like_its_arrays_with_and_without_saved_representations(settings, tmp_path):
     run = jaxstab.run({**settings, "output": {**settings["output"], "keep_representations": True}})
     assert run.representations.shape == (4, 2, 30, 32)
     everything = measures.all(logits=run.logits, labels=run.labels, representations=np.asarray(run.representations))
-    assert everything.as_json() == run.measures == jaxstab.measure(run.path).as_json()
+    assert run.measures == jaxstab.measure(run.path).as_json()
+    assert everything.as_json()["measures"] == run.measures["measures"]
     for name, matrices in everything.distances.items():
         np.testing.assert_array_equal(run.distances[name], matrices)
     some = jaxstab.measure(run.path, subset="seeds=0,2,3", only=["jsd", "cka", "op"])

@@ -167,5 +167,5 @@ def test_a_run_is_a_row_for_each_seed(settings):
     assert repr(run) == f"Run({run.path}: 4 seeds, mean accuracy {mean:.4f}, SD {sd:.4f})"
     assert run._repr_html_().count("<tr") == 5
     compared = jaxstab.compare({"run": run, "again": run.path}, only=["sd"])
-    assert list(compared.paired.values()) == [True]
+    assert compared.differences[0].difference == 0
     assert [one.p for one in compared.differences] == [1, 1]

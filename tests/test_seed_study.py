@@ -31,6 +31,8 @@ def test_needed_seeds_are_the_fewest():
     scores = rng.normal(0.8, 0.02, 20)
     sd = scores.std(ddof=1)
     difference, of_three, spread, ranking = seeds_needed(scores, delta=0.02, factor=1.25, methods=4, power=0.8)
+    bonferroni = TTestIndPower().solve_power(0.02 / sd, power=0.8, alpha=0.05 / 3)
+    assert of_three.formula == int(np.ceil(bonferroni))
     exact = TTestIndPower().solve_power(0.02 / sd, power=0.8, alpha=0.05)
     assert difference.formula == int(np.ceil(exact))
     assert abs(difference.simulation - difference.formula) <= max(3, 0.2 * difference.formula)

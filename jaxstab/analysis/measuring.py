@@ -57,8 +57,9 @@ def measure(
     metric = metric or outputs.metric
     try:
         chosen = measures.select(only)
+        # The subset comes first, so that a seed with values that are not finite can be left out.
+        outputs = outputs if subset is None else outputs.take(_places(subset, outputs.numbers))
         inputs = measures.check(**outputs.arrays, seeds=outputs.seeds)
-        inputs = inputs.take(_places(subset, inputs.names))
         if inputs.seeds < 2:
             raise ValueError("one seed only; instability needs at least two")
         results = measures.measure_inputs(inputs, metric, chosen, compat)

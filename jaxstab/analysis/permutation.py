@@ -16,7 +16,6 @@ from scipy.special import comb
 Floats = NDArray[np.float64]
 
 LEVEL = 0.95
-EXACT_SEEDS = 13  # up to this many pairs, all exchanges are enumerated
 RESAMPLES = 9_999
 ROUNDING = 1e-9
 
@@ -44,23 +43,29 @@ class Exchange(NamedTuple):
         return max(mirrored / comb(seeds, self.size), 1 / len(self.members))
 
 
-def make_exchange(first: int, second: int, paired: bool) -> Exchange:
-    """Returns all exchanges if there are at most 13 pairs; otherwise 9,999 random ones, the same on every call.
+def make_exchange(first: int, second: int, paired: bool, draw: int = 0) -> Exchange:
+    """Returns all exchanges if there are at most 10,000; otherwise the actual assignment and 9,999 random ones.
 
     Args:
         first: S.
         second: T; equal to S where paired.
         paired: whether both groups have the same seeds in the same order.
+        draw: which random ones; the same number gives the same on every call.
     """
-    rng = np.random.default_rng(0)
-    if paired and first <= EXACT_SEEDS:
-        stay = np.array(list(itertools.product([True, False], repeat=first)))
-    elif paired:
-        stay = np.concatenate([np.ones((1, first), bool), rng.random((RESAMPLES, first)) < 0.5])
-    else:
-        actual = np.repeat([True, False], [first, second])
-        return Exchange(np.stack([actual, *rng.permuted(np.tile(actual, (RESAMPLES, 1)), axis=1)]), first, False)
-    return Exchange(np.concatenate([stay, ~stay], axis=1), first, True)
+    rng = np.random.default_rng(draw)
+    if paired:
+        if 2.0**first <= RESAMPLES + 1:
+            stay = np.array(list(itertools.product([True, False], repeat=first)))
+        else:
+            stay = np.concatenate([np.ones((1, first), bool), rng.random((RESAMPLES, first)) < 0.5])
+        return Exchange(np.concatenate([stay, ~stay], axis=1), first, True)
+    actual = np.repeat([True, False], [first, second])
+    if comb(first + second, first) <= RESAMPLES + 1:
+        chosen = np.array(list(itertools.combinations(range(first + second), first)))
+        members = np.zeros((len(chosen), first + second), bool)
+        np.put_along_axis(members, chosen, values=True, axis=1)
+        return Exchange(members, first, False)
+    return Exchange(np.stack([actual, *rng.permuted(np.tile(actual, (RESAMPLES, 1)), axis=1)]), first, False)
 
 
 class Differences(NamedTuple):

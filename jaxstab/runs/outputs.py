@@ -39,6 +39,22 @@ class Outputs:
     run: Run | None = None
     diverged: tuple[int, ...] = ()
 
+    @property
+    def numbers(self) -> list[int]:
+        """[S] numbers of the seeds; 0, 1, ... where none are given."""
+        if self.seeds is not None:
+            return self.seeds
+        return list(range(len(next(array for name, array in self.arrays.items() if name != "labels"))))
+
+    def take(self, places: Sequence[int]) -> "Outputs":
+        """The outputs of the seeds at these positions."""
+        numbers = self.numbers
+        arrays = {
+            name: array if name == "labels" or len(array) != len(numbers) else array[list(places)]
+            for name, array in self.arrays.items()
+        }
+        return replace(self, seeds=[numbers[place] for place in places], arrays=arrays)
+
 
 def load_outputs(path: str | Path | Run, labels: str | Path | None = None) -> Outputs:
     """Reads outputs without computing anything.
@@ -87,19 +103,20 @@ def _of_run(run: Run) -> Outputs:
 
 
 def _without_diverged(outputs: Outputs) -> Outputs:
-    """Leaves out seeds whose logits are not finite, if others are left."""
-    logits = outputs.arrays.get("logits")
+    """Leaves out seeds whose logits are not finite, if others are left.
+
+    In a run, one such example is enough. Of other outputs no example may be finite, because a single value is rather a
+    mistake in the file.
+    """
+    logits, seeds = outputs.arrays.get("logits"), outputs.numbers
     if not isinstance(logits, np.ndarray) or logits.ndim != 3 or logits.dtype.kind != "f":
-        return outputs  # nothing to see here, or an error that is found later
-    finite = np.asarray(np.isfinite(logits).all(axis=(1, 2)))
-    seeds = list(range(len(logits))) if outputs.seeds is None else outputs.seeds
-    lengths = {len(seeds), *(len(array) for name, array in outputs.arrays.items() if name != "labels")}
-    if finite.all() or not finite.any() or lengths != {len(logits)}:
+        return outputs  # no logits, or an error that is found later
+    finite: np.ndarray = np.isfinite(logits).all(axis=2)
+    good = np.asarray(finite.any(axis=1) if outputs.run is None else finite.all(axis=1))
+    if good.all() or not good.any() or len(seeds) != len(logits):
         return outputs
-    kept = np.flatnonzero(finite)
-    arrays = {name: array if name == "labels" else array[kept] for name, array in outputs.arrays.items()}
-    diverged = tuple(seed for seed, good in zip(seeds, finite, strict=True) if not good)
-    return replace(outputs, seeds=[seeds[place] for place in kept], arrays=arrays, diverged=diverged)
+    diverged = tuple(seed for seed, one in zip(seeds, good, strict=True) if not one)
+    return replace(outputs.take(np.flatnonzero(good).tolist()), diverged=diverged)
 
 
 def _load_directory(path: Path, labels: Path | None) -> Outputs:
