@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxstab.analysis.comparison import Comparison
-from jaxstab.analysis.differences import find_differences, rows_with_failed
+from jaxstab.analysis.differences import find_differences, values_of
 from jaxstab.analysis.matching import by_task, choose_baseline, common_measures, match_seeds
 from jaxstab.analysis.ranking import compare_rankings
 from jaxstab.analysis.sample import Sample, Sources, as_samples
@@ -93,7 +93,7 @@ def _compare(samples: Sequence[Sample], baseline: str | None, only: Sequence[str
         metrics={task: group[baseline].metric for task, group in tasks.items()},
         seeds={task: {name: one.seeds for name, one in group.items()} for task, group in tasks.items()},
         paired=paired,
-        values={task: rows_with_failed(group, names) for task, group in tasks.items()},
+        values={task: values_of(group, names) for task, group in tasks.items()},
         scores={
             task: {name: [] if one.scores is None else one.scores.tolist() for name, one in group.items()}
             for task, group in tasks.items()

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 ALL_TASKS = "all tasks"
 FAILED = "failed"  # the share of failed seeds: not a measure, but compared like one
+REMAINING = "remaining_sd"  # the SD with infinitely many test examples: shown beside the measures, but not tested
 SIGNIFICANT = 0.05
 
 
@@ -72,7 +73,8 @@ class Comparison(Tabular):
         metrics: the score of each task.
         seeds: by task and method, the number of seeds.
         paired: by task, whether all methods have the same seeds.
-        values: by task and method, each measure's `value` and `interval`.
+        values: by task and method, each measure's `value` and `interval`; and those of `failed`, the share of failed
+            seeds, and `remaining_sd`, the SD that would remain with infinitely many test examples.
         scores: by task and method, the seeds' scores.
         differences: from the baseline; with several tasks also over all of them.
         rankings: by task, how much the measures agree on the order of the methods; None with fewer than 3 methods.
@@ -92,7 +94,7 @@ class Comparison(Tabular):
 
     @property
     def measures(self) -> list[str]:
-        """The measures that all samples have, `mean` first and `failed` last, if some seeds failed."""
+        """The names of all values, `mean` first."""
         return list(dict.fromkeys(name for group in self.values.values() for rows in group.values() for name in rows))
 
     def of(self, task: str, method: str) -> list[Difference]:
@@ -122,7 +124,11 @@ class Comparison(Tabular):
 
     def describe(self, task: str, measure: str) -> str:
         """The name of a quantity in sentences and tables."""
-        names = {MEAN: f"mean {self.metrics.get(task, 'score')}", FAILED: "failed seeds"}
+        names = {
+            MEAN: f"mean {self.metrics.get(task, 'score')}",
+            FAILED: "failed seeds",
+            REMAINING: "sd, endless examples",
+        }
         return names.get(measure, measure)
 
     def count_seeds(self, task: str) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest, fisher_exact
 
-from jaxstab.analysis.comparison import ALL_TASKS, FAILED, Difference
+from jaxstab.analysis.comparison import ALL_TASKS, FAILED, REMAINING, Difference
 from jaxstab.analysis.effects import Estimate, average, difference, hedges, log_ratio, share_difference
 from jaxstab.analysis.matching import FEWEST_SEEDS
 from jaxstab.analysis.permutation import (
@@ -23,7 +23,7 @@ from jaxstab.analysis.permutation import (
 )
 from jaxstab.analysis.pooling import differences_after, pool
 from jaxstab.analysis.sample import Sample
-from jaxstab.measures import MEAN, MEASURES, STANDARD_DEVIATIONS, Interval, plain_or_none
+from jaxstab.measures import MEAN, MEASURES, STANDARD_DEVIATIONS, Interval, plain_or_none, remaining_sd
 
 Floats = NDArray[np.float64]
 
@@ -85,16 +85,24 @@ def find_differences(
     return rows
 
 
-def rows_with_failed(group: Mapping[str, Sample], names: Sequence[str]) -> dict[str, dict[str, dict[str, Any]]]:
-    """By method, the row of each measure; and the share of failed seeds, if some failed."""
+def values_of(group: Mapping[str, Sample], names: Sequence[str]) -> dict[str, dict[str, dict[str, Any]]]:
+    """By method, the row of each measure; the SD that would remain with infinitely many test examples; failed seeds."""
     some = any(_count_failed(one)[0] for one in group.values())
     rows = {}
     for name, one in group.items():
         count, of = _count_failed(one)
         ends = binomtest(count, of).proportion_ci(method="exact")
         share = {FAILED: {"value": plain_or_none(count / of), "interval": Interval.of((ends.low, ends.high))}}
-        rows[name] = one.rows(names) | (share if some else {})
+        rows[name] = one.rows(names) | _remaining(one) | (share if some else {})
     return rows
+
+
+def _remaining(one: Sample) -> dict[str, dict[str, Any]]:
+    inputs = one.inputs
+    if inputs.predictions is None or inputs.labels is None or one.seeds < 3 or inputs.examples < 3:
+        return {}
+    found = remaining_sd(one.metric, inputs.predictions, inputs.labels, inputs.classes)
+    return {REMAINING: {"value": plain_or_none(found.remaining), "interval": found.interval}}
 
 
 def _against(first: Sample, second: Sample, names: Sequence[str], paired: bool, notes: list[str]) -> Found:

@@ -12,7 +12,7 @@ from jaxstab.analysis.comparison import Comparison
 from jaxstab.analysis.seed_study import SeedStudy
 from jaxstab.analysis.validity import Validity
 from jaxstab.cli.display import describe_memory, make_console, minutes
-from jaxstab.measures import MEASURES, Results, example_disagreement, explain
+from jaxstab.measures import MEASURES, Results, example_disagreement, explain, say_remaining
 from jaxstab.report import tables
 from jaxstab.report.tables import interval, number, worth
 from jaxstab.runs.directory import Run
@@ -46,6 +46,7 @@ def print_summary(run: Run, console: Console | None = None) -> None:
     """Prints the summary of a finished run: scores, instability, failed seeds, and the examples that flip most."""
     console = console or make_console()
     console.print(_score_table(run))
+    _print_lines(console, "", say_remaining(run.measures["scores"]))
     rows = {name: run.measures["measures"][name] for name in SUMMARISED if name in run.measures["measures"]}
     title = "Instability (larger is less stable)"
     console.print(_instability_table(rows, title, run.measures.get("without_failed")))
@@ -104,6 +105,7 @@ def print_results(results: Results, title: str, console: Console | None = None) 
     layered = {name: row for name, row in results.measures.items() if len(row.get("layers", ())) > 1}
     if layered:
         console.print(_layers_table(layered))
+    _print_lines(console, "", say_remaining(results.scores))
     _print_lines(console, "note:", [*_explained(results.measures, results.seeds), *results.warnings])
     for reason in sorted(set(results.left_out.values())):
         names = [name for name, why in results.left_out.items() if why == reason]

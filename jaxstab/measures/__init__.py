@@ -31,6 +31,7 @@ from jaxstab.measures.prediction import (
     stable_fraction,
 )
 from jaxstab.measures.registry import MEASURES, Measure, select
+from jaxstab.measures.remaining import remaining_sd
 from jaxstab.measures.representation import distances
 from jaxstab.measures.resampling import (
     chi_square_interval,
@@ -40,7 +41,7 @@ from jaxstab.measures.resampling import (
     multi_bootstrap,
     robust_sd_interval,
 )
-from jaxstab.measures.results import Interval, Results, Tabular, as_plain, plain, plain_or_none
+from jaxstab.measures.results import Interval, Results, Tabular, as_plain, plain, plain_or_none, say_remaining
 from jaxstab.measures.subsets import (
     MEAN,
     STANDARD_DEVIATIONS,
@@ -90,9 +91,11 @@ __all__ = [
     "plain",
     "plain_or_none",
     "prepare",
+    "remaining_sd",
     "represented_examples",
     "robust_sd_interval",
     "rows",
+    "say_remaining",
     "score",
     "scores",
     "sd",

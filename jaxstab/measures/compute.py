@@ -11,6 +11,7 @@ from jaxstab.measures.intervals import Facts, row, rows
 from jaxstab.measures.nulls import gaussian_null, shuffled_null
 from jaxstab.measures.programs import OnDevice, pair_distances
 from jaxstab.measures.registry import MEASURES, Measure, select
+from jaxstab.measures.remaining import remaining_sd
 from jaxstab.measures.representation import distances
 from jaxstab.measures.resampling import leave_one_out, mean_over_pairs, multi_bootstrap
 from jaxstab.measures.results import Interval, Results, plain, plain_or_none
@@ -130,11 +131,18 @@ def _scores(inputs: Inputs, metric: str) -> dict[str, Any] | None:
         return None
     found = {"metric": metric, "mean": plain(per_seed.mean()), "per_seed": [plain(one) for one in per_seed]}
     if inputs.seeds < 2:
-        return found | {"interval": None, "joint_interval": None}
+        return found | {"interval": None, "joint_interval": None, "remaining_sd": None}
     joint = multi_bootstrap(metric, inputs.predictions, inputs.labels, inputs.classes)
     of_mean = rows([MEAN], inputs, {}, metric)[MEAN]
     of_mean.pop("value")
-    return found | of_mean | {"joint_interval": Interval.of(joint)}
+    return found | of_mean | {"joint_interval": Interval.of(joint), "remaining_sd": _remaining(inputs, metric)}
+
+
+def _remaining(inputs: Inputs, metric: str) -> dict[str, Any] | None:
+    if inputs.predictions is None or inputs.labels is None or inputs.examples < FEWEST_EXAMPLES:
+        return None
+    found = remaining_sd(metric, inputs.predictions, inputs.labels, inputs.classes)
+    return None if found.interval is None else {"value": plain(found.remaining), "interval": found.interval}
 
 
 def _measure_predictions(results: Results, inputs: Inputs, metric: str, chosen: Sequence[Measure]) -> None:

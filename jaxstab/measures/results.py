@@ -47,8 +47,9 @@ class Results(Tabular, Mapping[str, dict[str, Any]]):
     """What measuring found: a mapping from the names of measures to their rows.
 
     Attributes:
-        scores: `metric`, `mean`, `per_seed`, `interval` (seeds resampled) and `joint_interval` (seeds and examples
-            resampled); None without labels.
+        scores: `metric`, `mean`, `per_seed`, `interval` (seeds resampled), `joint_interval` (seeds and examples
+            resampled) and `remaining_sd`, the `value` and `interval` of the standard deviation over seeds that would
+            remain with infinitely many test examples; None without labels.
         measures: for each name `value` and `interval`, or None and `reason`; of `sd` also `robust_interval`, for scores
             that are not near normal; of representations, whose value is that of the last layer, also `layers`,
             `layer_intervals`, `null` (independent normal data of the same N and D) and `null_shuffled`.
@@ -107,6 +108,18 @@ class Results(Tabular, Mapping[str, dict[str, Any]]):
         """Returns the content of `measures.json`."""
         parts = ("scores", "measures", "without_failed", "left_out", "warnings")
         return {name: as_plain(getattr(self, name)) for name in parts if getattr(self, name) is not None}
+
+
+def say_remaining(scores: Mapping[str, Any] | None) -> list[str]:
+    """Says how much of the standard deviation over seeds is due to the finite test set, in a sentence or none."""
+    remaining = None if scores is None else scores.get("remaining_sd")
+    if scores is None or remaining is None:
+        return []
+    sd = np.std(scores["per_seed"], ddof=1)
+    return [
+        f"Of the SD of {sd:.4f}, {min(remaining['value'], sd):.4f} would remain with infinitely many test examples "
+        f"({remaining['interval'][0]:.4f} to {remaining['interval'][1]:.4f}); the rest is this test set."
+    ]
 
 
 def plain(value: Any) -> float:

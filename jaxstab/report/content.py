@@ -77,8 +77,6 @@ def _warnings(sample: Sample, results: Results) -> list[str]:
         names = np.asarray(sample.inputs.names)[sample.failed].tolist()
         reasons = [reason for reason in sample.reasons if reason]
         lines.append("failed: " + ", ".join(f"seed {one} ({why})" for one, why in zip(names, reasons, strict=True)))
-    if sample.diverged:
-        lines.append(f"left out, because logits are not finite: seed {', '.join(map(str, sample.diverged))}")
     return lines
 
 

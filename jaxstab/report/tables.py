@@ -10,14 +10,14 @@ import pandas as pd
 import rich.table
 from rich.markup import escape
 
-from jaxstab.analysis.comparison import ALL_TASKS, FAILED, Comparison, Difference
+from jaxstab.analysis.comparison import ALL_TASKS, FAILED, REMAINING, Comparison, Difference
 from jaxstab.analysis.reference import FAULTS
 from jaxstab.analysis.seed_study import SeedStudy
 from jaxstab.analysis.validity import Correlations, Validity
 from jaxstab.measures import MEAN, MEASURES, Results
 
 Format = Literal["latex", "markdown", "csv"]
-NAMES = {MEAN: "mean {}", FAILED: "failed seeds"}
+NAMES = {MEAN: "mean {}", FAILED: "failed seeds", REMAINING: "sd, endless examples"}
 FORMATS: dict[str, str] = {"latex": "latex_booktabs", "markdown": "github"}
 
 
@@ -39,7 +39,11 @@ def values_table(title: str, values: Mapping[str, Mapping[str, Mapping[str, Any]
         for name in names
     ]
     return Table(
-        title, ["measure", *values], rows, "Value with 95 % interval; larger is less stable, but for the mean score."
+        title,
+        ["measure", *values],
+        rows,
+        "Value with 95 % interval; larger is less stable, but for the mean score. "
+        "sd, endless examples: what would remain of the SD with infinitely many test examples.",
     )
 
 

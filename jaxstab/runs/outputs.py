@@ -111,7 +111,7 @@ def _without_diverged(outputs: Outputs) -> Outputs:
     logits, seeds = outputs.arrays.get("logits"), outputs.numbers
     if not isinstance(logits, np.ndarray) or logits.ndim != 3 or logits.dtype.kind != "f":
         return outputs  # no logits, or an error that is found later
-    finite: np.ndarray = np.isfinite(logits).all(axis=2)
+    finite = np.asarray(np.isfinite(logits).all(axis=2))
     good = np.asarray(finite.any(axis=1) if outputs.run is None else finite.all(axis=1))
     if good.all() or not good.any() or len(seeds) != len(logits):
         return outputs

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 from sklearn import metrics
 
-from jaxstab.measures.finite_test import (
+from jaxstab.measures.remaining import (
     contributions_of_examples,
     remaining_sd,
     remaining_sd_of_difference,
