@@ -1,7 +1,6 @@
 """Examples of each seed's own: drawn as said, and a seed trains as if the task had just these examples."""
 
 import json
-import tomllib
 from dataclasses import replace
 
 import jax
@@ -16,9 +15,11 @@ import jaxstab
 from jaxstab.analysis.sample import as_sample
 from jaxstab.analysis.variance import variance_shares
 from jaxstab.config import SeedsConfig, SeedTriple, TaskConfig, make_config
+from jaxstab.config.loading import as_values
 from jaxstab.data.batches import choose_grid, example_orders, fixed_batches, grid_of_subsets, have_orders
 from jaxstab.data.draws import Draws, draw, make_draws
 from jaxstab.data.task import load_task
+from jaxstab.experiment.finish import _history
 from jaxstab.experiment.inputs import load_inputs, recipe_for
 from jaxstab.training.programs import Programs
 from jaxstab.training.waves import SeedTrainer, make_waves
@@ -164,28 +165,26 @@ def _rows(split):
 
 
 @pytest.mark.optimiser
-@pytest.mark.usefixtures("all_grids")
 def test_a_seed_trains_as_on_a_task_of_its_own_examples(checkpoint, task_directory, tmp_path):
     """Bit for bit, where batches are laid out in the same grids."""
     values = _values(checkpoint, task_directory, split=[0, 1], data=[5, 6])
     values["task"]["train_examples"] = 21
     recipe, task, encoded = _prepared(values)
     triples = [SeedTriple(0, 1, 2, 3, split=0, data=5), SeedTriple(1, 1, 2, 3, split=1, data=6)]
-    results = _train(recipe, encoded, *triples)
+    other, result = _train(recipe, encoded, *triples)
     pool = [*_rows(task.train), *_rows(task.validation)]
     np.testing.assert_array_equal(encoded.train.labels, [row["label"] for row in pool])
-    for number, (triple, result) in enumerate(zip(triples, results, strict=True)):
-        drawn = _draw(encoded.draws, np.asarray(encoded.train.labels), split=triple.split, data=triple.data)
-        own = _write(tmp_path / str(number), task, pool, *drawn)
-        plain, own_task, own_encoded = _prepared(_values(checkpoint, own), recipe.grid)
-        np.testing.assert_array_equal(own_encoded.vocabulary, encoded.vocabulary)
-        assert (len(own_task.train.labels), len(own_task.validation.labels)) == (21, 24)
-        (expected,) = _train(plain, own_encoded, SeedTriple(9, 1, 2, 3))
-        np.testing.assert_array_equal(result.train_loss, expected.train_loss)
-        np.testing.assert_array_equal(result.final_logits, expected.final_logits)
-        np.testing.assert_array_equal(result.validation_score, expected.validation_score)
-        np.testing.assert_allclose(result.validation_loss, expected.validation_loss, rtol=1e-5)
-    assert not np.array_equal(results[0].logits, results[1].logits)
+    drawn = _draw(encoded.draws, np.asarray(encoded.train.labels), split=1, data=6)
+    own = _write(tmp_path / "own", task, pool, *drawn)
+    plain, own_task, own_encoded = _prepared(_values(checkpoint, own), recipe.grid)
+    np.testing.assert_array_equal(own_encoded.vocabulary, encoded.vocabulary)
+    assert (len(own_task.train.labels), len(own_task.validation.labels)) == (21, 24)
+    (expected,) = _train(plain, own_encoded, SeedTriple(9, 1, 2, 3))
+    np.testing.assert_array_equal(result.train_loss, expected.train_loss)
+    np.testing.assert_array_equal(result.final_logits, expected.final_logits)
+    np.testing.assert_array_equal(result.validation_score, expected.validation_score)
+    np.testing.assert_allclose(result.validation_loss, expected.validation_loss, rtol=1e-5)
+    assert not np.array_equal(result.logits, other.logits)
 
 
 @pytest.mark.optimiser
@@ -255,24 +254,19 @@ def test_a_run_records_its_sources_and_resumes_to_the_same_numbers(settings, tmp
     )
     assert run.info.seeds[3] == SeedTriple(3, 3, 0, 0, split=1, data=1)
     assert set(variance_shares(as_sample(run), ["mean"])[0].shares) == {"split", "data", "together"}
-    # Of another seed of the data, a seed is another.
-    other = as_sample(run).identities
-    assert len(set(other)) == 4
+    assert len(set(as_sample(run).identities)) == 4
     assert jaxstab.cli.main(["seeds", str(run.path)]) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "split" in out
     assert "data" in out
 
 
-@pytest.mark.optimiser
 def test_without_them_nothing_of_them_is_written(settings):
-    run = jaxstab.run(settings | {"seeds": {"count": 2, "group_size": 2}})
-    assert "split_seed" not in run.history
-    assert "data_seed" not in run.to_frame()
-    written = tomllib.loads((run.path / "config.toml").read_text())
-    assert not {"split", "data"} & written["seeds"].keys()
-    seeds = json.loads((run.path / "run.json").read_text())["seeds"]
-    assert seeds[1] == {"seed": 1, "init": 1, "order": 1, "dropout": 1, "repeat": 0}
+    config = make_config(settings)
+    assert not {"split", "data"} & as_values(config)["seeds"].keys()
+    curves = dict.fromkeys(("train_loss", "validation_loss", "validation_score"), np.zeros((4, 2)))
+    history = _history(config.seeds.resolve(), curves, 6)
+    assert history.columns.tolist()[:6] == ["seed", "init_seed", "order_seed", "dropout_seed", "repeat", "epoch"]
 
 
 def test_example_orders_are_those_of_a_seeds_own_examples(checkpoint, task_directory):
