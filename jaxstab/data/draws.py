@@ -99,8 +99,8 @@ def draw(
         whole = draws.train == len(labels) - draws.validation
         train, validation = next(one for one in splits if can_validate(one[1]) and (not whole or can_train(one[0])))
     if draws.train < len(train):
-        # The split depends on ranks within classes only, and what it leaves is in uniform random order in each class. So
-        # the subset is random given the split, even if both are drawn by the same number.
+        # The split depends on ranks within classes only, and what it leaves is in uniform random order in each class.
+        # So the subset is random given the split, even if both are drawn by the same number.
         rng = np.random.default_rng(draws.subset_seed if triple.data is None else triple.data)
         orders = (rng.permutation(len(labels)) for _ in itertools.count())
         subsets = (np.sort(order[np.isin(order, train)][: draws.train]) for order in orders)
