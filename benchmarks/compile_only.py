@@ -123,7 +123,7 @@ def lower_training(recipe: Recipe, task: EncodedTask, hyper: dict[str, float], s
     """The lowered programs of training a group of seeds."""
     here = jax.sharding.SingleDeviceSharding(on)
     shared, grids = share(recipe, task)
-    one = start_of(recipe, task.train.lengths, [Job(SeedTriple(0, 0, 0, 0), hyper)], 1)
+    one = start_of(recipe, task, grids, [Job(SeedTriple(0, 0, 0, 0), hyper)], 1)
     starts = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((seeds, *leaf.shape[1:]), leaf.dtype, sharding=here), one)
     return lower(recipe, shapes_on(here, shared), grids, starts).programs
 

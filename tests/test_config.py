@@ -81,7 +81,16 @@ def test_config_is_frozen():
         ({"seeds": {"count": 3, "list": [1]}}, "exclude each other"),
         ({"seeds": {"count": 3, "init": [1]}}, "seeds.init replaces seeds.count"),
         ({"seeds": {"init": [1, 2], "order": [1, 2, 3]}}, "differ in length"),
-        ({"seeds": {"crossed": True}}, "seeds.crossed needs"),
+        (
+            {"seeds": {"crossed": True}},
+            "seeds.crossed needs seeds.init, seeds.order, seeds.dropout, seeds.split or seeds.data",
+        ),
+        ({"seeds": {"data": [0]}}, "seeds.data needs task.train_examples"),
+        ({"seeds": {"count": 3, "split": [1]}}, "seeds.split replaces seeds.count"),
+        ({"seeds": {"split": [1, 2], "order": [1, 2, 3]}}, "seeds.order, seeds.split differ in length"),
+        ({"seeds": {"split": []}}, "seeds.split is empty"),
+        ({"seeds": {"data": [-1]}}, "seeds.data: a seed is an integer from 0"),
+        ({"seeds": {"split": 3}}, "seeds.split = 3: "),
     ],
 )
 def test_bad_values_are_named_with_the_remedy(change, message):
@@ -140,3 +149,18 @@ def test_seeds_resolve_to_triples():
     crossed = _seeds(init=[0, 1], order=[0, 1, 2], crossed=True)
     assert len(crossed) == 6
     assert crossed[-1] == SeedTriple(5, 1, 2, 0)
+
+
+def test_split_and_data_seeds_resolve_like_the_others():
+    assert _seeds(split=[4, 5]) == (SeedTriple(0, 0, 0, 0, split=4), SeedTriple(1, 0, 0, 0, split=5))
+    assert _seeds(init=[7, 8], split=[1], repeats=2)[-1] == SeedTriple(3, 8, 0, 0, 1, split=1)
+    config = make_config(
+        {
+            **MINIMAL,
+            "task": {"source": "t", "train_examples": 9},
+            "seeds": {"order": [2, 3], "data": [5, 6], "crossed": True},
+        }
+    )
+    assert [(one.order, one.split, one.data) for one in config.seeds.resolve()] == [
+        (2, None, 5), (2, None, 6), (3, None, 5), (3, None, 6),
+    ]  # fmt: skip

@@ -13,7 +13,7 @@ from statsmodels.stats.power import TTestIndPower
 import jaxstab
 from jaxstab.analysis.failures import DIVERGED, FLAT, MAJORITY, failures
 from jaxstab.analysis.how_many import best_of, difference_power, ranking_probability, sd_factor, seeds_needed
-from jaxstab.analysis.sample import Sample
+from jaxstab.analysis.sample import Identity, Sample
 from jaxstab.analysis.variance import noise_floor, variance_shares
 from jaxstab.cli import main
 from jaxstab.measures import check
@@ -84,7 +84,7 @@ def _crossed(values, factors, repeats=1):
     """A sample whose only measure is half the squared distance between points [S, D]."""
     points = np.asarray(values, float)
     distances = ((points[:, None] - points) ** 2).sum(-1) / 2
-    identities = tuple((*one, r) if r else one for one in factors for r in range(repeats))
+    identities = tuple(Identity(*one, repeat=r) for one in factors for r in range(repeats))
     inputs = check(predictions=np.zeros((len(points), 4), int), seeds=range(len(points)))
     return Sample("a", None, "t", "accuracy", inputs, {"jsd": distances[None]}, identities, (None,) * len(points))
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,27 @@ from jaxstab.runs.outputs import Outputs, load_outputs
 Floats = NDArray[np.float64]
 
 PAPER = ("sd", "pairwise_disagreement", "fleiss_kappa", "jsd", "cka", "op", "svcca")  # the paper's seven
+
+
+class Identity(NamedTuple):
+    """What a seed stands for, by which it is matched with the same seed of another run; as in `SeedTriple`."""
+
+    init: int
+    order: int
+    dropout: int
+    split: int | None = None
+    data: int | None = None
+    repeat: int = 0
+
+    @classmethod
+    def of(cls, triple: SeedTriple) -> "Identity":
+        """Returns the identity of a run's seed."""
+        return cls(*(getattr(triple, name) for name in cls._fields))
+
+    @property
+    def once(self) -> "Identity":
+        """The same for all repeats of a seed."""
+        return self._replace(repeat=0)
 
 
 @dataclass(frozen=True, repr=False)
@@ -49,7 +70,7 @@ class Sample:
     metric: str
     inputs: Inputs
     distances: Mapping[str, np.ndarray]
-    identities: tuple[Any, ...] | None
+    identities: tuple[Identity, ...] | None
     reasons: tuple[str | None, ...]
     diverged: tuple[int, ...] = ()
     nulls: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -103,8 +124,7 @@ class Sample:
             numbers = None if seeds is None else [int(seed) for seed in seeds]
             if numbers is not None and len(set(numbers)) < len(numbers):
                 raise ValueError("seeds: a number occurs twice; samples are paired by these numbers")
-            identities = None if numbers is None else tuple((number,) * 3 for number in numbers)
-            return _measured(name, name, task, metric, inputs, identities, _of_pairs(only))
+            return _measured(name, name, task, metric, inputs, _of_numbers(numbers), _of_pairs(only))
         except ValueError as error:
             raise InputError(f"{name}: {error}") from None
 
@@ -213,7 +233,7 @@ def as_sample(
         inputs = measures.check(**outputs.arrays, seeds=outputs.seeds)
         if outputs.run is not None:
             return _of_run(outputs, outputs.run, name, metric or outputs.metric, inputs, chosen)
-        identities = None if outputs.seeds is None else tuple((seed,) * 3 for seed in outputs.seeds)
+        identities = _of_numbers(outputs.seeds)
         made = _measured(name, str(outputs.path), None, metric or outputs.metric, inputs, identities, chosen)
         return replace(made, diverged=outputs.diverged)
     except ValueError as error:
@@ -267,7 +287,7 @@ def _measured(
     task: str | None,
     metric: str,
     inputs: Inputs,
-    identities: tuple[Any, ...] | None,
+    identities: tuple[Identity, ...] | None,
     chosen: Sequence[measures.Measure],
 ) -> Sample:
     results = measures.measure_inputs(inputs, metric, chosen)
@@ -299,7 +319,7 @@ def _of_run(
         metric=metric,
         inputs=inputs,
         distances={one.name: run.distances[one.name] for one in chosen if one.name in run.distances},
-        identities=tuple(_identity(triples[int(seed)]) for seed in inputs.names),
+        identities=tuple(Identity.of(triples[int(seed)]) for seed in inputs.names),
         reasons=why_failed(outputs, inputs, metric),
         diverged=outputs.diverged,
         nulls={key: row for key, row in run.measures["measures"].items() if "null" in row},
@@ -308,7 +328,6 @@ def _of_run(
     )
 
 
-def _identity(triple: SeedTriple) -> tuple[int, ...]:
-    """The identity that matches a seed with the same seed of another run."""
-    three = (triple.init, triple.order, triple.dropout)
-    return (*three, triple.repeat) if triple.repeat else three
+def _of_numbers(numbers: Sequence[int] | None) -> tuple[Identity, ...] | None:
+    """Identities of seeds that are known by a number only."""
+    return None if numbers is None else tuple(Identity(number, number, number) for number in numbers)

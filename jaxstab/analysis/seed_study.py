@@ -170,7 +170,7 @@ def _once(sample: Sample) -> Sample:
     """The sample without repeats of a seed, because repeats are not new seeds."""
     if sample.identities is None:
         return sample
-    seen = [one[:3] for one in sample.identities]
+    seen = [one.once for one in sample.identities]
     return sample.take([place for place, one in enumerate(seen) if one not in seen[:place]])
 
 

@@ -1,4 +1,4 @@
-"""Which source of randomness matters: initialisation, order or dropout; and the noise floor. S seeds."""
+"""Which source of randomness matters: initialisation, order, dropout, split or data; and the noise floor. S seeds."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from jaxstab.analysis.permutation import LEVEL
 from jaxstab.analysis.sample import Sample
+from jaxstab.config import SOURCES
 from jaxstab.measures import MEAN, MEASURES, Interval, plain_or_none
 
 Floats = NDArray[np.float64]
 
-FACTORS = ("init", "order", "dropout")
 INTERACTIONS, REPEATS = "together", "repeat"
 DRAWS = 10_000
 
@@ -41,7 +41,7 @@ def variance_shares(sample: Sample, names: Sequence[str]) -> list[Shares]:
     """Divides the variance of scores, predictions and representations among the sources, by analysis of variance.
 
     Args:
-        sample: a run whose seeds cross at least two of init, order and dropout, all combinations equally often.
+        sample: a run whose seeds cross at least two sources of randomness, all combinations equally often.
         names: names of measures of pairs, and `mean` for the score.
 
     Raises:
@@ -74,7 +74,7 @@ def noise_floor(sample: Sample, names: Sequence[str]) -> dict[str, dict[str, Any
     Raises:
         ValueError: no seed is repeated.
     """
-    keys = [] if sample.identities is None else [one[:3] for one in sample.identities]
+    keys = [] if sample.identities is None else [one.once for one in sample.identities]
     same = np.array([[one == other for other in keys] for one in keys], bool)
     off_diagonal = ~np.eye(len(keys), dtype=bool)
     if not (same & off_diagonal).any():
@@ -98,7 +98,7 @@ def _design(sample: Sample) -> tuple[dict[str, NDArray[np.int64]], int]:
     """The level of every seed in each source that varies, and the number of repeats of each combination."""
     if sample.identities is None:
         raise ValueError("of these seeds it is not known what they share; variance shares need a run")
-    columns = {name: [one[i] for one in sample.identities] for i, name in enumerate(FACTORS)}
+    columns = {name: [getattr(one, name) for one in sample.identities] for name in SOURCES}
     levels = {
         name: np.unique(column, return_inverse=True)[1] for name, column in columns.items() if len(set(column)) > 1
     }
@@ -107,8 +107,8 @@ def _design(sample: Sample) -> tuple[dict[str, NDArray[np.int64]], int]:
     complete = len(counts) == np.prod([1 + one.max() for one in levels.values()], dtype=int)
     if len(levels) < 2 or not complete or len(set(counts.values())) > 1:
         raise ValueError(
-            "seeds do not cross init, order and dropout; for variance shares train with, for example, "
-            "--seeds.init [0,1,2,3] --seeds.order [0,1,2,3] --seeds.crossed true"
+            "seeds do not cross init, order and dropout (nor split or data); for variance shares train with, for "
+            "example, --seeds.init [0,1,2,3] --seeds.order [0,1,2,3] --seeds.crossed true"
         )
     return levels, next(iter(counts.values()))
 
@@ -148,9 +148,10 @@ def _sums_of_squares(
 ) -> tuple[Floats, Floats, Floats]:
     """Sums of squares, degrees of freedom, and the weights of the components in expected mean squares.
 
-    Effects are in the order: each factor, pairs of factors, all three, repeats. The model has balanced random effects.
-    An expected mean square is the sum of the components that contain its factors, each times its seeds per level
-    (Searle, Casella & McCulloch 1992, chapter 4). Distances are turned into centred inner products (Gower 1966).
+    Effects are in the order: each factor, pairs of factors, and so on to all of them, repeats. The model has balanced
+    random effects. An expected mean square is the sum of the components that contain its factors, each times its seeds
+    per level (Searle, Casella & McCulloch 1992, chapter 4). Distances are turned into centred inner products (Gower
+    1966).
     """
     seeds = len(distances)
     centring = np.eye(seeds) - 1 / seeds

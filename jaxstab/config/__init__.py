@@ -12,6 +12,8 @@ from jaxstab.config.loading import make_config as make_config
 from jaxstab.config.loading import parse_overrides as parse_overrides
 from jaxstab.config.methods import METHODS as METHODS
 from jaxstab.config.mitigation import MitigationConfig as MitigationConfig
+from jaxstab.config.schema import DATA_SOURCES as DATA_SOURCES
+from jaxstab.config.schema import SOURCES as SOURCES
 from jaxstab.config.schema import Config as Config
 from jaxstab.config.schema import Metric as Metric
 from jaxstab.config.schema import ModelConfig as ModelConfig

@@ -1,7 +1,7 @@
 """Checks of a config that types cannot express; each error names the remedy."""
 
 from jaxstab.config.mitigation import complaint
-from jaxstab.config.schema import Config, SeedsConfig
+from jaxstab.config.schema import SOURCES, Config, SeedsConfig
 from jaxstab.errors import InputError
 
 
@@ -46,6 +46,10 @@ def check(config: Config, where: str = "config") -> None:
     if problem is not None:
         raise InputError(f"{where}: {problem}")
     _check_seeds(seeds, where)
+    if seeds.data is not None and task.train_examples is None:
+        raise InputError(
+            f"{where}: seeds.data needs task.train_examples: how many training examples each of them draws"
+        )
     wanted = config.output.keep_weights
     if isinstance(wanted, tuple):
         unknown = set(wanted) - {triple.seed for triple in seeds.resolve()}
@@ -54,14 +58,15 @@ def check(config: Config, where: str = "config") -> None:
 
 
 def _check_seeds(seeds: SeedsConfig, where: str) -> None:
-    separate = {"init": seeds.init, "order": seeds.order, "dropout": seeds.dropout}
-    given = {name: values for name, values in separate.items() if values is not None}
+    given = {name: values for name in SOURCES if (values := getattr(seeds, name)) is not None}
     if seeds.count is not None and seeds.list is not None:
         raise InputError(f"{where}: seeds.count and seeds.list exclude each other; keep one")
     if given and (seeds.count is not None or seeds.list is not None):
         raise InputError(f"{where}: seeds.{next(iter(given))} replaces seeds.count and seeds.list; keep one of the two")
     if seeds.crossed and not given:
-        raise InputError(f"{where}: seeds.crossed needs seeds.init, seeds.order or seeds.dropout")
+        raise InputError(
+            f"{where}: seeds.crossed needs {', '.join(f'seeds.{name}' for name in SOURCES[:-1])} or seeds.data"
+        )
     if seeds.repeats < 1:
         raise InputError(f"{where}: seeds.repeats = {seeds.repeats}: must be at least 1")
     if seeds.rounding and seeds.repeats == 1:

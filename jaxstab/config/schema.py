@@ -12,6 +12,8 @@ from jaxstab.config.methods import STRICT
 from jaxstab.config.mitigation import MitigationConfig
 
 Metric = Literal["accuracy", "f1", "matthews", "macro_f1"]
+DATA_SOURCES = ("split", "data")  # sources of randomness that are off unless seeds are given for them
+SOURCES = ("init", "order", "dropout", *DATA_SOURCES)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -57,14 +59,16 @@ class TaskConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class SeedTriple:
-    """The three sources of randomness of one run of training, and the number it goes by.
+    """The sources of randomness of one run of training, and the number it goes by.
 
     Attributes:
         seed: the number shown in tables and files; unique in a run.
         init: seeds the values of newly initialised parameters.
         order: seeds the order of training examples.
         dropout: seeds the dropout masks.
-        repeat: which time the same three are trained, from 0.
+        repeat: which time the same seeds are trained, from 0.
+        split: seeds the division of examples into training and validation; None: as the task is given.
+        data: seeds the subset of training examples; None: that of `task.subset_seed`.
     """
 
     seed: int
@@ -72,6 +76,8 @@ class SeedTriple:
     order: int
     dropout: int
     repeat: int = 0
+    split: int | None = None
+    data: int | None = None
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -84,7 +90,11 @@ class SeedsConfig:
         init: initialisation seeds, where they differ from order and dropout.
         order: example-order seeds, likewise.
         dropout: dropout seeds, likewise.
-        crossed: every combination of `init`, `order` and `dropout` instead of element by element.
+        split: seeds of a source of randomness that is off by default: which of the training and validation examples are
+            used for training and which for validation. As many of each as the task has, stratified by label.
+        data: seeds of another: which `task.train_examples` of the training examples are used. Data seed n draws what
+            `task.subset_seed = n` draws.
+        crossed: every combination of `init`, `order`, `dropout`, `split` and `data` instead of element by element.
         repeats: train each seed this many times, to see what numerical noise alone does; seeds then count from 0.
         rounding: start every repeat but the first from parameters moved by one unit in their last place, up or down at
             random: what another order of sums does. Without it repeats are equal where the device is deterministic.
@@ -96,13 +106,20 @@ class SeedsConfig:
     init: tuple[int, ...] | None = None
     order: tuple[int, ...] | None = None
     dropout: tuple[int, ...] | None = None
+    split: tuple[int, ...] | None = None
+    data: tuple[int, ...] | None = None
     crossed: bool = False
     repeats: int = 1
     rounding: bool = False
     group_size: int | None = None
 
+    @property
+    def draw_examples(self) -> bool:
+        """Whether seeds train or are validated on different examples."""
+        return any(getattr(self, name) is not None for name in DATA_SOURCES)
+
     def resolve(self) -> tuple[SeedTriple, ...]:
-        """Returns one triple per seed; `seed` counts from 0 if init, order and dropout are given apart or repeated."""
+        """Returns one triple per seed; `seed` counts from 0 if the sources are given apart or repeated."""
         once = self._once()
         if self.repeats == 1:
             return once
@@ -110,17 +127,18 @@ class SeedsConfig:
         return tuple(replace(one, seed=i, repeat=repeat) for i, (one, repeat) in enumerate(repeated))
 
     def _once(self) -> tuple[SeedTriple, ...]:
-        apart = [self.init, self.order, self.dropout]
-        if all(values is None for values in apart):
+        apart = {name: getattr(self, name) for name in SOURCES}
+        if all(values is None for values in apart.values()):
             seeds = self.list if self.list is not None else tuple(range(10 if self.count is None else self.count))
             return tuple(SeedTriple(s, s, s, s) for s in seeds)
-        lists = [values if values is not None else (0,) for values in apart]
+        off = {name: (None if name in DATA_SOURCES else 0,) for name in SOURCES}
+        lists = [off[name] if values is None else values for name, values in apart.items()]
         if self.crossed:
-            combined: Iterator[tuple[int, ...]] = itertools.product(*lists)
+            combined: Iterator[tuple[Any, ...]] = itertools.product(*lists)
         else:
             longest = max(len(values) for values in lists)
             combined = zip(*(values * longest if len(values) == 1 else values for values in lists), strict=True)
-        return tuple(SeedTriple(i, *triple) for i, triple in enumerate(combined))
+        return tuple(SeedTriple(i, **dict(zip(SOURCES, values, strict=True))) for i, values in enumerate(combined))
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -21,6 +21,8 @@ ATTENTION_AS_DEAR = 512  # columns at which attention costs as much as everythin
 EXCHANGED = 0.15
 EXCHANGES = 100
 BATCHES_DRAWN = 2000
+SUBSETS_DRAWN = 100
+ORDERS_TRIED = 20
 GRID_SIZES = 3
 
 
@@ -160,7 +162,7 @@ def steps_per_epoch(examples: int, batch_size: int) -> int:
     return -(-examples // batch_size)
 
 
-def choose_grid(lengths: np.ndarray, batch_size: int) -> BatchGrid:
+def choose_grid(lengths: np.ndarray, batch_size: int, drawn: int | None = None) -> BatchGrid:
     """Returns the sizes of the grids of training that compute the least for nothing.
 
     Rows as wide as the longest example are not always best: two examples of 50 tokens do not share a row of 89, but
@@ -171,14 +173,17 @@ def choose_grid(lengths: np.ndarray, batch_size: int) -> BatchGrid:
     Args:
         lengths: [N] tokens of each training example.
         batch_size: B, examples of a step.
+        drawn: how many of these examples each seed draws for itself; None if all seeds train on all of them.
     """
-    batches = _some_batches(lengths, batch_size)
+    count = len(lengths) if drawn is None else drawn
+    batches = _some_batches(lengths, batch_size, count)
+    steps = len(batches) if drawn is None else steps_per_epoch(count, batch_size)
     longest = -(-int(lengths.max()) // COLUMNS_TIMES) * COLUMNS_TIMES
     wider = range(-(-(longest + 1) // WIDER_BY) * WIDER_BY, 2 * longest + 1, WIDER_BY)
 
     def cost(columns: int) -> tuple[float, BatchGrid]:
         needed = np.asarray(pack(batches, lengths, columns).rows)
-        rows = grid_sizes(needed)
+        rows = grid_sizes(needed.reshape(-1, steps))
         used = np.asarray(rows)[np.searchsorted(rows, np.minimum(needed, rows[-1]))]
         return (rows[-1] + used.mean()) * columns * (1 + columns / ATTENTION_AS_DEAR), BatchGrid(rows, columns)
 
@@ -192,10 +197,11 @@ def grid_sizes(needed: np.ndarray) -> tuple[int, ...]:
     others (`example_orders`). The smaller grids are chosen to leave the fewest rows empty.
 
     Args:
-        needed: [steps] rows that some random batches need.
+        needed: [steps] rows that some random batches need, or [K, steps] for K random subsets of the examples; then
+            this holds for the batches of each subset.
     """
-    largest = int(np.quantile(needed, 1 - EXCHANGED, method="higher"))
-    needed = np.minimum(needed, largest)
+    largest = int(np.quantile(needed, 1 - EXCHANGED, axis=-1, method="higher").max())
+    needed = np.minimum(needed, largest).ravel()
     smaller = np.unique(needed[needed < largest]).tolist()
 
     def computed(sizes: tuple[int, ...]) -> int:
@@ -205,11 +211,11 @@ def grid_sizes(needed: np.ndarray) -> tuple[int, ...]:
     return min(((*sizes, largest) for sizes in some), key=computed)
 
 
-def _some_batches(lengths: np.ndarray, batch_size: int) -> np.ndarray:
-    """Random batches from which sizes are chosen, [steps, B]."""
+def _some_batches(lengths: np.ndarray, batch_size: int, drawn: int) -> np.ndarray:
+    """Random batches from which sizes are chosen, [steps, B]: epochs of random subsets of the examples."""
     rng = np.random.default_rng(0)
-    epochs = -(-BATCHES_DRAWN // steps_per_epoch(len(lengths), batch_size))
-    return np.concatenate([_one_epoch(rng.permutation(len(lengths)), batch_size) for _ in range(epochs)])
+    epochs = -(-BATCHES_DRAWN // steps_per_epoch(drawn, batch_size))
+    return np.concatenate([_one_epoch(rng.permutation(len(lengths))[:drawn], batch_size) for _ in range(epochs)])
 
 
 def example_orders(order_seed: int, lengths: np.ndarray, grid: BatchGrid, batch_size: int, epochs: int) -> Steps:
@@ -228,11 +234,23 @@ def example_orders(order_seed: int, lengths: np.ndarray, grid: BatchGrid, batch_
     rng = np.random.default_rng(order_seed)
     drawn: list[Steps] = []
     while len(drawn) < epochs:
-        order = _one_epoch(rng.permutation(len(lengths)), batch_size)
-        steps = _exchanged(pack(order, lengths, grid.columns), lengths, grid, rng)
+        steps = _order(rng, lengths, grid, batch_size)
         if steps.rows.max() <= grid.rows[-1]:
             drawn.append(steps)
     return Steps(*(np.concatenate(arrays) for arrays in zip(*drawn, strict=True)))
+
+
+def have_orders(lengths: np.ndarray, grid: BatchGrid, batch_size: int) -> bool:
+    """Whether random orders of some examples fit into the grid: one of `ORDERS_TRIED`; arguments as above."""
+    rng = np.random.default_rng(0)
+    tried = (_order(rng, lengths, grid, batch_size) for _ in range(ORDERS_TRIED))
+    return any(steps.rows.max() <= grid.rows[-1] for steps in tried)
+
+
+def _order(rng: np.random.Generator, lengths: np.ndarray, grid: BatchGrid, batch_size: int) -> Steps:
+    """The steps of a random permutation, after exchanges; some may still be too full."""
+    order = _one_epoch(rng.permutation(len(lengths)), batch_size)
+    return _exchanged(pack(order, lengths, grid.columns), lengths, grid, rng)
 
 
 def _exchanged(steps: Steps, lengths: np.ndarray, grid: BatchGrid, rng: np.random.Generator) -> Steps:
@@ -277,6 +295,20 @@ def fixed_batches(lengths: np.ndarray, columns: int, batch_size: int) -> tuple[S
     by_length = _one_epoch(np.argsort(-lengths, kind="stable"), batch_size)
     steps = pack(by_length.reshape(batch_size, count).T, lengths, columns)
     return steps, BatchGrid((int(steps.rows.max()),), columns)
+
+
+def grid_of_subsets(lengths: np.ndarray, drawn: int, columns: int, batch_size: int) -> BatchGrid:
+    """Returns the grid that `fixed_batches` of random subsets need: the most rows of `SUBSETS_DRAWN` subsets.
+
+    Args:
+        lengths: [N] tokens of each example.
+        drawn: how many of these examples are in a subset.
+        columns: T of the grid.
+        batch_size: examples of a batch.
+    """
+    rng = np.random.default_rng(0)
+    subsets = (rng.permutation(lengths)[:drawn] for _ in range(SUBSETS_DRAWN))
+    return BatchGrid((max(fixed_batches(one, columns, batch_size)[1].rows[-1] for one in subsets),), columns)
 
 
 def _one_epoch(order: np.ndarray, batch_size: int) -> np.ndarray:

@@ -58,11 +58,15 @@ class Task:
     notes: tuple[str, ...]
 
 
-def load_task(config: TaskConfig) -> Task:
+def load_task(config: TaskConfig, whole: bool = False) -> Task:
     """Loads, checks and splits a task.
 
     Without a validation split, a stratified part of the training examples is held out; without a (labelled) test
     split, the validation examples are halved, stratified, as Du & Nguyen (2023) do.
+
+    Args:
+        config: `[task]`.
+        whole: whether to keep all training examples, of which each seed then draws its own (`jaxstab.data.draws`).
 
     Raises:
         InputError: missing columns, empty texts, labels that cannot be used; the message names the row.
@@ -79,9 +83,13 @@ def load_task(config: TaskConfig) -> Task:
     classes, labels = _encode_labels(raw, config)
     splits = {name: _make_split(raw[name], labels[name], text, f"{config.source}: {name}") for name in labels}
     splits, notes = _complete(splits, config.split_seed)
-    if config.train_examples is not None:
-        splits["train"], note = _subset(splits["train"], config)
-        notes.append(note)
+    there = len(splits["train"].labels)
+    if config.train_examples is not None and config.train_examples > there:
+        raise InputError(f"task.train_examples = {config.train_examples}: there are {there}; ask for fewer")
+    if config.train_examples is not None and not whole:
+        chosen = np.random.default_rng(config.subset_seed).permutation(there)[: config.train_examples]
+        splits["train"] = splits["train"].select(np.sort(chosen))
+        notes.append(f"{config.train_examples} of {there} training examples (subset_seed {config.subset_seed})")
     for name, split in splits.items():
         if len(np.unique(split.labels)) < 2:
             raise InputError(f"{config.source}: the {name} split has one class only; at least two are needed")
@@ -91,7 +99,9 @@ def load_task(config: TaskConfig) -> Task:
     return Task(**splits, classes=classes, metric=metric, notes=tuple(notes))
 
 
-def stratified_halves(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def stratified_halves(
+    labels: np.ndarray, fraction: float, seed: int | np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """Divides examples in two, each class as evenly as whole numbers allow.
 
     Args:
@@ -174,12 +184,3 @@ def _complete(splits: dict[str, Split], seed: int) -> tuple[dict[str, Split], li
         splits["validation"] = splits["validation"].select(first)
         notes.append(f"no test split: validation examples halved, stratified (split_seed {seed})")
     return splits, notes
-
-
-def _subset(train: Split, config: TaskConfig) -> tuple[Split, str]:
-    assert config.train_examples is not None
-    if config.train_examples > len(train.labels):
-        raise InputError(f"task.train_examples = {config.train_examples}: there are {len(train.labels)}; ask for fewer")
-    chosen = np.random.default_rng(config.subset_seed).permutation(len(train.labels))[: config.train_examples]
-    note = f"{config.train_examples} of {len(train.labels)} training examples (subset_seed {config.subset_seed})"
-    return train.select(np.sort(chosen)), note

@@ -12,6 +12,7 @@ import numpy as np
 import platformdirs
 
 from jaxstab.data.batches import Examples
+from jaxstab.data.draws import Draws
 from jaxstab.data.task import Split, Task
 from jaxstab.errors import InputError
 
@@ -24,17 +25,19 @@ class EncodedTask:
     """A task as arrays.
 
     Attributes:
-        train: token arrays of the training split.
+        train: token arrays of the training split; with `draws`, of all examples that seeds draw theirs from.
         validation: token arrays of the validation split.
         test: token arrays of the test split.
         vocabulary: [V] int32, the tokenizer's ids that occur in the task, ascending; `input_ids` index into it.
             Embedding rows outside it get no gradient, so that training can do without them.
+        draws: how each seed draws its own examples; None if all train and are validated on the same.
     """
 
     train: Examples
     validation: Examples
     test: Examples
     vocabulary: np.ndarray
+    draws: Draws | None = None
 
 
 def import_libraries() -> None:
@@ -66,7 +69,12 @@ def load_tokenizer(directory: Path) -> Any:
 
 
 def encode_task(
-    task: Task, tokenizer: Any, max_length: int, vocab_size: int, show_progress: bool = False
+    task: Task,
+    tokenizer: Any,
+    max_length: int,
+    vocab_size: int,
+    show_progress: bool = False,
+    draws: Draws | None = None,
 ) -> EncodedTask:
     """Tokenises the three splits. Tokens are cached in the user's cache directory.
 
@@ -76,6 +84,7 @@ def encode_task(
         max_length: longer examples are cut off; in tokens, special tokens included.
         vocab_size: rows of the model's word embedding.
         show_progress: whether to show a progress bar for each split.
+        draws: how each seed draws its own examples, if it does.
 
     Raises:
         InputError: the tokenizer has more tokens than the model has embeddings.
@@ -94,7 +103,9 @@ def encode_task(
         name: examples._replace(input_ids=np.searchsorted(vocabulary, examples.input_ids).astype(np.int32))
         for name, examples in encoded.items()
     }
-    return EncodedTask(**restricted, vocabulary=vocabulary.astype(np.int32))
+    if draws and draws.validation:
+        restricted["train"] = _concatenated(restricted["train"], restricted["validation"])
+    return EncodedTask(**restricted, vocabulary=vocabulary.astype(np.int32), draws=draws)
 
 
 def _encode(split: Split, name: str, tokenizer: Any, max_length: int, show_progress: bool) -> Examples:
@@ -133,6 +144,18 @@ def _encode(split: Split, name: str, tokenizer: Any, max_length: int, show_progr
         lengths=lengths,
         labels=split.labels,
     )
+
+
+def _concatenated(first: Examples, second: Examples) -> Examples:
+    width = max(one.input_ids.shape[1] for one in (first, second))
+
+    def join(name: str) -> np.ndarray:
+        arrays = [np.asarray(getattr(one, name)) for one in (first, second)]
+        if arrays[0].ndim == 2:
+            arrays = [np.pad(array, [(0, 0), (0, width - array.shape[1])]) for array in arrays]
+        return np.concatenate(arrays)
+
+    return Examples(*map(join, Examples._fields))
 
 
 def _pad(values: np.ndarray, lengths: np.ndarray, fill: int) -> np.ndarray:

@@ -10,7 +10,7 @@ import pandas as pd
 from jaxstab import measures
 from jaxstab.analysis.failures import failures
 from jaxstab.analysis.measuring import add_without_failed
-from jaxstab.config import SeedTriple
+from jaxstab.config import SOURCES, SeedTriple
 from jaxstab.data.task import Task
 from jaxstab.errors import InputError
 from jaxstab.experiment.progress import Progress
@@ -130,8 +130,9 @@ def _texts(task: Task) -> pd.DataFrame:
 
 
 def _history(triples: Sequence[SeedTriple], results: Mapping[str, np.ndarray], steps_per_epoch: int) -> pd.DataFrame:
-    """A data frame with one row per seed and evaluation."""
+    """A data frame with one row per seed and evaluation; sources of randomness that are off have no column."""
     epochs = results["train_loss"].shape[1]
+    used = [name for name in SOURCES if getattr(triples[0], name) is not None]
     rows = []
     for i, triple in enumerate(triples):
         best = int(np.argmax(results["validation_score"][i]))
@@ -139,7 +140,7 @@ def _history(triples: Sequence[SeedTriple], results: Mapping[str, np.ndarray], s
             rows.append(
                 {
                     "seed": triple.seed,
-                    **{f"{name}_seed": getattr(triple, name) for name in ("init", "order", "dropout")},
+                    **{f"{name}_seed": getattr(triple, name) for name in used},
                     "repeat": triple.repeat,
                     "epoch": epoch + 1,
                     "step": (epoch + 1) * steps_per_epoch,

@@ -7,6 +7,7 @@ import numpy as np
 
 from jaxstab.config import Config, hyperparameters
 from jaxstab.data.batches import choose_grid, steps_per_epoch
+from jaxstab.data.draws import make_draws
 from jaxstab.data.task import Task, load_task
 from jaxstab.data.tokens import EncodedTask, encode_task, load_tokenizer
 from jaxstab.errors import InputError
@@ -30,10 +31,13 @@ def load_inputs(config: Config, show_progress: bool = False) -> tuple[Task, Enco
     """
     train = mitigated(config.train, make_methods(config.mitigation))
     directory = resolve_model(config.model)
-    task = load_task(config.task)
-    if len(task.train.labels) < config.train.batch_size:
+    task = load_task(config.task, whole=config.seeds.draw_examples)
+    draws, notes = make_draws(task, config.task, config.seeds)
+    task = replace(task, notes=(*task.notes, *notes))
+    examples = draws.train if draws else len(task.train.labels)
+    if examples < config.train.batch_size:
         raise InputError(
-            f"train.batch_size = {config.train.batch_size}: there are only {len(task.train.labels)} training examples; "
+            f"train.batch_size = {config.train.batch_size}: there are only {examples} training examples; "
             "make the batch smaller"
         )
     encoder = load_encoder_config(directory, len(task.classes), config.model, train.dropout)
@@ -42,7 +46,7 @@ def load_inputs(config: Config, show_progress: bool = False) -> tuple[Task, Enco
             f"task.max_length = {config.task.max_length}: the model has {encoder.max_length} positions; make it smaller"
         )
     tokenizer = load_tokenizer(directory)
-    encoded = encode_task(task, tokenizer, config.task.max_length, encoder.vocab_size, show_progress)
+    encoded = encode_task(task, tokenizer, config.task.max_length, encoder.vocab_size, show_progress, draws)
     return task, encoded, load_pretrained(directory, encoder, encoded.vocabulary)
 
 
@@ -82,13 +86,14 @@ def make_recipe(
 def recipe_for(config: Config, task: Task, encoded: EncodedTask, pretrained: Pretrained) -> Recipe:
     """Returns the recipe of a run on a task; the training examples determine the shapes of batches."""
     lengths, size = np.asarray(encoded.train.lengths), config.train.batch_size
+    drawn = encoded.draws.train if encoded.draws else None
     return make_recipe(
         config,
         pretrained,
         classes=len(task.classes),
         metric=task.metric,
-        steps_per_epoch=steps_per_epoch(len(lengths), size),
-        grid=choose_grid(lengths, size),
+        steps_per_epoch=steps_per_epoch(drawn or len(lengths), size),
+        grid=choose_grid(lengths, size, drawn),
     )
 
 

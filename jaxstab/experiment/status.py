@@ -58,15 +58,19 @@ def describe(config: Config, task: Task, encoded: EncodedTask, recipe: Recipe) -
     examples = hashlib.sha256()
     for array in (*encoded.train, *encoded.validation, *encoded.test, encoded.vocabulary):
         examples.update(np.ascontiguousarray(array).tobytes())
+    draws, pool = encoded.draws, encoded.train
+    trained = draws.train if draws else len(pool.labels)
+    # Where the pool is divided anew for each seed, every validation part has its class shares.
+    validated = np.asarray(pool.labels) if draws and draws.validation else task.validation.labels
     return RunInfo(
         status="running",
         wall_seconds=0.0,
         metric=task.metric,
         classes=tuple(task.classes),
-        examples=Examples(len(task.train.labels), len(task.validation.labels), len(task.test.labels)),
+        examples=Examples(trained, len(task.validation.labels), len(task.test.labels)),
         examples_sha256=examples.hexdigest(),
         notes=tuple(task.notes),
-        majority_score=MajorityScore(*(_majority(task, split.labels) for split in (task.validation, task.test))),
+        majority_score=MajorityScore(*(_majority(task, labels) for labels in (validated, task.test.labels))),
         seeds=config.seeds.resolve(),
         steps_per_epoch=recipe.steps_per_epoch,
         grid=recipe.grid,

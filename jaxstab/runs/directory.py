@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from jaxstab.config import Config, dump_config, load_config
+from jaxstab.config import SOURCES, Config, dump_config, load_config
 from jaxstab.errors import InputError
 from jaxstab.runs.files import digest, load_array, load_arrays, load_json, write_text
 from jaxstab.runs.info import RunInfo, load_info
@@ -22,7 +22,7 @@ from jaxstab.runs.info import RunInfo, load_info
 CONFIG, INFO, HISTORY = "config.toml", "run.json", "history.parquet"
 PREDICTIONS, MEASURES, TEXTS, CHECKPOINTS = "predictions.npz", "measures.json", "texts.parquet", "checkpoints"
 LOCK = ".lock"  # the file is never deleted; it counts only while a process holds it
-SEED_KEYS = ("seeds.count", "seeds.list", "seeds.init", "seeds.order", "seeds.dropout")  # may grow
+SEED_KEYS = ("seeds.count", "seeds.list", *(f"seeds.{name}" for name in SOURCES))  # may grow
 DISTANCES, REPRESENTATIONS, WEIGHTS = "distances.npz", "representations.npy", "weights"
 
 
@@ -136,12 +136,13 @@ class Run:
     def to_frame(self) -> pd.DataFrame:
         """Returns a row for each seed.
 
-        Columns: `seed`; `init_seed`, `order_seed`, `dropout_seed` and `repeat`, what it stands for; `score`, on the
-        test split with the best-validation parameters; `best_epoch`, from 1, and `validation_score`, of these
-        parameters; `failed`; `reason`, why it failed, missing if it did not.
+        Columns: `seed`; `init_seed`, `order_seed`, `dropout_seed`, `split_seed` and `data_seed` where used, and
+        `repeat`, what it stands for; `score`, on the test split with the best-validation parameters; `best_epoch`, from
+        1, and `validation_score`, of these parameters; `failed`; `reason`, why it failed, missing if it did not.
         """
         best = self.history[self.history["best"]].set_index("seed").loc[self.seeds].reset_index()
-        return best[["seed", "init_seed", "order_seed", "dropout_seed", "repeat"]].assign(
+        sources = [f"{name}_seed" for name in SOURCES if f"{name}_seed" in best]
+        return best[["seed", *sources, "repeat"]].assign(
             score=self.scores,
             best_epoch=best["epoch"],
             validation_score=best["validation_score"],

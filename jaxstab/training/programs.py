@@ -39,11 +39,11 @@ class Programs:
         self.width = group_size if vmaps_seeds(device) else 1
         if self.width > 1:  # vmap computes every branch of a switch
             self.recipe = recipe = replace(recipe, grid=replace(recipe.grid, rows=recipe.grid.rows[-1:]))
-        self._lengths = np.asarray(task.train.lengths)
         on_host, grids = share(recipe, task)
+        self._task, self._grids = task, grids
         self._shared, here = jax.device_put(on_host, device), jax.sharding.SingleDeviceSharding(device)
-        any_seed = Job(SeedTriple(0, 0, 0, 0), dict.fromkeys(recipe.hyper, 0.0))
-        starts = start_of(recipe, self._lengths, [any_seed], self.width)
+        any_seed = Job(SeedTriple(0, 0, 0, 0, split=0, data=0), dict.fromkeys(recipe.hyper, 0.0))
+        starts = start_of(recipe, task, grids, [any_seed], self.width)
         self._frozen = frozen_part(recipe, self._shared.params)
         self._reference = reference_part(recipe, self._shared.params)
         lowered = lower(recipe, shapes_on(here, self._shared), grids, shapes_on(here, starts))
@@ -71,7 +71,7 @@ class Programs:
 
     def start(self, jobs: Sequence[Job]) -> tuple[SeedInputs, TrainState]:
         """The inputs of up to W seeds and their states before training, padded with the first seed."""
-        starts = jax.device_put(start_of(self.recipe, self._lengths, jobs, self.width), self.device)
+        starts = jax.device_put(start_of(self.recipe, self._task, self._grids, jobs, self.width), self.device)
         keys, state = self._compiled["init"](self._shared.params, *starts)
         return starts.inputs(keys), state
 
@@ -81,8 +81,8 @@ class Programs:
         return self._compiled["train"](state, inputs, self._reference, self._shared.train, *bounds)
 
     def evaluate(self, state: TrainState, inputs: SeedInputs) -> tuple[TrainState, Evaluation]:
-        """Scores on the validation split; the given state is donated."""
-        return self._compiled["evaluate"](state, inputs, self._frozen, self._shared.validation)
+        """Scores on the validation split, or on each seed's own; the given state is donated."""
+        return self._compiled["evaluate"](state, inputs, self._frozen, self._shared.evaluated)
 
     def predict(self, params: Any, inputs: SeedInputs, represent: bool) -> tuple[jax.Array, jax.Array | None]:
         """Test logits [W, N, C] of the parameters of W seeds, and representations [W, L, M, D] if asked for."""

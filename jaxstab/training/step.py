@@ -23,6 +23,18 @@ from jaxstab.training.recipe import Recipe, trained_part
 ROUNDING, MITIGATION, REPEAT = (2**31 - n for n in (1, 2, 3))  # purposes folded into a key; the encoder's are small
 
 
+class OwnValidation(NamedTuple):
+    """A seed's own validation examples.
+
+    Attributes:
+        examples: [m] int32 indices into the examples that all seeds share.
+        batches: their batches (`jaxstab.data.batches.fixed_batches`).
+    """
+
+    examples: Int[Array | np.ndarray, " m"]
+    batches: Steps
+
+
 class SeedInputs(NamedTuple):
     """The inputs of training one seed.
 
@@ -32,6 +44,7 @@ class SeedInputs(NamedTuple):
         steps: the examples of each step, for all steps.
         hyper: hyper-parameters by config key, scalars (`jaxstab.config.hyperparameters`).
         repeat: number of the repeat of this seed, int32.
+        validation: its validation examples, where they are its own.
     """
 
     init_key: PRNGKeyArray
@@ -39,6 +52,7 @@ class SeedInputs(NamedTuple):
     steps: Steps
     hyper: Hyper
     repeat: Int[Array, ""] | int = 0
+    validation: OwnValidation | None = None
 
 
 class TrainState(NamedTuple):
