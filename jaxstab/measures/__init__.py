@@ -5,7 +5,15 @@ Axes: S seeds, L layers, N examples, C classes, D features.
 
 from jaxstab.measures.compute import add_layers, measure_inputs, prepare, represented_examples, seed_scores
 from jaxstab.measures.compute import measure_arrays as all
+from jaxstab.measures.finite_test import (
+    Remaining,
+    contributions_of_examples,
+    remaining_sd,
+    remaining_sd_of_difference,
+    variance_components,
+)
 from jaxstab.measures.inputs import Inputs, check
+from jaxstab.measures.joint import joint_difference
 from jaxstab.measures.performance import METRICS, calibration_error, majority_score, score, scores, sd
 from jaxstab.measures.prediction import (
     ambiguity,
@@ -41,6 +49,7 @@ __all__ = [
     "Inputs",
     "Interval",
     "Measure",
+    "Remaining",
     "Results",
     "Tabular",
     "add_layers",
@@ -53,6 +62,7 @@ __all__ = [
     "check",
     "chi_square_interval",
     "cohen_kappa",
+    "contributions_of_examples",
     "discrepancy",
     "distances",
     "ensemble_gain",
@@ -60,6 +70,7 @@ __all__ = [
     "fleiss_kappa",
     "generalised_jsd",
     "jackknife_interval",
+    "joint_difference",
     "jsd",
     "krippendorff_alpha",
     "leave_one_out",
@@ -72,6 +83,8 @@ __all__ = [
     "plain",
     "plain_or_none",
     "prepare",
+    "remaining_sd",
+    "remaining_sd_of_difference",
     "represented_examples",
     "score",
     "scores",
@@ -80,4 +93,5 @@ __all__ = [
     "select",
     "stable_fraction",
     "subset_values",
+    "variance_components",
 ]
