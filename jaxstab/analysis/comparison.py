@@ -34,6 +34,7 @@ class Difference:
         adjusted: the p-value adjusted for the number of methods, and for a measure also for that of measures. The mean
             score, the failed seeds and the measures are three families, of which each is tested at 5 %.
         largest: for the mean score, the largest difference in either direction that is not ruled out at 5 %.
+        joint_interval: for the mean score on one task, the 95 % interval for other seeds and other test examples.
     """
 
     task: str
@@ -46,6 +47,7 @@ class Difference:
     p: float
     adjusted: float
     largest: float | None = None
+    joint_interval: Interval | None = None
 
     @property
     def clear(self) -> bool:
@@ -61,6 +63,18 @@ class Difference:
         if self.measure == FAILED:
             return not higher
         return higher == (self.measure == MEAN or not MEASURES[self.measure].larger_is_less_stable)
+
+
+def _for_examples(one: Difference) -> str:
+    """Whether a clear difference holds for other test examples."""
+    if one.joint_interval is None:
+        return ""
+    low, high = one.joint_interval
+    return (
+        ", for other test examples too"
+        if low > 0 or high < 0
+        else f"; for other test examples {low:+.3f} to {high:+.3f}"
+    )
 
 
 @dataclass(frozen=True, repr=False)
@@ -114,7 +128,7 @@ class Comparison(Tabular):
         for one in (one for one in found if one.measure == FAILED and one.clear):
             parts.append(f"{'fewer' if one.better else 'more'} seeds fail ({one.difference:+.0%})")
         for one in (one for one in found if one.measure == MEAN and one.clear):
-            parts.append(f"{'better' if one.better else 'worse'} {metric} ({one.difference:+.3f})")
+            parts.append(f"{'better' if one.better else 'worse'} {metric} ({one.difference:+.3f}{_for_examples(one)})")
         for word, better in (("more stable", True), ("less stable", False)):
             names = [one.measure for one in found if one.measure in MEASURES and one.better is better]
             parts += [f"{word} by {', '.join(names)}"] if names else []

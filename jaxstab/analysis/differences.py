@@ -23,7 +23,15 @@ from jaxstab.analysis.permutation import (
 )
 from jaxstab.analysis.pooling import differences_after, pool
 from jaxstab.analysis.sample import Sample
-from jaxstab.measures import MEAN, MEASURES, STANDARD_DEVIATIONS, Interval, plain_or_none, remaining_sd
+from jaxstab.measures import (
+    MEAN,
+    MEASURES,
+    STANDARD_DEVIATIONS,
+    Interval,
+    joint_difference,
+    plain_or_none,
+    remaining_sd,
+)
 
 Floats = NDArray[np.float64]
 
@@ -162,6 +170,7 @@ def _on_task(task: str, method: str, found: Found, first: Sample, second: Sample
                 p[name],
                 within[name],
                 _largest(estimate) if name == MEAN else None,
+                _joint(first, second, found.exchange.paired) if name == MEAN else None,
             )
         )
     return rows
@@ -256,6 +265,16 @@ def _too_few(task: str, exchanges: Sequence[Exchange]) -> list[str]:
     if smallest * len(exchanges) <= 0.05:
         return []
     return [f"{task}: so few seeds give no p below {smallest * len(exchanges):.2g}, so no difference can be clear"]
+
+
+def _joint(first: Sample, second: Sample, paired: bool) -> Interval | None:
+    predictions = [one.inputs.predictions for one in (first, second)]
+    labels = first.inputs.labels
+    if predictions[0] is None or predictions[1] is None or labels is None or len(labels) < 2:
+        return None
+    classes = max(first.inputs.classes, second.inputs.classes)
+    ends = joint_difference(first.metric, predictions[0], predictions[1], labels, classes, paired=paired)
+    return Interval.of(ends) if ends[0] < ends[1] else None
 
 
 def _scores(one: Sample) -> Floats:

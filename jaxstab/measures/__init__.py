@@ -5,6 +5,13 @@ Axes: S seeds, L layers, N examples, C classes, D features.
 
 from jaxstab.measures.compute import add_layers, measure_inputs, prepare, represented_examples
 from jaxstab.measures.compute import measure_arrays as all
+from jaxstab.measures.finite_test import (
+    Remaining,
+    contributions_of_examples,
+    remaining_sd,
+    remaining_sd_of_difference,
+    variance_components,
+)
 from jaxstab.measures.inputs import Inputs, check
 from jaxstab.measures.intervals import explain, rows, unseen
 from jaxstab.measures.performance import (
@@ -59,6 +66,7 @@ __all__ = [
     "Inputs",
     "Interval",
     "Measure",
+    "Remaining",
     "Results",
     "Tabular",
     "add_layers",
@@ -71,6 +79,7 @@ __all__ = [
     "check",
     "chi_square_interval",
     "cohen_kappa",
+    "contributions_of_examples",
     "discrepancy",
     "distances",
     "ensemble_gain",
@@ -79,6 +88,7 @@ __all__ = [
     "fleiss_kappa",
     "generalised_jsd",
     "jackknife_interval",
+    "joint_difference",
     "jsd",
     "krippendorff_alpha",
     "leave_one_out",

@@ -259,7 +259,8 @@ def describe(one: Difference) -> str:
     """The text of a cell: the difference for the mean score, the ratio for a measure."""
     mark = "*" * one.clear
     if one.measure in (MEAN, FAILED):
-        return f"{number(one.difference, sign=True)}{mark} ({interval(one.interval)})"
+        joint = f"; other examples {interval(one.joint_interval)}" if one.joint_interval else ""
+        return f"{number(one.difference, sign=True)}{mark} ({interval(one.interval)}{joint})"
     return f"{ratio(one)}{mark}"
 
 
