@@ -5,15 +5,9 @@ Axes: S seeds, L layers, N examples, C classes, D features.
 
 from jaxstab.measures.compute import add_layers, measure_inputs, prepare, represented_examples
 from jaxstab.measures.compute import measure_arrays as all
-from jaxstab.measures.finite_test import (
-    Remaining,
-    contributions_of_examples,
-    remaining_sd,
-    remaining_sd_of_difference,
-    variance_components,
-)
 from jaxstab.measures.inputs import Inputs, check
 from jaxstab.measures.intervals import explain, rows, unseen
+from jaxstab.measures.joint import joint_difference
 from jaxstab.measures.performance import (
     METRICS,
     calibration_error,
@@ -38,7 +32,13 @@ from jaxstab.measures.prediction import (
     stable_fraction,
 )
 from jaxstab.measures.registry import MEASURES, Measure, select
-from jaxstab.measures.remaining import remaining_sd
+from jaxstab.measures.remaining import (
+    Remaining,
+    contributions_of_examples,
+    remaining_sd,
+    remaining_sd_of_difference,
+    variance_components,
+)
 from jaxstab.measures.representation import distances
 from jaxstab.measures.resampling import (
     chi_square_interval,
