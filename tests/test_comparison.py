@@ -69,9 +69,12 @@ def test_values_are_those_of_measuring(save):
     found = jaxstab.compare(paths)
     for path in paths:
         measured = jaxstab.measure(path)
+        of_scores = {
+            "mean": {"value": measured.scores["mean"], "interval": measured.scores["interval"]},
+            "remaining_sd": measured.scores["remaining_sd"],
+        }
         for name, row in found.values[f"{EXAMPLES} examples"][path.stem].items():
-            expected = measured.scores["mean"] if name == "mean" else measured[name]["value"]
-            interval = measured.scores["interval"] if name == "mean" else measured[name]["interval"]
+            expected, interval = ((of_scores | measured.measures)[name][key] for key in ("value", "interval"))
             assert row["value"] == pytest.approx(expected, abs=1e-6)
             assert row["interval"] == pytest.approx(interval, abs=1e-5)
 

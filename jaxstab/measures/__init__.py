@@ -102,6 +102,7 @@ __all__ = [
     "plain_or_none",
     "prepare",
     "remaining_sd",
+    "remaining_sd_of_difference",
     "represented_examples",
     "robust_sd_interval",
     "rows",
@@ -115,4 +116,5 @@ __all__ = [
     "subset_values",
     "unseen",
     "values_and_left_out",
+    "variance_components",
 ]
