@@ -81,7 +81,7 @@ class Sample:
             seeds: [S] numbers; seeds with the same number in other samples are compared in pairs.
             metric: the score: accuracy, f1, matthews or macro_f1.
             task: description of the task; samples with the same labels are on the same task.
-            only: names of the measures needed; all by default.
+            only: names of the measures needed; by default all but those on request (`Measure.default`).
 
         Returns:
             The sample, for `jaxstab.compare`, `validity`, `study_seeds` and `write_report`.
@@ -192,7 +192,7 @@ def as_sample(
         name: name in tables; default: that of the sample, directory or file.
         metric: the score; default: the run's own metric, otherwise accuracy.
         labels: file with the true labels, for a source that does not hold them.
-        only: names of the measures needed; all by default.
+        only: names of the measures needed; by default all but those on request (`Measure.default`).
 
     Raises:
         InputError: something cannot be read or measured; the message names the file.
