@@ -154,7 +154,8 @@ def _no_effect(
     Args:
         part: these effects.
         residual: position of the residual among all effects.
-        squares, weights: as in `_sums_of_squares`.
+        squares: sum of squares of each effect.
+        weights: as in `_sums_of_squares`.
         mean_squares: draws of mean squares whose expectation is 1.
     """
     if squares[residual] <= ROUNDING * squares.sum():
