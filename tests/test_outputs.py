@@ -6,6 +6,7 @@ import pytest
 
 import jaxstab
 from jaxstab import cli, measures
+from jaxstab.analysis.sample import as_sample
 from jaxstab.runs import directory
 
 RNG = np.random.default_rng(0)
@@ -115,6 +116,9 @@ def test_a_run_is_measured_like_its_arrays_with_and_without_saved_representation
     on_request = jaxstab.measure(run.path, only=["rsa_cosine"])
     given = measures.all(representations=np.asarray(run.representations), only=["rsa_cosine"])
     assert on_request.measures == given.measures
+    sample = as_sample(run.path, only=["rsa", "rsa_cosine"])
+    assert sample.distances["rsa_cosine"].shape == sample.distances["rsa"].shape
+    assert sample.nulls["rsa_cosine"]["null_shuffled"] == on_request["rsa_cosine"]["null_shuffled"]
     some = jaxstab.measure(run.path, subset="seeds=0,2,3", only=["jsd", "cka", "op"])
     (run.path / directory.REPRESENTATIONS).unlink()
     again = jaxstab.Run.load(run.path)

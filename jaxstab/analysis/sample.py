@@ -288,18 +288,21 @@ def _of_run(
     outputs: Outputs, run: Run, name: str, metric: str, inputs: Inputs, chosen: Sequence[measures.Measure]
 ) -> Sample:
     triples = {triple.seed: triple for triple in run.config.seeds.resolve()}
+    recorded = {one.name: run.distances[one.name] for one in chosen if one.name in run.distances}
+    others = [one for one in chosen if one.name not in recorded and one.needs <= inputs.available]
+    found = measures.measure_inputs(inputs, metric, others) if others else measures.Results()
     return Sample(
         name,
         str(outputs.path),
         task=Path(run.config.task.source.rpartition(":")[2]).name,
         metric=metric,
         inputs=inputs,
-        distances={one.name: run.distances[one.name] for one in chosen if one.name in run.distances},
+        distances=recorded | found.distances,
         identities=tuple(_identity(triples[int(seed)]) for seed in inputs.names),
         reasons=why_failed(outputs, inputs, metric),
         diverged=tuple(int(seed) for seed in run.seeds if int(seed) not in set(inputs.names)),
-        nulls={key: row for key, row in run.measures["measures"].items() if "null" in row},
-        warnings=tuple(run.measures["warnings"]),
+        nulls={key: row for key, row in [*run.measures["measures"].items(), *found.items()] if "null" in row},
+        warnings=(*run.measures["warnings"], *found.warnings),
         run=run,
     )
 
