@@ -143,7 +143,7 @@ def lower_measures(recipe: Recipe, task: EncodedTask, seeds: int, on: Any) -> di
     )
     of_predictions = {name: one.shape for name, one in MEASURES.items() if one.compute}
     pairs, sets = (tuple(name for name, its in of_predictions.items() if its == kind) for kind in ("pairs", "set"))
-    layers = tuple(name for name, one in MEASURES.items() if one.granularity == "representation")
+    layers = tuple(name for name, one in MEASURES.items() if one.default and one.granularity == "representation")
     layer = shape((seeds, represented, width), jnp.float32)
     return {
         "measures: pairs": pair_distances.lower(arrays, pairs),

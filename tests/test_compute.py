@@ -27,7 +27,7 @@ def results():
 
 
 def test_every_measure_is_there_with_value_interval_and_layers(results):
-    assert list(results.measures) == list(measures.MEASURES)
+    assert list(results.measures) == [name for name, one in measures.MEASURES.items() if one.default]
     for name, row in results.measures.items():
         measure = measures.MEASURES[name]
         assert measure.low <= row["interval"][0] <= row["value"] <= row["interval"][1] <= measure.high + 1e-6
@@ -66,6 +66,29 @@ def test_values_far_from_zero_keep_their_digits_in_float64():
     exact = measures.all(representations=REPRESENTATIONS.astype(np.float64), only=["cka"])
     shifted = measures.all(representations=REPRESENTATIONS.astype(np.float64) + 1e8, only=["cka"])
     assert shifted["cka"]["value"] == pytest.approx(exact["cka"]["value"], abs=1e-5)
+
+
+def test_measures_on_request_are_not_there_by_default_and_need_representations():
+    names = ["rsa_cosine", "rsa_correlation", "knn_jaccard_cosine", "knn_jaccard_correlation"]
+    assert [name for name, one in measures.MEASURES.items() if not one.default] == names
+    assert measures.select() == [one for name, one in measures.MEASURES.items() if name not in names]
+    found = measures.all(representations=REPRESENTATIONS, only=[*names, "rsa"])
+    assert list(found.measures) == ["rsa", *names]
+    assert all(len(row["layers"]) == len(row["null_shuffled"]) == LAYERS for row in found.measures.values())
+    assert measures.all(logits=LOGITS, only=names).left_out == dict.fromkeys(names, "needs representations")
+    with pytest.raises(ValueError, match=r"no measure 'rsa_euclidean'; there are sd, .*, rsa_cosine, "):
+        measures.all(representations=REPRESENTATIONS, only=["rsa_euclidean"])
+
+
+def test_directions_are_those_from_zero_in_float64_too():
+    names, shifted = ["rsa", "rsa_cosine", "knn_jaccard_correlation"], REPRESENTATIONS + np.float32([3, 0, 0, 1, 0, 0])
+    single, double = (
+        measures.all(representations=shifted.astype(kind), only=names) for kind in (np.float32, np.float64)
+    )
+    for name in names:
+        assert single[name]["layers"] == pytest.approx(double[name]["layers"], abs=1e-5), name
+    unshifted = measures.all(representations=REPRESENTATIONS, only=["rsa_cosine"])["rsa_cosine"]["value"]
+    assert abs(unshifted - double["rsa_cosine"]["value"]) > 0.01
 
 
 def test_two_seeds_have_values_and_few_intervals():
@@ -217,5 +240,7 @@ def test_measures_import_in_two_seconds_without_transformers():
 
 
 def test_every_measure_is_explained():
-    page = (Path(__file__).parents[1] / "docs" / "measures.md").read_text()
-    assert [name for name in measures.MEASURES if f"### `{name}`" not in page] == []
+    lines = (Path(__file__).parents[1] / "docs" / "measures.md").read_text().splitlines()
+    headings, rows = ("\n".join(line for line in lines if line.startswith(start)) for start in ("### ", "| [`"))
+    assert [name for name in measures.MEASURES if f"`{name}`" not in headings] == []
+    assert [name for name in measures.MEASURES if f"[`{name}`](#" not in rows] == []

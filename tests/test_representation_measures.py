@@ -1,5 +1,7 @@
 """Measures of representations against their definitions in float64, without shortcuts."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +13,9 @@ from jaxstab.measures import representation, spectral
 from jaxstab.measures.representation import NEIGHBOURS, distances
 
 SEEDS = 4
-NAMES = ("cka", "cka_biased", "op", "svcca", "pwcca", "rsa", "distance_correlation", "knn_jaccard")
+POINTS = ("cka", "cka_biased", "op", "svcca", "pwcca", "rsa", "distance_correlation", "knn_jaccard")
+BY_COSINE, BY_CORRELATION = ("rsa_cosine", "knn_jaccard_cosine"), ("rsa_correlation", "knn_jaccard_correlation")
+NAMES = (*POINTS, *BY_COSINE, *BY_CORRELATION)
 
 
 def _centred(X):
@@ -71,8 +75,20 @@ def oracle_pwcca(X, Y):
     return 1 - np.mean(values)
 
 
-def oracle_rsa(X, Y):
-    return 1 - spearmanr(pdist(np.asarray(X, np.float64)), pdist(np.asarray(Y, np.float64))).statistic
+def _distances(X, by):
+    """Examples of zeros, or constant ones by correlation, are at distance 1 from others and 0 from each other."""
+    X = np.asarray(X, np.float64)
+    without = {"euclidean": np.zeros(len(X), bool), "cosine": (X == 0).all(1), "correlation": np.ptp(X, axis=1) == 0}
+    without = without[by]
+    X = np.where(without[:, None], np.arange(X.shape[1]), X)  # scipy gives NaN for those
+    D = squareform(pdist(X, by))
+    D[without ^ without[:, None]], D[without & without[:, None]] = 1, 0
+    return D
+
+
+def oracle_rsa(X, Y, by="euclidean"):
+    pairs = np.triu_indices(len(X), 1)
+    return 1 - spearmanr(_distances(X, by)[pairs], _distances(Y, by)[pairs]).statistic
 
 
 def oracle_distance_correlation(X, Y):
@@ -87,17 +103,21 @@ def oracle_distance_correlation(X, Y):
     return 1 - (A * B).sum() / np.sqrt((A * A).sum() * (B * B).sum())
 
 
-def oracle_knn_jaccard(X, Y):
+def oracle_knn_jaccard(X, Y, by="euclidean"):
     k = min(NEIGHBOURS, (len(X) - 1) // 2)
     near = []
     for Z in (X, Y):
-        D = squareform(pdist(np.asarray(Z, np.float64)))
+        D = _distances(Z, by)
         np.fill_diagonal(D, np.inf)
         near.append([set(row[:k]) for row in np.argsort(D, axis=1, kind="stable")])
     return 1 - np.mean([len(a & b) / len(a | b) for a, b in zip(*near, strict=True)])
 
 
-ORACLES = {name: globals()[f"oracle_{name}"] for name in NAMES}
+ORACLES = {name: globals()[f"oracle_{name}"] for name in POINTS} | {
+    f"{name}_{by}": partial(ORACLE, by=by)
+    for name, ORACLE in (("rsa", oracle_rsa), ("knn_jaccard", oracle_knn_jaccard))
+    for by in ("cosine", "correlation")
+}
 
 
 def _draw(n, d, spread=0.7, decay=0.0, seed=0):
@@ -192,6 +212,11 @@ SQUARE = np.array([[1, 1], [1, -1], [-1, 1], [-1, -1]], np.float32)
 WIDE, HIGH = SQUARE * np.float32([3, 1]), SQUARE * np.float32([1, 3])
 LEFT, UP, BOTH = SQUARE[:, :1], SQUARE[:, 1:], SQUARE.sum(axis=1, keepdims=True)
 LINE = np.array([[0], [1], [3], [7]], np.float32)
+ANGLES = np.radians([0, 10, 30, 70])
+ARC = np.stack([np.cos(ANGLES), np.sin(ANGLES)], axis=1).astype(np.float32)
+LONGER = ARC * np.float32([[3], [1], [7], [2]])
+PLANE = np.array([[1, -1, 0], [1, 1, -2]]) / np.sqrt([[2], [6]])  # of the directions in which features sum to 0
+LEVELS = (LONGER @ PLANE + [[3], [0], [-8], [1]]).astype(np.float32)
 
 
 @pytest.mark.parametrize(
@@ -222,10 +247,19 @@ LINE = np.array([[0], [1], [3], [7]], np.float32)
         # One neighbour each: 1, 0, 1, 2 for the points 0, 1, 3, 7 and 2, 3, 0, 2 for 0, 7, 1, 3: only the last agrees.
         ("knn_jaccard", LINE, LINE * 2 + 1, 0),
         ("knn_jaccard", LINE, LINE[[0, 3, 1, 2]], 0.75),
+        # Ranks of the six angles 1, 3, 6, 2, 5, 4 and 6, 1, 3, 5, 4, 2: 1 - rho is 6 (25 + 4 + 9 + 9 + 1 + 4) / (6 35).
+        ("rsa_cosine", ARC, LONGER, 0),
+        ("rsa_cosine", ARC, LONGER[[0, 3, 1, 2]], 52 / 35),
+        ("rsa_correlation", ARC @ PLANE, LEVELS, 0),
+        ("rsa_correlation", LEVELS, LEVELS[[0, 3, 1, 2]], 52 / 35),
+        # Neighbours on an arc as on the line above.
+        ("knn_jaccard_cosine", ARC, LONGER, 0),
+        ("knn_jaccard_cosine", ARC, LONGER[[0, 3, 1, 2]], 0.75),
+        ("knn_jaccard_correlation", LEVELS, LEVELS[[0, 3, 1, 2]], 0.75),
     ],
 )
 def test_cases_worked_by_hand(name, X, Y, expected):
-    assert float(distances(np.stack([X, Y]), (name,))[name][0, 1]) == pytest.approx(expected, abs=1e-5)
+    assert float(distances(np.float32([X, Y]), (name,))[name][0, 1]) == pytest.approx(expected, abs=1e-5)
 
 
 INVARIANT = ("cka", "cka_biased", "op", "svcca", "rsa", "distance_correlation", "knn_jaccard")
@@ -259,8 +293,8 @@ def test_invertible_maps_do_not_matter_to_svcca_where_all_directions_are_kept(mo
 def test_the_order_of_seeds_and_of_examples_does_not_matter():
     X, rng = np.float32(_draw(40, 12)), np.random.default_rng(1)
     seeds, examples = rng.permutation(SEEDS), rng.permutation(40)
-    one, other = distances(X, NAMES), distances(X[seeds][:, examples], NAMES)
-    for name in NAMES:
+    one, other = distances(X, POINTS), distances(X[seeds][:, examples], POINTS)
+    for name in POINTS:
         np.testing.assert_allclose(np.asarray(one[name])[np.ix_(seeds, seeds)], other[name], atol=2e-5, err_msg=name)
 
 
@@ -276,7 +310,7 @@ def test_constant_seeds_have_distance_1_and_0_among_each_other():
 
 def test_independent_data_look_unrelated_only_to_the_debiased_measures():
     X = np.float32(np.random.default_rng(0).normal(size=(6, 50, 200)))
-    mean = {name: float(matrix.sum() / 30) for name, matrix in distances(X, NAMES).items()}
+    mean = {name: float(matrix.sum() / 30) for name, matrix in distances(X, POINTS).items()}
     for name in ("cka", "distance_correlation", "rsa"):
         assert mean[name] == pytest.approx(1, abs=0.05)
     for name in ("svcca", "pwcca", "cka_biased", "op"):
@@ -286,12 +320,12 @@ def test_independent_data_look_unrelated_only_to_the_debiased_measures():
 @pytest.mark.parametrize("case", ["fewer examples than features", "more examples than features"])
 def test_blocks_do_not_change_anything(case, monkeypatch):
     X = np.float32(CASES[case])
-    whole = distances(X, NAMES)
+    whole = distances(X, POINTS)
     monkeypatch.setattr(representation, "BLOCK", 1000)
     jax.clear_caches()
-    blocks = distances(X, NAMES)
+    blocks = distances(X, POINTS)
     jax.clear_caches()
-    for name in NAMES:
+    for name in POINTS:
         np.testing.assert_allclose(whole[name], blocks[name], atol=2e-6, err_msg=name)
 
 
@@ -317,3 +351,44 @@ def test_a_decomposition_that_does_not_converge_is_tried_again_alone(monkeypatch
     monkeypatch.setattr(representation, "compiled_layer_distances", failing)
     for name, matrix in representation.distances(X, ["pwcca", "cka"]).items():
         np.testing.assert_allclose(matrix, expected[name], atol=1e-6)
+
+
+def test_lengths_of_examples_do_not_matter_by_cosine():
+    X, rng = _draw(60, 16) + 1, np.random.default_rng(1)
+    rotation = np.linalg.qr(rng.normal(size=(16, 16)))[0]
+    scaled = X @ rotation * np.exp(rng.normal(size=(SEEDS, 60, 1)))
+    one, other = (distances(np.float32(A), ("rsa", *BY_COSINE)) for A in (X, scaled))
+    for name in BY_COSINE:
+        np.testing.assert_allclose(one[name], other[name], atol=1e-4, err_msg=name)
+    assert np.abs(one["rsa"] - other["rsa"]).max() > 0.1
+    shifted = distances(np.float32(X + 10 * rng.normal(size=16)), BY_COSINE)
+    assert np.abs(one["rsa_cosine"] - shifted["rsa_cosine"]).max() > 0.01
+
+
+def test_lengths_and_levels_of_examples_do_not_matter_by_correlation():
+    X, rng = _draw(60, 16), np.random.default_rng(1)
+    moved = X[..., rng.permutation(16)] * np.exp(rng.normal(size=(SEEDS, 60, 1))) + 9 * rng.normal(size=(SEEDS, 60, 1))
+    one, other = (distances(np.float32(A), (*BY_COSINE, *BY_CORRELATION)) for A in (X, moved))
+    for name in BY_CORRELATION:
+        np.testing.assert_allclose(one[name], other[name], atol=1e-4, err_msg=name)
+    assert np.abs(one["rsa_cosine"] - other["rsa_cosine"]).max() > 0.1
+
+
+@pytest.mark.parametrize("rows", [[0], [1, 2, 5, 6]])
+def test_examples_without_a_direction_are_at_distance_1(rows):
+    X = _draw(60, 16)
+    X[1, rows], X[2, rows] = 0, 7.3
+    X = np.float32(X)
+    for name, matrix in distances(X, (*BY_COSINE, *BY_CORRELATION)).items():
+        assert np.isfinite(matrix).all(), name
+        # All others are equally far from such an example; among them rounding decides.
+        limit = len(rows) / 60 if "knn" in name else 5e-3
+        for i, j in zip(*np.triu_indices(SEEDS, 1), strict=True):
+            assert matrix[i, j] == pytest.approx(ORACLES[name](X[i], X[j]), abs=limit), f"{name} of {i} and {j}"
+
+
+def test_examples_of_one_direction_are_a_constant_seed():
+    X = _draw(20, 12)
+    X[1] = np.abs(X[1, :, :1]) * X[1, :1]
+    for name, matrix in distances(np.float32(X), BY_COSINE).items():
+        np.testing.assert_array_equal(matrix[1, [0, 2, 3]], 1, err_msg=name)

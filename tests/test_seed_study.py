@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from jaxstab.analysis.sample import Identity, Sample
 from jaxstab.analysis.variance import noise_floor, variance_shares
 from jaxstab.cli import main
 from jaxstab.measures import check
+from jaxstab.report.tables import shares_table
 
 rng = np.random.default_rng(0)
 
@@ -148,6 +150,62 @@ def test_known_shares_are_recovered_with_three_factors_and_repeats():
     for name, value in truth.items():
         assert totals[name] == pytest.approx(value, rel=0.35, abs=0.1), name
     assert covered >= 34
+
+
+def _simulated_shares(scores):
+    """Shares [R, 3] of scores [R, A, B]: two-way analysis of variance without repeats, components cut at 0."""
+    a, b = scores.shape[1:]
+    rows, columns, mean = scores.mean(2), scores.mean(1), scores.mean((1, 2))
+    left = scores - rows[:, :, None] - columns[:, None] + mean[:, None, None]
+    residual = (left**2).sum((1, 2)) / ((a - 1) * (b - 1))
+    parts = np.maximum([rows.var(1, ddof=1) - residual / b, columns.var(1, ddof=1) - residual / a, residual], 0)
+    return (parts / parts.sum(0)).T
+
+
+def test_shares_without_effect_are_those_of_normal_scores():
+    scores = np.random.default_rng(1).normal(size=(50_000, 3, 3))
+    simulated = _simulated_shares(scores)
+    np.testing.assert_allclose(simulated.mean(0), [0.12, 0.12, 0.76], atol=0.01)
+    factors = [(*one, 0) for one in itertools.product(range(3), range(3))]
+    found = [variance_shares(_crossed(one.reshape(9, 1), factors), ["jsd"])[0] for one in scores[:200]]
+    np.testing.assert_allclose([list(one.shares.values()) for one in found], simulated[:200], atol=1e-9)
+    assert found[0].no_effect["together"] is None
+    for place, name in enumerate(("init", "order")):
+        expected = (simulated[:, place].mean(), np.quantile(simulated[:, place], 0.95))
+        assert found[0].no_effect[name] == pytest.approx(expected, abs=0.015)
+        told = np.mean([name not in one.untold() for one in found])
+        assert told <= 0.06
+
+
+def test_sources_with_a_large_effect_are_told_from_none():
+    factors = [(*one, 0) for one in itertools.product(range(5), range(5))]
+    draw = np.random.default_rng(2)
+    init, noise = draw.normal(size=5)[[one[0] for one in factors]], draw.normal(size=25)
+    assert variance_shares(_crossed((3 * init + noise)[:, None], factors), ["jsd"])[0].untold() == ["order"]
+    # Where repeats are equal, sources do something together, however little.
+    found = variance_shares(_crossed(np.repeat(10 * init + noise, 2)[:, None], factors, 2), ["jsd"])[0]
+    assert found.shares["repeat"] == pytest.approx(0, abs=1e-9)
+    assert found.no_effect["together"] == (0, 0)
+    assert found.untold() == ["order"]
+    assert found.no_effect["init"] == pytest.approx((0.057, 0.27), abs=0.015)
+
+
+def test_a_study_says_what_no_effect_would_give():
+    factors = [(*one, 0) for one in itertools.product(range(3), range(3))]
+    labels = np.arange(40) % 2
+    draw = np.random.default_rng(3)
+    wrong = draw.random((9, 40)) < np.array([0.1, 0.3, 0.5])[[one[0] for one in factors], None]
+    inputs = check(predictions=np.where(wrong, 1 - labels, labels), labels=labels)
+    study = jaxstab.study_seeds(Sample("a", None, "t", "accuracy", inputs, {}, tuple(factors), (None,) * 9))
+    assert study.shares[0].untold() == ["order"]
+    assert re.search(r"accuracy: init \d+%, order \d+% \(cannot be told from none\), together", study.sentences[1])
+    assert study.sentences[2].startswith(
+        "Sources without any effect would get, in this design: init 12% on average and"
+    )
+    assert shares_table(study).rows[-1] == ["without effect", "12% (up to 56%)", "12% (up to 56%)", "-"]
+    frame = study.to_frame().set_index(["part", "item"])
+    assert frame.loc[("share without effect", "order"), "value"] == pytest.approx(0.12, abs=0.01)
+    assert json.loads(json.dumps(study.as_json()))["shares"][0]["no_effect"]["together"] is None
 
 
 def test_an_incomplete_design_is_refused():

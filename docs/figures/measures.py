@@ -21,7 +21,7 @@ from jaxstab.measures import MEASURES
 # Okabe & Ito's colours, which colour-blind readers can tell apart.
 BLUE, RED, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
 SKY, PINK, BLACK, GREY = "#56B4E9", "#CC79A7", "#000000", "#666666"
-REPRESENTATION = tuple(name for name, one in MEASURES.items() if one.granularity == "representation")
+REPRESENTATION = tuple(name for name, one in MEASURES.items() if one.default and one.granularity == "representation")
 STYLES = dict(
     zip(
         REPRESENTATION,

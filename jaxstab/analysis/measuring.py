@@ -29,7 +29,7 @@ def measure(
 
     Args:
         source: a run or its directory; an npz or npy file; a directory with a file for each seed; or a `Sample`.
-        only: names of measures; all by default.
+        only: names of measures; by default all but those on request (`Measure.default`).
         subset: which seeds, such as `seeds=0-9` or `seeds=0,3,5-7`.
         metric: the score for a source read from a path; default: the run's own metric, otherwise accuracy.
         labels: file with the true labels, for a source that does not hold them.

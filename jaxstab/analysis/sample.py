@@ -102,7 +102,7 @@ class Sample:
             seeds: [S] numbers; seeds with the same number in other samples are compared in pairs.
             metric: the score: accuracy, f1, matthews or macro_f1.
             task: description of the task; samples with the same labels are on the same task.
-            only: names of the measures needed; all by default.
+            only: names of the measures needed; by default all but those on request (`Measure.default`).
 
         Returns:
             The sample, for `jaxstab.compare`, `validity`, `study_seeds` and `write_report`.
@@ -215,7 +215,7 @@ def as_sample(
         name: name in tables; default: that of the sample, directory or file.
         metric: the score; default: the run's own metric, otherwise accuracy.
         labels: file with the true labels, for a source that does not hold them.
-        only: names of the measures needed; all by default.
+        only: names of the measures needed; by default all but those on request (`Measure.default`).
 
     Raises:
         InputError: something cannot be read or measured; the message names the file.
@@ -312,18 +312,21 @@ def _of_run(
     outputs: Outputs, run: Run, name: str, metric: str, inputs: Inputs, chosen: Sequence[measures.Measure]
 ) -> Sample:
     triples = {triple.seed: triple for triple in run.config.seeds.resolve()}
+    recorded = {one.name: run.distances[one.name] for one in chosen if one.name in run.distances}
+    others = [one for one in chosen if one.name not in recorded and one.needs <= inputs.available]
+    found = measures.measure_inputs(inputs, metric, others) if others else measures.Results()
     return Sample(
         name,
         str(outputs.path),
         task=Path(run.config.task.source.rpartition(":")[2]).name,
         metric=metric,
         inputs=inputs,
-        distances={one.name: run.distances[one.name] for one in chosen if one.name in run.distances},
+        distances=recorded | found.distances,
         identities=tuple(Identity.of(triples[int(seed)]) for seed in inputs.names),
         reasons=why_failed(outputs, inputs, metric),
         diverged=outputs.diverged,
-        nulls={key: row for key, row in run.measures["measures"].items() if "null" in row},
-        warnings=tuple(run.measures["warnings"]),
+        nulls={key: row for key, row in [*run.measures["measures"].items(), *found.items()] if "null" in row},
+        warnings=(*run.measures["warnings"], *found.warnings),
         run=run,
     )
 

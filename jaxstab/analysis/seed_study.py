@@ -54,9 +54,10 @@ class SeedStudy(Tabular):
     def to_frame(self) -> "pd.DataFrame":
         """Returns a tidy data frame: a row for each number.
 
-        Columns: `part` (`needed`, `best of n`, `best of n by validation`, `share of NAME`, `floor`), `item` (the
-        question, n, the source of randomness, the measure), `value`, and `low` and `high` of its 95 % interval, NaN
-        where there is none. The value of `needed` is a number of seeds by formula, NaN if more than 10,000.
+        Columns: `part` (`needed`, `best of n`, `best of n by validation`, `share of NAME`, `share without effect`,
+        `floor`), `item` (the question, n, the source of randomness, the measure), `value`, and `low` and `high` of its
+        95 % interval, NaN where there is none. The value of `needed` is a number of seeds by formula, NaN if more than
+        10,000; `share without effect` is an average, with the end of 95 % of such shares.
         """
         import pandas as pd
 
@@ -67,6 +68,8 @@ class SeedStudy(Tabular):
         for one in self.shares or []:
             for source, share in one.shares.items():
                 rows.append((f"share of {one.quantity}", source, share, *(one.intervals[source] or (None, None))))
+        for source, limits in (self.shares[0].no_effect if self.shares else {}).items():
+            rows += [("share without effect", source, limits[0], None, limits[1])] if limits else []
         rows += [("floor", name, row["floor"], None, None) for name, row in (self.floor or {}).items()]
         frame = pd.DataFrame(rows, columns=["part", "item", "value", "low", "high"])
         return frame.astype(dict.fromkeys(["value", "low", "high"], "float64"))
@@ -194,8 +197,16 @@ def _say_shares(shares: Sequence[Shares] | None, sample: Sample) -> list[str]:
     found = []
     for one in shares or []:
         what = f"the variance of {sample.metric}" if one.quantity == MEAN else one.quantity
-        parts = ", ".join(f"{name} {share:.0%}" for name, share in one.shares.items())
+        untold = one.untold()
+        parts = ", ".join(
+            f"{name} {share:.0%}{' (cannot be told from none)' if name in untold else ''}"
+            for name, share in one.shares.items()
+        )
         found.append(f"Of {what}: {parts}.")
+    limits = {name: both for name, both in shares[0].no_effect.items() if both} if shares else {}
+    if limits:
+        parts = ", ".join(f"{name} {mean:.0%} on average and up to {end:.0%}" for name, (mean, end) in limits.items())
+        found.append(f"Sources without any effect would get, in this design: {parts}.")
     return found
 
 

@@ -17,6 +17,7 @@ Floats = NDArray[np.float64]
 
 INTERACTIONS, REPEATS = "together", "repeat"
 DRAWS = 10_000
+ROUNDING = 1e-12  # of all squares: less is rounding, as between repeats that are equal bit for bit
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,24 @@ class Shares:
         shares: for each source; `together` is the interaction of sources (including the residual, unless seeds are
             repeated), `repeat` the variance between repeats of the same seed.
         intervals: 95 % interval of each share; too wide for a measure, because its many dimensions count as one.
+        no_effect: the share that each source would get on average if neither it nor any other source had an effect, and
+            the end of 95 % of such shares; more than 0, because negative components count as 0. Then seeds would differ
+            by the residual only (for `together` by repeats). None for the source that the residual is part of.
     """
 
     quantity: str
     total: float
     shares: dict[str, float]
     intervals: dict[str, Interval | None]
+    no_effect: dict[str, tuple[float, float] | None]
+
+    def untold(self) -> list[str]:
+        """Sources that cannot be told from none: the interval begins at 0, or 95 % without effect reach the share."""
+        return [
+            name
+            for name, limits in self.no_effect.items()
+            if limits and (self.shares[name] <= limits[1] or not (self.intervals[name] or (0, 0))[0] > 0)
+        ]
 
 
 def variance_shares(sample: Sample, names: Sequence[str]) -> list[Shares]:
@@ -56,7 +69,7 @@ def variance_shares(sample: Sample, names: Sequence[str]) -> list[Shares]:
             distances = np.asarray(sample.distances[name][-1], np.float64)
         else:
             continue
-        found.append(Shares(name, *_shares(distances, levels, repeats)))
+        found.append(_shares(name, distances, levels, repeats))
     return found
 
 
@@ -113,24 +126,43 @@ def _design(sample: Sample) -> tuple[dict[str, NDArray[np.int64]], int]:
     return levels, next(iter(counts.values()))
 
 
-def _shares(
-    distances: Floats, levels: Mapping[str, NDArray[np.int64]], repeats: int
-) -> tuple[float, dict[str, float], dict[str, Interval | None]]:
-    """Total, shares and intervals, from halved squared distances."""
+def _shares(quantity: str, distances: Floats, levels: Mapping[str, NDArray[np.int64]], repeats: int) -> Shares:
+    """Shares with their intervals, and shares without effect, from halved squared distances."""
     squares, freedom, weights = _sums_of_squares(distances, levels, repeats)
     components = np.maximum(np.linalg.solve(weights, squares / freedom), 0)
     draws = np.random.default_rng(0).chisquare(freedom, (DRAWS, len(freedom)))
     drawn = np.maximum(np.linalg.solve(weights, (squares / draws).T).T, 0)
     names = [*(name for name in levels), INTERACTIONS, *([REPEATS] if repeats > 1 else [])]
-    count = len(levels)
-    shares, intervals = {}, {}
-    for name, part in zip(names, _parts(count, len(freedom), repeats > 1), strict=True):
-        total = components.sum()
+    total = components.sum()
+    shares, intervals, no_effect = {}, {}, {}
+    for name, part in zip(names, _parts(len(levels), len(freedom), repeats > 1), strict=True):
         shares[name] = float(components[part].sum() / total) if total > 0 else 0.0
         with np.errstate(invalid="ignore"):
             quantiles = np.quantile(drawn[:, part].sum(1) / drawn.sum(1), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
         intervals[name] = Interval.of(quantiles)
-    return float(components.sum()), shares, intervals
+        # Repeats are the residual of `together`, which is that of its sources.
+        residual = len(freedom) - (2 if repeats > 1 and name != INTERACTIONS else 1)
+        no_effect[name] = None if name == names[-1] else _no_effect(part, residual, squares, weights, draws / freedom)
+    return Shares(quantity, float(total), shares, intervals, no_effect)
+
+
+def _no_effect(
+    part: slice, residual: int, squares: Floats, weights: Floats, mean_squares: Floats
+) -> tuple[float, float]:
+    """Average share of some effects, and the end of 95 % of shares, where only the residual varies; 0 if it does not.
+
+    Args:
+        part: these effects.
+        residual: position of the residual among all effects.
+        squares: sum of squares of each effect.
+        weights: as in `_sums_of_squares`.
+        mean_squares: draws of mean squares whose expectation is 1.
+    """
+    if squares[residual] <= ROUNDING * squares.sum():
+        return 0.0, 0.0
+    drawn = np.maximum(np.linalg.solve(weights, (weights[:, residual] * mean_squares).T).T, 0)
+    shares = drawn[:, part].sum(1) / drawn.sum(1)
+    return float(shares.mean()), float(np.quantile(shares, LEVEL))
 
 
 def _parts(factors: int, effects: int, repeated: bool) -> list[slice]:

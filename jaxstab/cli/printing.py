@@ -12,7 +12,7 @@ from jaxstab.analysis.comparison import Comparison
 from jaxstab.analysis.seed_study import SeedStudy
 from jaxstab.analysis.validity import Validity
 from jaxstab.cli.display import describe_memory, make_console, minutes
-from jaxstab.measures import MEASURES, Results, example_disagreement, explain, say_remaining
+from jaxstab.measures import MEASURES, Results, example_disagreement, explain, say_remaining, select
 from jaxstab.report import tables
 from jaxstab.report.tables import interval, number, worth
 from jaxstab.runs.directory import Run
@@ -64,7 +64,7 @@ def print_summary(run: Run, console: Console | None = None) -> None:
         f"{count} seeds in {minutes(seconds)} ({60 * count / seconds:.1f} seeds per minute). Run: {run.path}",
         markup=False,
     )
-    console.print(f"All {len(MEASURES)} measures, by layer: jaxstab measure {run.path}", markup=False, soft_wrap=True)
+    console.print(f"All {len(select())} measures, by layer: jaxstab measure {run.path}", markup=False, soft_wrap=True)
 
 
 def print_table(runs: Sequence[Run], console: Console | None = None) -> None:
@@ -117,6 +117,9 @@ def print_registry(console: Console | None = None) -> None:
     table = Table(title="Measures of instability; each is explained in docs/measures.md", title_justify="left")
     for name in ("measure", "compares", "unit", "range", "what it says", "source"):
         table.add_column(name, no_wrap=name in ("measure", "range"))
+    on_request = [one.name for one in MEASURES.values() if not one.default]
+    table.caption = f"Only on request, with --measures: {', '.join(on_request)}"
+    table.caption_justify = "left"
     for one in MEASURES.values():
         low, high = (f"{end:.3g}" for end in (one.low, one.high))
         table.add_row(one.name, f"{one.granularity}s", one.unit, f"{low} to {high}", one.meaning, one.source)

@@ -10,9 +10,9 @@ from jaxstab.measures.inputs import FEWEST_EXAMPLES, Inputs, check
 from jaxstab.measures.intervals import Facts, row, rows
 from jaxstab.measures.nulls import gaussian_null, shuffled_null
 from jaxstab.measures.programs import OnDevice, pair_distances
-from jaxstab.measures.registry import MEASURES, Measure, select
+from jaxstab.measures.registry import Measure, select
 from jaxstab.measures.remaining import remaining_sd
-from jaxstab.measures.representation import distances
+from jaxstab.measures.representation import DIRECTIONS, distances
 from jaxstab.measures.resampling import leave_one_out, mean_over_pairs, multi_bootstrap
 from jaxstab.measures.results import Interval, Results, plain, plain_or_none
 from jaxstab.measures.subsets import MEAN, seed_scores
@@ -40,7 +40,7 @@ def measure_arrays(
         labels: [N] class indices; without them there are no scores.
         representations: [S, L, N, D], or S arrays [L, N, D].
         metric: the score: accuracy, f1, matthews or macro_f1.
-        only: names of measures; all by default.
+        only: names of measures; by default all but those on request (`Measure.default`).
         compat: `paper` adds `paper`, the number that the released code of Du & Nguyen (2023) gives, where it differs.
         max_examples: if there are more examples, representations are compared on a random subset of this size.
 
@@ -79,7 +79,7 @@ def represented_examples(examples: int, at_most: int = MAX_EXAMPLES) -> np.ndarr
 def measure_inputs(
     inputs: Inputs,
     metric: str = "accuracy",
-    chosen: Sequence[Measure] = tuple(MEASURES.values()),
+    chosen: Sequence[Measure] = tuple(select()),
     compat: str | None = None,
     max_examples: int = MAX_EXAMPLES,
 ) -> Results:
@@ -161,11 +161,21 @@ def _measure_representations(results: Results, inputs: Inputs, chosen: Sequence[
         results.warnings.append(f"representations compared on {len(subset)} of {examples} examples, drawn at random")
     by_layer: list[dict[str, np.ndarray]] = []
     shuffled: list[dict[str, float]] = []
+    of_directions = [name for name in names if name in DIRECTIONS]
+    of_points = [name for name in names if name not in DIRECTIONS]
     for layer in range(layers):
-        stacked = np.stack([_single(one[layer][subset]) for one in per_seed])
+        arrays = [one[layer][subset] for one in per_seed]
+        stacked = np.stack([_single(one) for one in arrays])
         _warn_constant(results, stacked, layer, inputs.names)
-        by_layer.append(distances(stacked, names))
-        shuffled.append(shuffled_null(names, stacked))
+        by_layer.append({})
+        shuffled.append({})
+        if of_points:
+            by_layer[-1] |= distances(stacked, of_points)
+            shuffled[-1] |= shuffled_null(of_points, stacked)
+        if of_directions:
+            stacked = np.stack(arrays).astype(np.float32)  # without its mean, an example has another direction
+            by_layer[-1] |= distances(stacked, of_directions)
+            shuffled[-1] |= shuffled_null(of_directions, stacked)
     nulls = gaussian_null(names, len(subset), features)
     for name in names:
         add_layers(

@@ -28,6 +28,7 @@ class Measure:
         meaning: its meaning in one line.
         source: the publication that defines it.
         larger_is_less_stable: whether larger values mean less stable seeds.
+        default: whether it is computed if no measures are named; others are computed on request.
         compute: for `pairs`, a function from arrays on the device to [S, S]; for `set`, from arrays and `mask` [S] to a
             scalar. None for representations, because `jaxstab.measures.representation.distances` computes all of them,
             and for what costs little in numpy (`jaxstab.measures.subset_values`).
@@ -44,13 +45,14 @@ class Measure:
     meaning: str
     source: str
     larger_is_less_stable: bool = True
+    default: bool = True
     compute: Callable[..., jax.Array] | None = None
     grows: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """The row as plain values; an infinite end of the range is None."""
         low, high = (end if math.isfinite(end) else None for end in (self.low, self.high))
-        names = ("name", "granularity", "shape", "unit", "meaning", "source", "larger_is_less_stable")
+        names = ("name", "granularity", "shape", "unit", "meaning", "source", "larger_is_less_stable", "default")
         return {**{name: getattr(self, name) for name in names}, "range": [low, high], "needs": sorted(self.needs)}
 
 
@@ -60,8 +62,9 @@ def _predictions(
     return Measure(name, "prediction", shape, frozenset(needs.split()), compute=compute, **how)
 
 
-def _representations(name: str, meaning: str, source: str, high: float = 1) -> Measure:
-    return Measure(name, "representation", "pairs", frozenset({"representations"}), "1", 0, high, meaning, source)
+def _representations(name: str, meaning: str, source: str, high: float = 1, default: bool = True) -> Measure:
+    needs = frozenset({"representations"})
+    return Measure(name, "representation", "pairs", needs, "1", 0, high, meaning, source, default=default)
 
 
 _share = {"unit": "share", "low": 0, "high": 1}
@@ -231,18 +234,40 @@ MEASURES: dict[str, Measure] = {
         _representations(
             "knn_jaccard", "share of nearest neighbours (10) that are not the same", "Klabunde et al. (2025)"
         ),
+        _representations(
+            "rsa_cosine", "rsa by cosine instead of Euclidean distance", "Kriegeskorte et al. (2008)", 2, default=False
+        ),
+        _representations(
+            "rsa_correlation",
+            "rsa by correlation of examples over features",
+            "Kriegeskorte et al. (2008)",
+            2,
+            default=False,
+        ),
+        _representations(
+            "knn_jaccard_cosine",
+            "knn_jaccard by cosine instead of Euclidean distance",
+            "Klabunde et al. (2025)",
+            default=False,
+        ),
+        _representations(
+            "knn_jaccard_correlation",
+            "knn_jaccard by correlation of examples over features",
+            "Klabunde et al. (2025)",
+            default=False,
+        ),
     )
 }
 
 
 def select(names: Any = None) -> list[Measure]:
-    """Returns measures by name, all of them by default, in the order of the registry.
+    """Returns measures by name, in the order of the registry; without names those that are computed by default.
 
     Raises:
         ValueError: an unknown name.
     """
     if names is None:
-        return list(MEASURES.values())
+        return [measure for measure in MEASURES.values() if measure.default]
     for name in names:
         if name not in MEASURES:
             raise ValueError(f"no measure {name!r}; there are {', '.join(MEASURES)}")

@@ -3,7 +3,8 @@
 Every seed is centred, scaled to unit Frobenius norm and factored once; a pair costs only matrix products. Measures of
 Gram or distance matrices are cosines of long vectors, computed in blocks of rows. Measures of subspaces use the
 singular values of a matrix of size min(N, D) per pair, in blocks of pairs. Memory is a few times that of the
-representations, and for `rsa` S N^2 / 2 numbers.
+representations, and for `rsa` S N^2 / 2 numbers. Distances by cosine and by correlation are Euclidean ones between
+examples scaled to length 1, so `rsa` and `knn_jaccard` serve for them too.
 """
 
 from collections.abc import Callable, Sequence
@@ -43,7 +44,8 @@ def layer_distances(representations: Float[Array, "S N D"], names: tuple[str, ..
 
     Args:
         representations: [S, N, D] with N >= 4, float32.
-        names: which of `cka`, `cka_biased`, `distance_correlation`, `rsa`, `knn_jaccard`, `svcca`, `pwcca`, `op`.
+        names: which of `cka`, `cka_biased`, `distance_correlation`, `rsa`, `knn_jaccard`, `svcca`, `pwcca`, `op`,
+            `rsa_cosine`, `rsa_correlation`, `knn_jaccard_cosine`, `knn_jaccard_correlation`.
 
     Returns:
         For each name a symmetric matrix [S, S] with a zero diagonal. The distance between a constant representation
@@ -54,12 +56,12 @@ def layer_distances(representations: Float[Array, "S N D"], names: tuple[str, ..
     for name, measure in MATRICES.items():
         if name in names:
             found[name] = measure(X)
-    one, both = constant[:, None] ^ constant, constant[:, None] & constant
-    off_diagonal = ~np.eye(len(constant), dtype=bool)
-    return {
-        name: jnp.where(both | ~off_diagonal, 0.0, jnp.where(one, 1.0, (found[name] + found[name].T) / 2))
-        for name in names
-    }
+    constants = dict.fromkeys(found, constant)
+    for name, (measure, of_direction) in DIRECTIONS.items():
+        if name in names:
+            X, constants[name] = center(of_direction(representations))
+            found[name] = measure(X)
+    return {name: _settle(found[name], constants[name]) for name in names}
 
 
 compiled_layer_distances = xla.jit(layer_distances, static_argnames="names")
@@ -72,16 +74,24 @@ def center(representations: Float[Array, "S N D"]) -> tuple[Float[Array, "S N D"
         The centred representations, and [S] whether each is constant up to float32 rounding; constant ones become all
         zeros.
     """
-    largest = jnp.abs(representations).max(axis=(1, 2), keepdims=True)
-    X = representations / jnp.where(largest > 0, largest, 1)
-    # Centred twice, because the first mean is inexact for values far from 0.
-    X = X - X.mean(axis=1, keepdims=True)
-    X = X - X.mean(axis=1, keepdims=True)
-    spread = jnp.abs(X).max(axis=(1, 2), keepdims=True)
-    constant: Array = spread <= 4 * np.finfo(X.dtype).eps
-    X = X / jnp.where(constant, 1, spread)
-    X = X / jnp.where(constant, 1, jnp.sqrt((X**2).sum(axis=(1, 2), keepdims=True)))
-    return jnp.where(constant, 0, X), constant[:, 0, 0]
+    X, constant = _normalise(representations, mean=1, norm=(1, 2))
+    return X, constant[:, 0, 0]
+
+
+def cosine_directions(representations: Float[Array, "S N D"]) -> Float[Array, "S N D+1"]:
+    """Scales each example to length 1, so that half a squared Euclidean distance is 1 - the cosine.
+
+    The last feature is 1 for an example without a direction and 0 for others: such examples are at distance 1 from
+    others, and at 0 from each other.
+    """
+    X, without = _normalise(representations, mean=None, norm=(2,))
+    return jnp.concatenate([X, without.astype(X.dtype)], axis=2)
+
+
+def correlation_directions(representations: Float[Array, "S N D"]) -> Float[Array, "S N D+1"]:
+    """As `cosine_directions`, after the mean over features is removed from each example: 1 - Pearson's correlation."""
+    X, without = _normalise(representations, mean=2, norm=(2,))
+    return jnp.concatenate([X, without.astype(X.dtype)], axis=2)
 
 
 def cka(X: Float[Array, "S N D"]) -> Float[Array, "S S"]:
@@ -187,6 +197,14 @@ MATRICES: dict[str, Callable[[Float[Array, "S N D"]], Float[Array, "S S"]]] = {
 }
 
 
+DIRECTIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]] = {
+    "rsa_cosine": (rsa, cosine_directions),
+    "rsa_correlation": (rsa, correlation_directions),
+    "knn_jaccard_cosine": (knn_jaccard, cosine_directions),
+    "knn_jaccard_correlation": (knn_jaccard, correlation_directions),
+}
+
+
 def _subspace_distances(X: Float[Array, "S N D"], names: Sequence[str]) -> dict[str, Float[Array, "S S"]]:
     """`svcca`, `pwcca` and `op` from one singular value decomposition X = U diag(s) Vt per seed, so diag(s) Vt = U^T X.
 
@@ -238,6 +256,33 @@ def _subspace_distances(X: Float[Array, "S N D"], names: Sequence[str]) -> dict[
         name: empty.at[rows, columns].set(jnp.maximum(value, 0)).at[columns, rows].set(jnp.maximum(value, 0))
         for name, value in values.items()
     }
+
+
+def _normalise(
+    X: Float[Array, "S N D"], mean: int | None, norm: tuple[int, ...]
+) -> tuple[Float[Array, "S N D"], Bool[Array, "S ..."]]:
+    """Removes the mean over one axis, then scales to norm 1 over `norm`.
+
+    Also returns where nothing but float32 rounding is left to scale; that becomes 0.
+    """
+    largest = jnp.abs(X).max(axis=norm, keepdims=True)
+    X = X / jnp.where(largest > 0, largest, 1)
+    if mean is not None:
+        # Centred twice, because the first mean is inexact for values far from 0.
+        X = X - X.mean(axis=mean, keepdims=True)
+        X = X - X.mean(axis=mean, keepdims=True)
+    spread = jnp.abs(X).max(axis=norm, keepdims=True)
+    nothing: Array = spread <= 4 * np.finfo(X.dtype).eps
+    X = X / jnp.where(nothing, 1, spread)
+    X = X / jnp.where(nothing, 1, jnp.sqrt((X**2).sum(axis=norm, keepdims=True)))
+    return jnp.where(nothing, 0, X), nothing
+
+
+def _settle(matrix: Float[Array, "S S"], constant: Bool[Array, " S"]) -> Float[Array, "S S"]:
+    """Makes a matrix exactly symmetric, 0 on its diagonal, and what is agreed for constant seeds."""
+    one, both = constant[:, None] ^ constant, constant[:, None] & constant
+    off_diagonal = ~np.eye(len(constant), dtype=bool)
+    return jnp.where(both | ~off_diagonal, 0.0, jnp.where(one, 1.0, (matrix + matrix.T) / 2))
 
 
 def _gram_products(X: Float[Array, "S N D"]) -> Float[Array, "S S"]:

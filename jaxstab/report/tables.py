@@ -193,8 +193,14 @@ def shares_table(study: SeedStudy) -> Table:
         ]
         for one in shares
     ]
+    if shares:
+        limits = [shares[0].no_effect[source] for source in sources]
+        rows.append(
+            ["without effect", *("-" if one is None else f"{one[0]:.0%} (up to {one[1]:.0%})" for one in limits)]
+        )
     caption = (
-        "together: what sources do only in combination. 95 % intervals; of measures they are wider than they need be."
+        "together: what sources do only in combination. 95 % intervals; of measures they are wider than they need be. "
+        "without effect: what a source that does nothing would get on average, because no share is negative."
     )
     return Table(f"{study.name}: which randomness matters", ["of", *sources], rows, caption)
 
