@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from pages import replace_tables
 from populations import POPULATIONS, Population, draw_logits, draw_representations
+from threadpoolctl import threadpool_limits
 
 from jaxstab import measures
 from jaxstab.measures import MEAN, MEASURES, STANDARD_DEVIATIONS
@@ -113,8 +114,13 @@ def simulate_predictions(seeds: int, replicates: int, population: Population) ->
 def simulate_representations(seeds: int, replicates: int, population: Population) -> dict[str, dict]:
     rng = np.random.default_rng(seeds)
     measured = jax.jit(partial(jax.lax.map, partial(layer_distances, names=REPRESENTATIONS)))
-    truths = measured(draw_representations(rng, TRUTH_REPLICATES * replicates, seeds, population))
-    found = measured(draw_representations(rng, replicates, seeds, population))
+    # LAPACK is called from several threads at once; threads of its own would slow each other down.
+    with threadpool_limits(1, user_api="blas"):
+        drawn = draw_representations(rng, (1 + TRUTH_REPLICATES) * replicates, seeds, population)
+        both = {name: np.asarray(one) for name, one in measured(drawn).items()}
+    found, truths = (
+        {name: one[part] for name, one in both.items()} for part in (slice(replicates), slice(replicates, None))
+    )
     covered = {}
     for name in REPRESENTATIONS:
         rows = [row(name, *one, Facts(range(seeds))) for one in zip(*from_pairs(found[name]), strict=True)]
@@ -166,7 +172,7 @@ def main() -> None:
             found = simulate_predictions(seeds, arguments.replicates, population)
             found |= simulate_joint(seeds, arguments.replicates // 4 or 1, population)
             if not population.rare:
-                found |= simulate_representations(seeds, arguments.replicates // 2, population)
+                found |= simulate_representations(seeds, arguments.replicates // 3 or 1, population)
             results[name][seeds] = found
             print(name, seeds, "seeds", {key: _cell(one["coverage"]) for key, one in found.items()}, flush=True)
     text = to_tables(results, arguments.seeds)
