@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from jaxstab.analysis.sample import PAPER, Sample
 from jaxstab.analysis.seed_study import SeedStudy, study_seeds
 from jaxstab.analysis.validity import Validity, validity
-from jaxstab.measures import MEAN, MEASURES, Results, example_disagreement
+from jaxstab.measures import MEAN, MEASURES, Results, example_disagreement, say_remaining
 from jaxstab.report import figures, tables
 from jaxstab.report.page import Picture, Section
 from jaxstab.report.tables import Table
@@ -44,7 +44,7 @@ def run_section(sample: Sample, results: Results, name: str, *, texts: bool = Tr
     sections = [part for part in parts if part is not None]
     return Section(
         f"{sample.name} on {sample.task}",
-        [] if alone else [headline(sample)],
+        [*([] if alone else [headline(sample)]), *say_remaining(results.scores)],
         _warnings(sample, results),
         sections=sections,
     )
