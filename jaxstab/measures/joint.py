@@ -55,14 +55,15 @@ def joint_difference(
     of_seeds = np.array([group.mean(1).var(ddof=1) / len(group) for group in groups])
     of_examples = (other.mean(0) - one.mean(0)).var(ddof=1) / len(labels)
     left_over = sum(_residual(group) / group.size for group in groups)
-    # The variance of either kind is at most that of both.
-    variance = max(of_seeds.sum() + of_examples - left_over, of_seeds.sum(), of_examples)
+    variance = of_seeds.sum() + max(of_examples - left_over, 0)
     freedom = np.array([*(len(group) - 1 for group in groups), len(labels) - 1])
     parts = (np.append(of_seeds, of_examples) ** 2 / freedom).sum()
     most = 2.0 if metric == "matthews" else 1.0
     if not parts > 0:
         return np.full(2, difference)
-    width = stdtrit(variance**2 / parts, (1 + LEVEL) / 2) * np.sqrt(variance)
+    # Joined degrees of freedom are at least the fewest; here they could be fewer because something is subtracted.
+    joined = max(variance**2 / parts, freedom.min())
+    width = stdtrit(joined, (1 + LEVEL) / 2) * np.sqrt(variance)
     return np.asarray(np.clip(difference + width * np.array([-1.0, 1.0]), -most, most))
 
 
