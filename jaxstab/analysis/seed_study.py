@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxstab.analysis.how_many import Needed, best_of, seeds_needed
+from jaxstab.analysis.joint_power import FEWEST_EXAMPLES, JointPower, joint_power
 from jaxstab.analysis.sample import PAPER, Sample, Source, as_sample
 from jaxstab.analysis.variance import Shares, noise_floor, of_pairs, variance_shares
 from jaxstab.errors import InputError
@@ -28,6 +29,8 @@ class SeedStudy(Tabular):
         name: name of the run.
         metric: the score.
         needed: the number of seeds that each of four questions needs.
+        joint: seeds and test examples needed to see the difference for other test examples too; None if all seeds
+            failed or have the same score.
         best: [S] expected score of the best of n = 1 ... S seeds, chosen by that score.
         best_by_validation: [S] the same, chosen by the validation score, so without selection bias; None without one.
         shares: variance shares of the score and of measures of pairs; None unless seeds are crossed.
@@ -39,6 +42,7 @@ class SeedStudy(Tabular):
     name: str
     metric: str
     needed: list[Needed]
+    joint: JointPower | None
     best: Floats
     best_by_validation: Floats | None
     shares: list[Shares] | None
@@ -54,7 +58,8 @@ class SeedStudy(Tabular):
     def to_frame(self) -> "pd.DataFrame":
         """Returns a tidy data frame: a row for each number.
 
-        Columns: `part` (`needed`, `best of n`, `best of n by validation`, `share of NAME`, `share without effect`,
+        Columns: `part` (`needed`, `examples needed` with so many seeds,
+        `best of n`, `best of n by validation`, `share of NAME`, `share without effect`,
         `floor`), `item` (the question, n, the source of randomness, the measure), `value`, and `low` and `high` of its
         95 % interval, NaN where there is none. The value of `needed` is a number of seeds by formula, NaN if more than
         10,000; `share without effect` is an average, with the end of 95 % of such shares.
@@ -63,6 +68,8 @@ class SeedStudy(Tabular):
 
         rows: list[tuple[str, Any, Any, Any, Any]] = []
         rows += [("needed", one.question, one.formula, *(one.range or (None, None))) for one in self.needed]
+        for count in [] if self.joint is None else self.joint.rows:
+            rows.append(("examples needed", count.seeds or np.inf, None, count.low, count.high))
         for part, best in (("best of n", self.best), ("best of n by validation", self.best_by_validation)):
             rows += [(part, n, value, None, None) for n, value in enumerate([] if best is None else best, start=1)]
         for one in self.shares or []:
@@ -79,6 +86,7 @@ class SeedStudy(Tabular):
         by_validation = self.best_by_validation
         return vars(self) | {
             "needed": [vars(one) for one in self.needed],
+            "joint": None if self.joint is None else self.joint.as_json(),
             "best": self.best.tolist(),
             "best_by_validation": None if by_validation is None else by_validation.tolist(),
             "shares": None if self.shares is None else [as_plain(vars(one)) for one in self.shares],
@@ -154,7 +162,8 @@ def study_seeds(
     best = best_of(scores)
     by_validation = None if validation is None else best_of(scores, validation)
     sentences = [_say_best(distinct, best, by_validation), *_say_shares(shares, sample), *_say_floor(floor)]
-    return SeedStudy(sample.name, sample.metric, needed, best, by_validation, shares, floor, sentences, notes)
+    joint = _joint(distinct, delta, power) if needed else None
+    return SeedStudy(sample.name, sample.metric, needed, joint, best, by_validation, shares, floor, sentences, notes)
 
 
 def _check(delta: float, factor: float, methods: int, power: float) -> None:
@@ -167,6 +176,13 @@ def _check(delta: float, factor: float, methods: int, power: float) -> None:
     for name, (good, value, wanted) in limits.items():
         if not good:
             raise InputError(f"{name} = {value:g}: give a number {wanted}")
+
+
+def _joint(sample: Sample, delta: float, power: float) -> JointPower | None:
+    inputs = sample.inputs
+    if inputs.predictions is None or inputs.labels is None or inputs.examples < FEWEST_EXAMPLES or delta >= 1:
+        return None
+    return joint_power(sample.metric, inputs.predictions, inputs.labels, inputs.classes, delta=delta, power=power)
 
 
 def _once(sample: Sample) -> Sample:

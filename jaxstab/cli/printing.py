@@ -155,7 +155,12 @@ def print_validity(found: Validity, console: Console | None = None) -> None:
 def print_study(study: SeedStudy, console: Console | None = None) -> None:
     """Prints how many seeds are needed and which source of randomness matters."""
     console = console or make_console()
-    shown = [tables.needed_table(study), tables.shares_table(study), tables.floor_table(study)]
+    shown = [
+        tables.needed_table(study),
+        tables.joint_table(study),
+        tables.shares_table(study),
+        tables.floor_table(study),
+    ]
     for table in shown:
         if table.rows:
             console.print(tables.to_rich(table))

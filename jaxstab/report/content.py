@@ -186,7 +186,12 @@ def _trust(found: Validity | None, name: str) -> Section | None:
 def _seeds(study: SeedStudy | None, name: str) -> Section | None:
     if study is None:
         return None
-    shown = [tables.needed_table(study), tables.shares_table(study), tables.floor_table(study)]
+    shown = [
+        tables.needed_table(study),
+        tables.joint_table(study),
+        tables.shares_table(study),
+        tables.floor_table(study),
+    ]
     return Section("How many seeds", study.sentences, study.notes, tables=[table for table in shown if table.rows])
 
 

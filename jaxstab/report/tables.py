@@ -182,6 +182,24 @@ def needed_table(study: SeedStudy) -> Table:
     return Table(f"{study.name}: seeds needed", ["question", "by formula", "range", "by simulation"], rows, caption)
 
 
+def joint_table(study: SeedStudy) -> Table:
+    """A row for each number of seeds, with the test examples that it takes besides."""
+    found = study.joint
+    rows = []
+    for one in [] if found is None else found.rows:
+        seeds = "any number" if one.seeds is None else f"{one.seeds}"
+        rows.append([seeds, _examples(one.low), _examples(one.high), one.enough])
+    if found is None:
+        return Table("", [], [])
+    return Table(
+        f"{study.name}: test examples needed, so that a difference of {found.delta:g} holds for others too",
+        ["seeds of each method", "at least", "if methods disagree as seeds do", f"are {found.examples} enough?"],
+        rows,
+        "At least: where one method is right wherever the other is. "
+        "-: no number of examples makes up for so few seeds.",
+    )
+
+
 def shares_table(study: SeedStudy) -> Table:
     """A row for each quantity, with the variance share of each source of randomness."""
     shares = study.shares or []
@@ -307,6 +325,10 @@ def _mean(row: Mapping[str, Any] | None) -> str:
 
 def _count(seeds: int | None, most: int) -> str:
     return f"more than {most:,}" if seeds is None else f"{seeds}"
+
+
+def _examples(count: int | None) -> str:
+    return "-" if count is None else f"{count:,}"
 
 
 def _range(ends: Sequence[int | None] | None) -> str:
