@@ -134,7 +134,7 @@ def simulate_joint(seeds: int, replicates: int, population: Population) -> dict[
     draws = [draw_logits(rng, 1, seeds, population, test_set=1 + place) for place in range(20 * replicates)]
     truth = np.mean([(logits[0].argmax(-1) == labels).mean() for logits, labels in draws])
     intervals = [
-        measures.Interval.of(measures.multi_bootstrap("accuracy", logits[0].argmax(-1), labels, 2))
+        measures.Interval.of(measures.joint_mean("accuracy", logits[0].argmax(-1), labels, 2))
         for logits, labels in draws[:replicates]
     ]
     return {"mean, for other examples too": count_covered(float(truth), intervals)}

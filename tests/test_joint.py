@@ -7,7 +7,8 @@ from scipy import stats
 from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 
-from jaxstab.measures.joint import joint_difference
+from jaxstab import measures
+from jaxstab.measures.joint import joint_difference, joint_mean
 from jaxstab.measures.remaining import contributions_of_examples
 
 RNG = np.random.default_rng(0)
@@ -38,6 +39,48 @@ def test_paired_against_an_analysis_of_variance(metric):
     expected = (other - one).mean() + stats.t.ppf([0.025, 0.975], freedom) * np.sqrt(variance)
     found = joint_difference(metric, first, second, labels, 2, paired=True)
     np.testing.assert_allclose(found, np.clip(expected, -1, 1) if metric != "matthews" else expected)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_mean_against_an_analysis_of_variance(metric):
+    labels = RNG.integers(0, 2, 30)
+    predictions = _votes(6, labels, 0.8)
+    of_seeds, of_examples, rest = _mean_squares(contributions_of_examples(metric, predictions, labels, 2)) / (6 * 30)
+    variance = of_seeds + max(of_examples - rest, 0)
+    freedom = max(variance**2 / (of_seeds**2 / 5 + of_examples**2 / 29), 5)
+    width = stats.t.ppf(0.975, freedom) * np.sqrt(variance)
+    mean = measures.scores(metric, predictions, labels, 2).mean()
+    # On the logit scale, which is 2 artanh for a score from -1 to 1.
+    if metric == "matthews":
+        expected = np.tanh(np.arctanh(mean) + np.array([-1, 1]) * width / (1 - mean**2))
+    else:
+        odds = mean / (1 - mean) * np.exp(np.array([-1, 1]) * width / (mean * (1 - mean)))
+        expected = odds / (1 + odds)
+    np.testing.assert_allclose(joint_mean(metric, predictions, labels, 2), expected)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_mean_of_extremes(metric):
+    labels = np.tile([0, 1], 5)
+    np.testing.assert_array_equal(joint_mean(metric, np.tile(labels, (3, 1)), labels, 2), [1, 1])
+    wrong = np.tile(1 - labels, (3, 1))
+    least = -1 if metric == "matthews" else 0
+    np.testing.assert_array_equal(joint_mean(metric, wrong, labels, 2), [least, least])
+    wrong[0, 1] = labels[1]
+    low, high = joint_mean(metric, wrong, labels, 2)
+    assert least <= low < high <= 1
+    with pytest.raises(ValueError, match="1 seeds, 10 test examples; an interval needs 2 of each"):
+        joint_mean(metric, wrong[:1], labels, 2)
+
+
+def test_the_mean_is_covered():
+    covered = 0
+    for _ in range(500):
+        right = 0.6 + RNG.choice([-0.3, 0.0, 0.3], 100) + RNG.choice([-0.04, 0.04], (6, 1))
+        votes = (RNG.random((6, 100)) < right).astype(int)
+        low, high = joint_mean("accuracy", votes, np.ones(100, int), 2)
+        covered += low <= 0.6 <= high
+    assert covered / 500 >= 0.925
 
 
 def test_unpaired_against_an_analysis_of_variance():

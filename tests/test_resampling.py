@@ -60,24 +60,6 @@ def test_chi_square_interval_against_scipy():
     assert high == pytest.approx(0.02 * np.sqrt(9 / stats.chi2.ppf(0.025, 9)))
 
 
-@pytest.mark.parametrize("metric", ["accuracy", "matthews"])
-def test_the_joint_bootstrap_against_a_loop(metric):
-    labels = RNG.integers(0, 2, 80)
-    predictions = np.where(RNG.random((10, 80)) < 0.75, labels, 1 - labels)
-    low, high = measures.multi_bootstrap(metric, predictions, labels, 2)
-    means = []
-    for _ in range(1000):
-        rows, examples = RNG.integers(0, 10, 10), RNG.integers(0, 80, 80)
-        given, truth = predictions[rows][:, examples], labels[examples]
-        score = [(one == truth).mean() if metric == "accuracy" else np.corrcoef(one, truth)[0, 1] for one in given]
-        means.append(np.mean(score))
-    scores = [(one == labels).mean() if metric == "accuracy" else np.corrcoef(one, labels)[0, 1] for one in predictions]
-    freedom = 9 * (np.var(means) / (np.var(scores, ddof=1) / 10)) ** 2
-    tail = stats.norm.cdf(stats.t.ppf(0.025, freedom))
-    np.testing.assert_allclose([low, high], np.quantile(means, [tail, 1 - tail]), atol=0.12 * (high - low))
-    assert measures.multi_bootstrap(metric, predictions, labels, 2).tolist() == [low, high]
-
-
 def _coverage(draw, truth, seeds, replicates=600):
     matrices = draw(replicates, seeds)
     intervals = measures.jackknife_interval(measures.mean_over_pairs(matrices), measures.leave_one_out(matrices), 0)

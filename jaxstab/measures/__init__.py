@@ -7,7 +7,7 @@ from jaxstab.measures.compute import add_layers, measure_inputs, prepare, repres
 from jaxstab.measures.compute import measure_arrays as all
 from jaxstab.measures.inputs import Inputs, check
 from jaxstab.measures.intervals import explain, rows, unseen
-from jaxstab.measures.joint import joint_difference
+from jaxstab.measures.joint import joint_difference, joint_mean
 from jaxstab.measures.performance import (
     METRICS,
     calibration_error,
@@ -45,7 +45,6 @@ from jaxstab.measures.resampling import (
     jackknife_interval,
     leave_one_out,
     mean_over_pairs,
-    multi_bootstrap,
     robust_sd_interval,
 )
 from jaxstab.measures.results import Interval, Results, Tabular, as_plain, plain, plain_or_none, say_remaining
@@ -89,13 +88,13 @@ __all__ = [
     "generalised_jsd",
     "jackknife_interval",
     "joint_difference",
+    "joint_mean",
     "jsd",
     "krippendorff_alpha",
     "leave_one_out",
     "majority_score",
     "mean_over_pairs",
     "measure_inputs",
-    "multi_bootstrap",
     "normalised_disagreement",
     "pairwise_disagreement",
     "plain",

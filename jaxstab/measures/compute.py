@@ -8,12 +8,13 @@ import numpy as np
 from jaxstab.measures import paper
 from jaxstab.measures.inputs import FEWEST_EXAMPLES, Inputs, check
 from jaxstab.measures.intervals import Facts, row, rows
+from jaxstab.measures.joint import joint_mean
 from jaxstab.measures.nulls import gaussian_null, shuffled_null
 from jaxstab.measures.programs import OnDevice, pair_distances
 from jaxstab.measures.registry import Measure, select
 from jaxstab.measures.remaining import remaining_sd
 from jaxstab.measures.representation import DIRECTIONS, distances
-from jaxstab.measures.resampling import leave_one_out, mean_over_pairs, multi_bootstrap
+from jaxstab.measures.resampling import leave_one_out, mean_over_pairs
 from jaxstab.measures.results import Interval, Results, plain, plain_or_none
 from jaxstab.measures.subsets import MEAN, seed_scores
 
@@ -132,10 +133,23 @@ def _scores(inputs: Inputs, metric: str) -> dict[str, Any] | None:
     found = {"metric": metric, "mean": plain(per_seed.mean()), "per_seed": [plain(one) for one in per_seed]}
     if inputs.seeds < 2:
         return found | {"interval": None, "joint_interval": None, "remaining_sd": None}
-    joint = multi_bootstrap(metric, inputs.predictions, inputs.labels, inputs.classes)
     of_mean = rows([MEAN], inputs, {}, metric)[MEAN]
     of_mean.pop("value")
-    return found | of_mean | {"joint_interval": Interval.of(joint), "remaining_sd": _remaining(inputs, metric)}
+    return (
+        found
+        | of_mean
+        | {
+            "joint_interval": _joint_interval(inputs, metric),
+            "remaining_sd": _remaining(inputs, metric),
+        }
+    )
+
+
+def _joint_interval(inputs: Inputs, metric: str) -> Interval | None:
+    if inputs.predictions is None or inputs.labels is None or inputs.examples < FEWEST_EXAMPLES:
+        return None
+    low, high = joint_mean(metric, inputs.predictions, inputs.labels, inputs.classes)
+    return Interval(float(low), float(high)) if low < high else None
 
 
 def _remaining(inputs: Inputs, metric: str) -> dict[str, Any] | None:

@@ -8,16 +8,13 @@ the coverage.
 """
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from numpy.typing import NDArray
-from scipy.special import chdtri, ndtr, ndtri, stdtrit
-
-from jaxstab.measures.performance import score_of_confusion
+from scipy.special import chdtri, ndtri, stdtrit
 
 Floats = NDArray[np.float64]
 
 LEVEL = 0.95
-REPLICATES = 2000
 
 
 def mean_over_pairs(distances: Float[np.ndarray, "*rest S S"]) -> Float[np.ndarray, "*rest"] | float:
@@ -98,36 +95,3 @@ def robust_sd_interval(scores: Float[np.ndarray, " S"]) -> Float[np.ndarray, " 2
     with np.errstate(over="ignore"):
         bonett = np.sqrt(factor * scores.var(ddof=1) * np.exp(quantile * error * np.array([-1, 1])))
     return np.array([min(normal[0], bonett[0]), max(normal[1], bonett[1])])
-
-
-def multi_bootstrap(
-    metric: str, predictions: Int[np.ndarray, "S N"], labels: Int[np.ndarray, " N"], classes: int
-) -> Float[np.ndarray, " 2"]:
-    """Returns the 95 % interval of the mean score when both seeds and test examples are resampled.
-
-    Args:
-        metric: the score, see `score_of_confusion`.
-        predictions: [S, N] class indices.
-        labels: [N] class indices.
-        classes: C.
-
-    Returns:
-        [2], from 2,000 joint resamples with a fixed seed; expanded percentiles, because percentiles alone are too
-        narrow for few seeds. Source: Sellam et al. (2022); Hesterberg (2015), section 5, for the expansion.
-    """
-    seeds, examples = predictions.shape
-    rng = np.random.default_rng(0)
-    draws = rng.multinomial(examples, np.full(examples, 1 / examples), size=REPLICATES).astype(np.float32)
-    of_class = np.arange(classes)
-    truths = np.stack([draws @ (labels == c) for c in of_class], axis=-1)[:, None]
-    guesses = np.stack([draws @ (predictions == c).T for c in of_class], axis=-1)
-    hits = np.stack([draws @ ((predictions == c) & (labels == c)).T for c in of_class], axis=-1)
-    counts = (part.astype(np.float64) for part in (hits, guesses, np.broadcast_to(truths, hits.shape)))
-    scores = np.asarray(score_of_confusion(metric, *counts))
-    weights = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=REPLICATES) / seeds
-    means = (scores * weights).sum(1)
-    # Satterthwaite's degrees of freedom: S - 1 divided by the square of the seeds' share of the variance.
-    of_seeds = scores.mean(0).var(ddof=1) / seeds
-    freedom = (seeds - 1) * (means.var() / of_seeds) ** 2 if of_seeds > 0 else np.inf
-    tail = ndtr(stdtrit(freedom, (1 - LEVEL) / 2))
-    return np.asarray(np.quantile(means, [tail, 1 - tail]))
