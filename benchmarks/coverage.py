@@ -18,9 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 from pages import replace_tables
 from populations import POPULATIONS, Population, draw_logits, draw_representations
+from scipy.stats import trim_mean
 from threadpoolctl import threadpool_limits
 
 from jaxstab import measures
+from jaxstab.analysis.aggregates import aggregate, probability_of_improvement
 from jaxstab.measures import MEAN, MEASURES, STANDARD_DEVIATIONS
 from jaxstab.measures.intervals import Facts, row
 from jaxstab.measures.programs import OnDevice, pair_distances, set_values
@@ -30,6 +32,7 @@ from jaxstab.measures.subsets import KAPPAS
 TRUTH_REPLICATES = 4
 REPRESENTATIONS = ("cka", "op", "svcca", "cka_biased", "pwcca", "rsa", "distance_correlation", "knn_jaccard")
 ROBUST = "sd, robust"
+FEWEST_SHOWN = 0.05
 Values = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
@@ -111,6 +114,27 @@ def simulate_predictions(seeds: int, replicates: int, population: Population) ->
     return {name: found[name] for name in (MEAN, "sd", ROBUST, *MEASURES) if name in found}
 
 
+def simulate_scores(seeds: int, replicates: int, population: Population) -> dict[str, dict]:
+    """Coverage of the interquartile mean, and of the probability of a higher score than a typical seed's."""
+    rng = np.random.default_rng(seeds)
+
+    def draw(population: Population) -> np.ndarray:
+        logits, labels = draw_logits(rng, (1 + TRUTH_REPLICATES) * replicates, seeds, population)
+        return (logits.argmax(-1) == labels).mean(-1)
+
+    ours, typical = draw(population), draw(POPULATIONS["typical"])
+    found = [
+        (aggregate([one])["interquartile_mean"], probability_of_improvement([other], [one]))
+        for one, other in zip(ours[:replicates], typical[:replicates], strict=True)
+    ]
+    better = (np.sign(ours.ravel()[:, None] - np.sort(typical.ravel())[::7]) + 1) / 2
+    truths = {"interquartile mean": trim_mean(ours, 0.25, axis=1).mean(), "better than typical": better.mean()}
+    return {
+        name: count_covered(float(truth), [one.interval for one in each])
+        for (name, truth), each in zip(truths.items(), zip(*found, strict=True), strict=True)
+    }
+
+
 def simulate_representations(seeds: int, replicates: int, population: Population) -> dict[str, dict]:
     rng = np.random.default_rng(seeds)
     measured = jax.jit(partial(jax.lax.map, partial(layer_distances, names=REPRESENTATIONS)))
@@ -151,12 +175,17 @@ def to_tables(results: dict[str, dict[int, dict]], seeds: list[int]) -> str:
         ]
         for name in names:
             cells = [
-                " ".join(_cell(of_population[count].get(name, {}).get(what)) for count in seeds)
+                " ".join(_cell_of(of_population[count].get(name), what) for count in seeds)
                 for of_population in results.values()
             ]
             lines.append(f"| {name} | {' | '.join(cells)} |")
         parts.append("\n".join(lines))
     return "\n\n".join(parts)
+
+
+def _cell_of(found: dict | None, what: str) -> str:
+    """A cell; `-` where so few sets have an interval that their coverage says nothing."""
+    return "-" if found is None or (what != "shown" and found["shown"] < FEWEST_SHOWN) else _cell(found[what])
 
 
 def _cell(value: float | None) -> str:
@@ -170,9 +199,10 @@ def main() -> None:
         results[name] = {}
         for seeds in arguments.seeds:
             found = simulate_predictions(seeds, arguments.replicates, population)
-            found |= simulate_joint(seeds, arguments.replicates // 4 or 1, population)
+            found |= simulate_scores(seeds, arguments.replicates, population)
+            found |= simulate_joint(seeds, arguments.replicates, population)
             if not population.rare:
-                found |= simulate_representations(seeds, arguments.replicates // 3 or 1, population)
+                found |= simulate_representations(seeds, arguments.replicates, population)
             results[name][seeds] = found
             print(name, seeds, "seeds", {key: _cell(one["coverage"]) for key, one in found.items()}, flush=True)
     text = to_tables(results, arguments.seeds)

@@ -28,6 +28,7 @@ from jaxstab.analysis.permutation import (
     make_exchange,
     mean_differences,
     pseudo_values,
+    sd_differences,
     sizes,
     spread_differences,
 )
@@ -79,8 +80,9 @@ def compare(
     matrices, votes = distances(logits), logits.argmax(-1)
     found = {
         MEAN: mean_differences(exchange, scores[:size], scores[size:]),
-        "sd": spread_differences(exchange, scores[:size], scores[size:]),
+        "sd": sd_differences(exchange, scores[:size], scores[size:]),
     }
+    aligned = {"sd": sizes([spread_differences(exchange, scores[:size], scores[size:])])}
     if contributions:
         for name, matrix in matrices.items():
             parts = [matrix[:size, :size], matrix[size:, size:]]
@@ -89,7 +91,7 @@ def compare(
     else:
         found |= {name: exchanged(exchange, partial(mean_distance, matrix)) for name, matrix in matrices.items()}
         found["kappa"] = exchanged(exchange, lambda masks: fleiss_kappa(votes, 2, masks))
-    p, within = p_values_of({name: sizes([one]) for name, one in found.items()})
+    p, within = p_values_of({name: sizes([one]) for name, one in found.items()}, aligned)
     rows = [Difference("", method, name, None, None, None, None, p[name], within[name]) for name in found]
     # A seed that predicts one class throughout has failed.
     failed = [int((np.ptp(one.argmax(-1), axis=1) == 0).sum()) for one, _ in (first, second)]

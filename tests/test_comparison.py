@@ -4,9 +4,10 @@ import json
 
 import numpy as np
 import pytest
-from scipy.stats import fisher_exact, kendalltau, t, ttest_ind, ttest_rel
+from scipy.stats import fisher_exact, kendalltau, mannwhitneyu, t, trim_mean, ttest_1samp, ttest_ind, ttest_rel
 
 import jaxstab
+from jaxstab.analysis.aggregates import aggregate
 from jaxstab.analysis.comparison import ALL_TASKS
 from jaxstab.analysis.ranking import half_samples
 from jaxstab.analysis.reference import load_reference
@@ -72,6 +73,7 @@ def test_values_are_those_of_measuring(save):
         of_scores = {
             "mean": {"value": measured.scores["mean"], "interval": measured.scores["interval"]},
             "remaining_sd": measured.scores["remaining_sd"],
+            "interquartile_mean": aggregate([measured.scores["per_seed"]])["interquartile_mean"]._asdict(),
         }
         for name, row in found.values[f"{EXAMPLES} examples"][path.stem].items():
             expected, interval = ((of_scores | measured.measures)[name][key] for key in ("value", "interval"))
@@ -147,7 +149,14 @@ def test_intervals_and_effects_by_their_definitions(save):
     mean, sd, jsd = (next(one for one in found.differences if one.measure == name) for name in ("mean", "sd", "jsd"))
     paired = ttest_rel(second, first).confidence_interval()
     assert mean.interval == pytest.approx((paired.low, paired.high), abs=1e-6)
-    assert mean.largest == pytest.approx(np.abs(ttest_rel(second, first).confidence_interval(0.9)).max(), abs=1e-6)
+    of_scores = found.scores_of(task, "b")
+    ruled_out = np.abs(ttest_rel(second, first).confidence_interval(0.9)).max()
+    assert of_scores.largest == pytest.approx(ruled_out, abs=1e-6)
+    assert of_scores.delta == pytest.approx(0.1 * np.sqrt((first.var(ddof=1) + second.var(ddof=1)) / 2), rel=1e-5)
+    assert not of_scores.equivalent
+    assert of_scores.probability == pytest.approx(mannwhitneyu(second, first).statistic / 100)
+    row = found.values[task]["a"]["interquartile_mean"]
+    assert row["value"] == pytest.approx(trim_mean(first, 0.25), abs=1e-6)
     # The jackknife of the log ratio of standard deviations (Miller 1968), by its definition.
     logs = np.array([np.log(np.delete(second, i).std(ddof=1) / np.delete(first, i).std(ddof=1)) for i in range(10)])
     width = t.ppf(0.975, 9) * np.sqrt(9 / 10 * ((logs - logs.mean()) ** 2).sum())
@@ -155,6 +164,23 @@ def test_intervals_and_effects_by_their_definitions(save):
     assert sd.effect == pytest.approx(ratio, rel=1e-5)
     assert sd.effect_interval == pytest.approx((ratio * np.exp(-width), ratio * np.exp(width)), rel=1e-4)
     assert jsd.interval[0] < jsd.difference < jsd.interval[1]
+
+
+def test_no_difference_larger_than_delta(save, capsys):
+    paths = [save("a", 10), save("b", 10, draw=1), save("c", 10, draw=2)]
+    found = jaxstab.compare(paths, only=["jsd"], delta=0.05)
+    task = f"{EXAMPLES} examples"
+    first, second = (np.array(found.scores[task][name]) for name in "ab")
+    # Two one-sided tests, each at 5 % for both methods.
+    one_sided = [
+        ttest_1samp(second - first, sign * 0.05, alternative=side).pvalue
+        for sign, side in ((-1, "greater"), (1, "less"))
+    ]
+    assert found.scores_of(task, "b").equivalent == (max(one_sided) <= 0.025)
+    assert found.scores_of(task, "b").equivalent
+    assert "no difference in accuracy larger than 0.05" in found.verdict(task, "b")
+    assert main(["compare", *map(str, paths), "--delta", "0"]) != 0
+    assert "delta = 0: give a difference in mean score" in capsys.readouterr().err
 
 
 def test_one_vote_of_one_seed_is_no_difference(tmp_path, labels):

@@ -5,12 +5,15 @@ import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
+from jaxstab.analysis.differences import p_values_of
 from jaxstab.analysis.permutation import (
     holm,
     make_exchange,
     mean_differences,
+    p_value,
     p_values,
     pseudo_values,
+    sd_differences,
     sizes,
     spread_differences,
     value_differences,
@@ -91,6 +94,42 @@ def test_adjusted_p_is_step_down_min_p_by_its_definition():
         largest = max(largest, (each[:, order[place:]].min(axis=1) <= each[0, m]).mean())
         assert adjusted[m] == pytest.approx(largest)
     assert (adjusted >= p - 1e-12).all()
+
+
+def test_standard_deviations_are_computed_again_after_every_exchange():
+    first, second = rng.normal(size=6), rng.normal(1, 2, size=4)
+    exchange = make_exchange(6, 4, False)
+    values = np.concatenate([first, second])
+    expected = [np.log(values[~inside].std(ddof=1) / values[inside].std(ddof=1)) for inside in exchange.members]
+    np.testing.assert_allclose(sd_differences(exchange, first, second).differences, expected, atol=1e-9)
+
+
+def test_half_of_a_few_seeds_failed_is_no_clear_difference_of_spreads():
+    first, second = rng.normal(0.80, 0.01, 6), np.r_[rng.normal(0.80, 0.01, 3), rng.normal(0.5, 0.01, 3)]
+    exchange = make_exchange(6, 6, False)
+    again, aligned = (sizes([one(exchange, first, second)]) for one in (sd_differences, spread_differences))
+    assert p_value(aligned) == 2 / 924
+    assert p_value(again) > 0.05
+    of_each, aligned_too = {"sd": again}, {"sd": aligned}
+    assert p_values_of(of_each, {})[0]["sd"] == p_value(again)
+    assert p_values_of(of_each, aligned_too)[0]["sd"] == p_value(again)
+
+
+def test_a_difference_of_means_is_none_of_spreads():
+    # With the means far apart, groups that are exchanged unevenly have a larger spread.
+    first, second = np.arange(8) / 100, 0.9 + np.arange(8) / 101
+    exchange = make_exchange(8, 8, False)
+    again, aligned = (sizes([one(exchange, first, second)]) for one in (sd_differences, spread_differences))
+    assert p_values_of({"sd": again}, {"sd": aligned})[1]["sd"] == max(p_value(again), p_value(aligned)) > 0.5
+
+
+def test_p_values_are_no_smaller_than_those_of_a_second_test():
+    given = rng.random((60, 3))
+    plain, adjusted = p_values(given)
+    both, with_second = p_values(given, [0, plain[1] + 0.3, 0])
+    np.testing.assert_allclose(both, plain + np.array([0, 0.3, 0]))
+    assert (with_second >= adjusted - 1e-12).all()
+    assert with_second[1] >= plain[1] + 0.3
 
 
 def test_pseudo_values_of_a_mean_are_the_observations():

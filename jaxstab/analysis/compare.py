@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from jaxstab.analysis.comparison import Comparison
 from jaxstab.analysis.differences import find_differences, values_of
 from jaxstab.analysis.matching import by_task, choose_baseline, common_measures, match_seeds
 from jaxstab.analysis.ranking import compare_rankings
 from jaxstab.analysis.sample import Sample, Sources, as_samples
+from jaxstab.analysis.score_comparison import aggregate_scores, compare_scores
 from jaxstab.errors import InputError
 
 
@@ -19,6 +22,7 @@ def compare(
     metric: str | None = None,
     labels: str | Path | None = None,
     without_failed: bool = False,
+    delta: float | None = None,
 ) -> Comparison:
     """Compares methods, each by its seeds on one task or on each of several.
 
@@ -32,12 +36,15 @@ def compare(
         metric: the score for sources read from a path; default: the run's own metric, otherwise accuracy.
         labels: file with the true labels, for sources that do not hold them.
         without_failed: whether to leave out failed seeds.
+        delta: the largest difference in mean score that does not matter, for the verdict "no difference larger than";
+            default: a tenth of the pooled standard deviation over seeds.
 
     Returns:
         Values of every method, differences from the baseline with intervals and adjusted p-values, and verdicts.
 
     Raises:
-        InputError: something cannot be read or compared, or two samples have the same method and task.
+        InputError: something cannot be read or compared, two samples have the same method and task, or delta is not
+            positive.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -53,11 +60,15 @@ def compare(
         0  better    mean       0.230
         1  better      sd      -0.003
     """
+    if delta is not None and not 0 < delta < np.inf:
+        raise InputError(f"delta = {delta:g}: give a difference in mean score, as 0.01")
     given = as_samples(samples, metric=metric, labels=labels, only=only)
-    return _compare([one.without_failed() for one in given] if without_failed else given, baseline, only)
+    return _compare([one.without_failed() for one in given] if without_failed else given, baseline, only, delta)
 
 
-def _compare(samples: Sequence[Sample], baseline: str | None, only: Sequence[str] | None) -> Comparison:
+def _compare(
+    samples: Sequence[Sample], baseline: str | None, only: Sequence[str] | None, delta: float | None
+) -> Comparison:
     if not samples:
         raise InputError("nothing to compare; give at least two runs or samples")
     empty = next((one for one in samples if one.seeds == 0), None)
@@ -99,6 +110,8 @@ def _compare(samples: Sequence[Sample], baseline: str | None, only: Sequence[str
             for task, group in tasks.items()
         },
         differences=differences,
+        score_comparisons=compare_scores(tasks, paired, baseline, delta),
+        aggregates=aggregate_scores(tasks),
         rankings={
             task: compare_rankings(group, names, paired[task]) for task, group in tasks.items() if len(group) > 2
         },

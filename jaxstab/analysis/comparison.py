@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from jaxstab.analysis.aggregates import Aggregate
 from jaxstab.analysis.ranking import Agreement
 from jaxstab.measures import MEAN, MEASURES, Interval, Tabular, as_plain
 
@@ -11,7 +12,8 @@ if TYPE_CHECKING:
 
 ALL_TASKS = "all tasks"
 FAILED = "failed"  # the share of failed seeds: not a measure, but compared like one
-REMAINING = "remaining_sd"  # the SD with infinitely many test examples: shown beside the measures, but not tested
+INTERQUARTILE_MEAN = "interquartile_mean"  # shown beside the measures, but not tested
+REMAINING = "remaining_sd"  # the SD with infinitely many test examples: likewise
 SIGNIFICANT = 0.05
 
 
@@ -33,8 +35,6 @@ class Difference:
         p: two-sided p-value of the permutation test; of `failed`, of Fisher's exact test.
         adjusted: the p-value adjusted for the number of methods, and for a measure also for that of measures. The mean
             score, the failed seeds and the measures are three families, of which each is tested at 5 %.
-        largest: for the mean score, the largest difference in either direction that is not ruled out at 5 %.
-        joint_interval: for the mean score on one task, the 95 % interval for other seeds and other test examples.
     """
 
     task: str
@@ -46,8 +46,6 @@ class Difference:
     effect_interval: Interval | None
     p: float
     adjusted: float
-    largest: float | None = None
-    joint_interval: Interval | None = None
 
     @property
     def clear(self) -> bool:
@@ -65,16 +63,49 @@ class Difference:
         return higher == (self.measure == MEAN or not MEASURES[self.measure].larger_is_less_stable)
 
 
-def _for_examples(one: Difference) -> str:
-    """Whether a clear difference holds for other test examples."""
-    if one.joint_interval is None:
-        return ""
-    low, high = one.joint_interval
-    return (
-        ", for other test examples too"
-        if low > 0 or high < 0
-        else f"; for other test examples {low:+.3f} to {high:+.3f}"
-    )
+@dataclass(frozen=True)
+class ScoreComparison:
+    """How a method's scores compare with the baseline's on one task, beside the test of their means.
+
+    Attributes:
+        task: name of the task, or `all tasks`, for the mean over tasks.
+        method: the method that is compared.
+        delta: the largest difference of means that does not matter.
+        largest: the largest difference of means, in either direction, that is not ruled out at 5 % for all methods;
+            None where scores do not vary. Source: two one-sided tests, Schuirmann (1987).
+        probability: of a seed of the method scoring higher than one of the baseline; ties count as half.
+        probability_interval: its 95 % interval for other seeds.
+        joint_interval: the 95 % interval of the difference of means for other seeds and other test examples; None over
+            all tasks.
+    """
+
+    task: str
+    method: str
+    delta: float | None
+    largest: float | None
+    probability: float
+    probability_interval: Interval | None
+    joint_interval: Interval | None
+
+    @property
+    def equivalent(self) -> bool:
+        """Whether every difference larger than `delta` is ruled out."""
+        return self.largest is not None and self.delta is not None and self.largest <= self.delta
+
+    def say_equivalence(self, metric: str) -> str:
+        """What is ruled out, as part of a sentence."""
+        if self.equivalent:
+            return f"; no difference in {metric} larger than {self.delta:.3g}"
+        return "" if self.largest is None else f"; more than {self.largest:.3f} in {metric} is ruled out"
+
+    def say_examples(self) -> str:
+        """Whether a clear difference of means holds for other test examples, as part of a sentence."""
+        if self.joint_interval is None:
+            return ""
+        low, high = self.joint_interval
+        if low > 0 or high < 0:
+            return ", for other test examples too"
+        return f"; for other test examples {low:+.3f} to {high:+.3f}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -87,10 +118,13 @@ class Comparison(Tabular):
         metrics: the score of each task.
         seeds: by task and method, the number of seeds.
         paired: by task, whether all methods have the same seeds.
-        values: by task and method, each measure's `value` and `interval`; and those of `failed`, the share of failed
-            seeds, and `remaining_sd`, the SD that would remain with infinitely many test examples.
+        values: by task and method, each measure's `value` and `interval`; and those of `interquartile_mean`, of
+            `remaining_sd`, the SD that would remain with infinitely many test examples, and of `failed`, the share of
+            failed seeds.
         scores: by task and method, the seeds' scores.
         differences: from the baseline; with several tasks also over all of them.
+        score_comparisons: of the scores with the baseline's; with several tasks also over all of them.
+        aggregates: with several tasks, by method the mean, median and interquartile mean of the scores over tasks.
         rankings: by task, how much the measures agree on the order of the methods; None with fewer than 3 methods.
         notes: what was left out and why, one line each.
     """
@@ -103,6 +137,8 @@ class Comparison(Tabular):
     values: dict[str, dict[str, dict[str, dict[str, Any]]]]
     scores: dict[str, dict[str, list[float]]]
     differences: list[Difference]
+    score_comparisons: list[ScoreComparison]
+    aggregates: dict[str, dict[str, Aggregate]]
     rankings: dict[str, Agreement]
     notes: list[str] = field(default_factory=list)
 
@@ -115,20 +151,25 @@ class Comparison(Tabular):
         """The differences of one method on one task."""
         return [one for one in self.differences if (one.task, one.method) == (task, method)]
 
+    def scores_of(self, task: str, method: str) -> ScoreComparison | None:
+        """The comparison of one method's scores on one task; None if there are too few seeds or no scores."""
+        return next((one for one in self.score_comparisons if (one.task, one.method) == (task, method)), None)
+
     def verdict(self, task: str, method: str) -> str:
         """One line: how a method differs from the baseline, and which differences cannot be told."""
-        found = self.of(task, method)
+        found, scores = self.of(task, method), self.scores_of(task, method)
         metric = self.metrics.get(task, "score")
         start = f"{method} against {self.baseline} on {task}: "
         if not any(one.clear for one in found):
             p = min(one.adjusted for one in found)
-            limits = [f"; more than {one.largest:.3f} in {metric} is ruled out" for one in found if one.largest]
-            return f"{start}cannot tell (smallest adjusted p = {p:.2g} of {len(found)} quantities){''.join(limits)}"
+            ruled_out = "" if scores is None else scores.say_equivalence(metric)
+            return f"{start}cannot tell (smallest adjusted p = {p:.2g} of {len(found)} quantities){ruled_out}"
         parts = []
         for one in (one for one in found if one.measure == FAILED and one.clear):
             parts.append(f"{'fewer' if one.better else 'more'} seeds fail ({one.difference:+.0%})")
         for one in (one for one in found if one.measure == MEAN and one.clear):
-            parts.append(f"{'better' if one.better else 'worse'} {metric} ({one.difference:+.3f}{_for_examples(one)})")
+            examples = "" if scores is None else scores.say_examples()
+            parts.append(f"{'better' if one.better else 'worse'} {metric} ({one.difference:+.3f}{examples})")
         for word, better in (("more stable", True), ("less stable", False)):
             names = [one.measure for one in found if one.measure in MEASURES and one.better is better]
             parts += [f"{word} by {', '.join(names)}"] if names else []
@@ -141,6 +182,7 @@ class Comparison(Tabular):
         names = {
             MEAN: f"mean {self.metrics.get(task, 'score')}",
             FAILED: "failed seeds",
+            INTERQUARTILE_MEAN: "interquartile mean",
             REMAINING: "sd, endless examples",
         }
         return names.get(measure, measure)
@@ -166,7 +208,7 @@ class Comparison(Tabular):
 
         Columns: `task`, `method`, `measure` (`mean` is the mean score, `failed` the share of failed seeds),
         `difference` from the baseline with `low` and `high` of its 95 % interval, `effect` with `effect_low` and
-        `effect_high`, `p`, `adjusted` p, `clear` and `largest`. Missing values are NaN.
+        `effect_high`, `p`, `adjusted` p and `clear`. Missing values are NaN.
         """
         import pandas as pd
 
@@ -175,10 +217,10 @@ class Comparison(Tabular):
             low, high = one.interval or (None, None)
             effect_low, effect_high = one.effect_interval or (None, None)
             values = (one.difference, low, high, one.effect, effect_low, effect_high, one.p, one.adjusted)
-            rows.append((one.task, one.method, one.measure, *values, one.clear, one.largest))
+            rows.append((one.task, one.method, one.measure, *values, one.clear))
         columns = ["difference", "low", "high", "effect", "effect_low", "effect_high", "p", "adjusted"]
-        frame = pd.DataFrame(rows, columns=["task", "method", "measure", *columns, "clear", "largest"])
-        return frame.astype(dict.fromkeys([*columns, "largest"], "float64"))
+        frame = pd.DataFrame(rows, columns=["task", "method", "measure", *columns, "clear"])
+        return frame.astype(dict.fromkeys(columns, "float64"))
 
     def as_json(self) -> dict[str, Any]:
         """Returns everything as plain values."""
@@ -188,6 +230,12 @@ class Comparison(Tabular):
             "differences": [
                 {**as_plain(vars(one)), "clear": one.clear, "better": one.better} for one in self.differences
             ],
+            "score_comparisons": [
+                {**as_plain(vars(one)), "equivalent": one.equivalent} for one in self.score_comparisons
+            ],
+            "aggregates": {
+                method: {name: one._asdict() for name, one in rows.items()} for method, rows in self.aggregates.items()
+            },
             "rankings": {task: one.as_json() for task, one in self.rankings.items()},
             "verdicts": self.verdicts,
         }

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest, fisher_exact
 
-from jaxstab.analysis.comparison import ALL_TASKS, FAILED, REMAINING, Difference
+from jaxstab.analysis.aggregates import aggregate
+from jaxstab.analysis.comparison import ALL_TASKS, FAILED, INTERQUARTILE_MEAN, REMAINING, Difference
 from jaxstab.analysis.effects import Estimate, average, difference, hedges, log_ratio, share_difference
 from jaxstab.analysis.matching import FEWEST_SEEDS
 from jaxstab.analysis.permutation import (
@@ -18,22 +19,24 @@ from jaxstab.analysis.permutation import (
     holm,
     make_exchange,
     mean_differences,
+    p_value,
     p_values,
     sizes,
 )
-from jaxstab.analysis.pooling import differences_after, pool
+from jaxstab.analysis.pooling import aligned_differences, differences_after, pool
 from jaxstab.analysis.sample import Sample
 from jaxstab.measures import (
     MEAN,
     MEASURES,
     STANDARD_DEVIATIONS,
     Interval,
-    joint_difference,
     plain_or_none,
     remaining_sd,
 )
 
 Floats = NDArray[np.float64]
+
+FEWEST_TRIMMED = 4  # of fewer seeds no quarter can be cut off
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Found:
     Attributes:
         exchange: how seeds are exchanged.
         tested: for each quantity its differences after every exchange.
+        aligned: for each standard deviation those of the second test, which must agree.
         differences: for each quantity the estimated difference; None without an interval for either method.
         ratios: the estimated logarithm of the ratio; None also where it is not defined.
         values: for each quantity the baseline's value and the method's.
@@ -50,6 +54,7 @@ class Found:
 
     exchange: Exchange
     tested: dict[str, Differences]
+    aligned: dict[str, Differences]
     differences: dict[str, Estimate | None]
     ratios: dict[str, Estimate | None]
     values: dict[str, tuple[float, float]]
@@ -94,15 +99,21 @@ def find_differences(
 
 
 def values_of(group: Mapping[str, Sample], names: Sequence[str]) -> dict[str, dict[str, dict[str, Any]]]:
-    """By method, the row of each measure; the SD that would remain with infinitely many test examples; failed seeds."""
+    """By method, the row of each measure, and of what is shown beside the measures."""
     some = any(_count_failed(one)[0] for one in group.values())
-    rows = {}
+    found = {}
     for name, one in group.items():
         count, of = _count_failed(one)
         ends = binomtest(count, of).proportion_ci(method="exact")
         share = {FAILED: {"value": plain_or_none(count / of), "interval": Interval.of((ends.low, ends.high))}}
-        rows[name] = one.rows(names) | _remaining(one) | (share if some else {})
-    return rows
+        found[name] = one.rows(names) | _interquartile_mean(one) | _remaining(one) | (share if some else {})
+    return found
+
+
+def _interquartile_mean(one: Sample) -> dict[str, dict[str, Any]]:
+    if one.scores is None or one.seeds < FEWEST_TRIMMED:
+        return {}
+    return {INTERQUARTILE_MEAN: aggregate([one.scores])[INTERQUARTILE_MEAN]._asdict()}
 
 
 def _remaining(one: Sample) -> dict[str, dict[str, Any]]:
@@ -115,7 +126,7 @@ def _remaining(one: Sample) -> dict[str, dict[str, Any]]:
 
 def _against(first: Sample, second: Sample, names: Sequence[str], paired: bool, notes: list[str]) -> Found:
     exchange = make_exchange(first.seeds, second.seeds, paired)
-    tested = _tested(exchange, first, second, names)
+    tested, aligned = _tested(exchange, first, second, names)
     untested = [name for name in names if name not in tested]
     if untested:
         notes.append(
@@ -132,11 +143,13 @@ def _against(first: Sample, second: Sample, names: Sequence[str], paired: bool, 
             differences[name] = difference(one, other, paired)
             ratios[name] = None if name == MEAN or MEASURES[name].low < 0 else log_ratio(one, other, paired)
     values = {name: (left_out[0][name][0], left_out[1][name][0]) for name in names}
-    return Found(exchange, tested, differences, ratios, values)
+    return Found(exchange, tested, aligned, differences, ratios, values)
 
 
-def _tested(exchange: Exchange, first: Sample, second: Sample, names: Sequence[str]) -> dict[str, Differences]:
-    """The differences of each quantity after every exchange; without those that cannot be tested."""
+def _tested(
+    exchange: Exchange, first: Sample, second: Sample, names: Sequence[str]
+) -> tuple[dict[str, Differences], dict[str, Differences]]:
+    """The differences of each quantity after every exchange, without those that cannot be tested; and the aligned."""
     pooled = pool(first, second, names)
     found = {}
     for name in names:
@@ -147,13 +160,17 @@ def _tested(exchange: Exchange, first: Sample, second: Sample, names: Sequence[s
             # find differences where there are none (benchmarks/verdicts.py).
             contributions = [one.contributions([name])[name] for one in (first, second)]
             found[name] = mean_differences(exchange, contributions[0], contributions[1])
-    return found
+    aligned = {name: aligned_differences(exchange, pooled, name) for name in found}
+    return found, {name: one for name, one in aligned.items() if one is not None}
 
 
 def _on_task(task: str, method: str, found: Found, first: Sample, second: Sample) -> list[Difference]:
     rows = []
     names = list(found.tested)
-    p, within = p_values_of({name: sizes([found.tested[name]]) for name in names})
+    p, within = p_values_of(
+        {name: sizes([found.tested[name]]) for name in names},
+        {name: sizes([one]) for name, one in found.aligned.items()},
+    )
     for name in names:
         value, other = found.values[name]
         estimate, ratio = found.differences[name], found.ratios[name]
@@ -169,8 +186,6 @@ def _on_task(task: str, method: str, found: Found, first: Sample, second: Sample
                 _exp_interval(ratio),
                 p[name],
                 within[name],
-                _largest(estimate) if name == MEAN else None,
-                _joint(first, second, found.exchange.paired) if name == MEAN else None,
             )
         )
     return rows
@@ -183,13 +198,17 @@ def _over_tasks(method: str, found: Sequence[Found]) -> list[Difference]:
         for name in found[0].tested
         if all(name in one.tested and (name == MEAN or min(one.values[name]) > 0) for one in found)
     ]
-    rng, redrawn = np.random.default_rng(0), []
+    rng, redrawn, aligned = np.random.default_rng(0), [], []
     for one in found:
         # Scores are compared as they are, standard deviations by their logarithms, other measures as shares.
         scales = {name: 1.0 if name in (MEAN, *STANDARD_DEVIATIONS) else 1 / one.values[name][0] for name in names}
         drawn = np.r_[0, rng.integers(0, len(one.exchange.members), RESAMPLES)]
         redrawn.append({name: one.tested[name].at(drawn, scales[name]) for name in names})
-    p, within = p_values_of({name: sizes([one[name] for one in redrawn]) for name in names})
+        aligned.append({name: one.aligned[name].at(drawn, 1.0) for name in names if name in one.aligned})
+    p, within = p_values_of(
+        {name: sizes([one[name] for one in redrawn]) for name in names},
+        {name: sizes([one[name] for one in aligned]) for name in aligned[0]},
+    )
     differences = []
     for name in names:
         estimates = [one.differences[name] if name == MEAN else one.ratios[name] for one in found]
@@ -206,7 +225,6 @@ def _over_tasks(method: str, found: Sequence[Found]) -> list[Difference]:
                 None if name == MEAN else _exp_interval(known),
                 p[name],
                 within[name],
-                None if mean is None else _largest(mean),
             )
         )
     return differences
@@ -219,7 +237,7 @@ def _failed(task: str, method: str, first: Sample, second: Sample) -> Difference
         return None
     p = float(fisher_exact([[count, of - count] for count, of in counts]).pvalue)
     value, interval = share_difference(*counts)
-    return Difference(task, method, FAILED, plain_or_none(value), interval, None, None, p, p, None)
+    return Difference(task, method, FAILED, plain_or_none(value), interval, None, None, p, p)
 
 
 def _count_failed(one: Sample) -> tuple[int, int]:
@@ -227,19 +245,23 @@ def _count_failed(one: Sample) -> tuple[int, int]:
     return int(one.failed.sum()) + len(one.diverged), one.seeds + len(one.diverged)
 
 
-def p_values_of(of_each: Mapping[str, Floats]) -> tuple[dict[str, float], dict[str, float]]:
+def p_values_of(
+    of_each: Mapping[str, Floats], aligned: Mapping[str, Floats]
+) -> tuple[dict[str, float], dict[str, float]]:
     """Returns p-values of each quantity: by itself, and adjusted within its family.
 
     The mean score is a family of its own, and the measures are another.
 
     Args:
         of_each: for each quantity, the distance [R] between the groups after every exchange.
+        aligned: for some of them the distance [R] by a second test, which must agree.
     """
     p: dict[str, float] = {}
     within: dict[str, float] = {}
     for family in ([name for name in of_each if name == MEAN], [name for name in of_each if name != MEAN]):
         if family:
-            single, adjusted = p_values(np.stack([of_each[name] for name in family], axis=1))
+            second = [p_value(aligned[name]) if name in aligned else 0.0 for name in family]
+            single, adjusted = p_values(np.stack([of_each[name] for name in family], axis=1), second)
             p |= dict(zip(family, single.tolist(), strict=True))
             within |= dict(zip(family, adjusted.tolist(), strict=True))
     return p, within
@@ -267,16 +289,6 @@ def _too_few(task: str, exchanges: Sequence[Exchange]) -> list[str]:
     return [f"{task}: so few seeds give no p below {smallest * len(exchanges):.2g}, so no difference can be clear"]
 
 
-def _joint(first: Sample, second: Sample, paired: bool) -> Interval | None:
-    predictions = [one.inputs.predictions for one in (first, second)]
-    labels = first.inputs.labels
-    if predictions[0] is None or predictions[1] is None or labels is None or len(labels) < 2:
-        return None
-    classes = max(first.inputs.classes, second.inputs.classes)
-    ends = joint_difference(first.metric, predictions[0], predictions[1], labels, classes, paired=paired)
-    return Interval.of(ends) if ends[0] < ends[1] else None
-
-
 def _scores(one: Sample) -> Floats:
     assert one.scores is not None
     return one.scores
@@ -288,10 +300,3 @@ def _exp(estimate: Estimate | None) -> float | None:
 
 def _exp_interval(estimate: Estimate | None) -> Interval | None:
     return None if estimate is None or estimate.interval is None else Interval.of(np.exp(estimate.ends()))
-
-
-def _largest(estimate: Estimate | None) -> float | None:
-    """The largest difference that is not ruled out by two one-sided tests at 5 % (Schuirmann 1987)."""
-    if estimate is None or estimate.variance <= 0:
-        return None
-    return plain_or_none(np.abs(estimate.ends(0.90)).max())

@@ -2,7 +2,7 @@
 
 What is exchanged are seeds. A mean is that of the numbers exchanged; a measure is computed again after every exchange,
 with the distances between seeds of different groups. So the tests are exact where all seeds come from one distribution,
-whatever it is.
+whatever it is. For standard deviations a second test must agree, which is not misled by a difference of means.
 """
 
 import itertools
@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import comb
 
 Floats = NDArray[np.float64]
@@ -122,14 +122,34 @@ def mean_differences(exchange: Exchange, first: Floats, second: Floats) -> Diffe
     return Differences(differences, np.ones(len(differences)) if exchange.paired else _zero(variances, smallest**2))
 
 
-def spread_differences(exchange: Exchange, first: Floats, second: Floats) -> Differences:
-    """Returns the log ratios of the groups' spreads, root mean squares about the median, after every exchange.
+def sd_differences(exchange: Exchange, first: Floats, second: Floats) -> Differences:
+    """Returns the log ratios of the groups' standard deviations after every exchange.
 
     Args:
         exchange: R exchanges.
-        first: [S] numbers, such as scores. Each group is centred at its median (Brown & Forsythe 1974), because a
-            failed seed would pull the mean away from all other seeds.
+        first: [S] numbers, such as scores.
         second: [T] numbers.
+    """
+    values = np.concatenate([first, second])
+    smallest = (ROUNDING * max(np.abs(values).max(), np.finfo(float).tiny)) ** 2
+    values = values - values.mean()
+    logs = []
+    for inside in (exchange.members, ~exchange.members):
+        count = inside[0].sum()
+        variances = (inside @ values**2 / count - (inside @ values / count) ** 2) * count / max(count - 1, 1)
+        logs.append(np.log(np.maximum(variances, smallest)) / 2)
+    differences = _without_rounding(logs[1] - logs[0], ROUNDING)
+    return Differences(differences, np.ones(len(differences)))
+
+
+def spread_differences(exchange: Exchange, first: Floats, second: Floats) -> Differences:
+    """Does the same as `sd_differences`, but exchanges deviations from the median of the group that a seed came from.
+
+    A difference of means, which makes the exchanged standard deviations too similar or too different, does not matter
+    here. But with half of a few seeds failed, their median says little, and small p-values are too frequent. So a
+    difference is clear only if both tests find it.
+
+    Source: Brown & Forsythe (1974), for the median.
     """
     values = np.concatenate([first - np.median(first), second - np.median(second)])
     smallest = (ROUNDING * max(np.abs(first).max(), np.abs(second).max(), np.finfo(float).tiny)) ** 2
@@ -169,11 +189,17 @@ def sizes(tasks: Sequence[Differences]) -> Floats:
     )
 
 
-def p_values(sizes: Floats) -> tuple[Floats, Floats]:
+def p_value(sizes: Floats) -> float:
+    """Returns the two-sided p-value of sizes [R], of which the first is that of the actual assignment."""
+    return float((sizes * (1 + ROUNDING) >= sizes[0]).mean())
+
+
+def p_values(sizes: Floats, at_least: ArrayLike = 0.0) -> tuple[Floats, Floats]:
     """Returns two-sided p-values of M quantities: unadjusted, and adjusted for the family of all M.
 
     Args:
         sizes: [R, M]; the first row is that of the actual assignment.
+        at_least: [M] p-values of a second test of each quantity, which must agree; 0 where there is none.
 
     Returns:
         [M] and [M]; the second by step-down min p (Westfall & Young 1993), which needs no common scale and accounts
@@ -188,14 +214,15 @@ def p_values(sizes: Floats) -> tuple[Floats, Floats]:
         for column, one in zip(ranked.T, rounded.T, strict=True)
     ]
     p = np.stack(shares, axis=1)
-    order = np.argsort(p[0], kind="stable")
+    actual = np.maximum(p[0], at_least)
+    order = np.argsort(actual, kind="stable")
     adjusted = np.empty(len(order))
     largest = 0.0
     for place, quantity in enumerate(order):
         smallest = p[:, order[place:]].min(axis=1)
-        largest = max(largest, float((smallest <= p[0, quantity] * (1 + ROUNDING)).mean()))
+        largest = max(largest, actual[quantity], float((smallest <= actual[quantity] * (1 + ROUNDING)).mean()))
         adjusted[quantity] = largest
-    return p[0], adjusted
+    return actual, adjusted
 
 
 def holm(p: Sequence[float]) -> list[float]:

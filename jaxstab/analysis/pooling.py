@@ -10,6 +10,7 @@ from jaxstab.analysis.permutation import (
     Differences,
     Exchange,
     mean_differences,
+    sd_differences,
     spread_differences,
     value_differences,
 )
@@ -68,7 +69,15 @@ def differences_after(exchange: Exchange, pooled: Sample, name: str) -> Differen
     size = exchange.size
     if name == MEAN or name in STANDARD_DEVIATIONS:
         numbers = seed_numbers(name, pooled.inputs, pooled.metric)
-        test = mean_differences if name == MEAN else spread_differences
+        test = mean_differences if name == MEAN else sd_differences
         return test(exchange, numbers[:size], numbers[size:])
     at_most = min(size, pooled.seeds - size) if MEASURES[name].grows else None
     return value_differences(exchange, lambda masks: pooled.subsets([name], masks)[name][-1], at_most)
+
+
+def aligned_differences(exchange: Exchange, pooled: Sample, name: str) -> Differences | None:
+    """Returns the differences of a standard deviation whatever the means, see `spread_differences`; or None."""
+    if name not in STANDARD_DEVIATIONS:
+        return None
+    numbers = seed_numbers(name, pooled.inputs, pooled.metric)
+    return spread_differences(exchange, numbers[: exchange.size], numbers[exchange.size :])

@@ -55,6 +55,9 @@ def measure_command(
 @click.option("--metric", metavar="NAME", help="accuracy (default), f1, matthews or macro_f1; that of the runs.")
 @click.option("--labels", metavar="FILE", help="The true labels, where they are not beside the predictions.")
 @click.option("--without-failed", is_flag=True, help="Leave failed seeds out.")
+@click.option(
+    "--delta", type=float, help="The difference in mean score that does not matter; by default a tenth of the SD."
+)
 @click.option("--reference", metavar="PATH", help="Published numbers beside them: a csv file or a directory of some.")
 @click.option("--table", type=click.Choice(["latex", "markdown", "csv"]), help="Print the tables in this form.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")

@@ -10,14 +10,26 @@ import pandas as pd
 import rich.table
 from rich.markup import escape
 
-from jaxstab.analysis.comparison import ALL_TASKS, FAILED, REMAINING, Comparison, Difference
+from jaxstab.analysis.comparison import (
+    ALL_TASKS,
+    FAILED,
+    INTERQUARTILE_MEAN,
+    REMAINING,
+    Comparison,
+    Difference,
+)
 from jaxstab.analysis.reference import FAULTS
 from jaxstab.analysis.seed_study import SeedStudy
 from jaxstab.analysis.validity import Correlations, Validity
 from jaxstab.measures import MEAN, MEASURES, Results
 
 Format = Literal["latex", "markdown", "csv"]
-NAMES = {MEAN: "mean {}", FAILED: "failed seeds", REMAINING: "sd, endless examples"}
+NAMES = {
+    MEAN: "mean {}",
+    FAILED: "failed seeds",
+    INTERQUARTILE_MEAN: "interquartile mean",
+    REMAINING: "sd, endless examples",
+}
 FORMATS: dict[str, str] = {"latex": "latex_booktabs", "markdown": "github"}
 
 
@@ -42,7 +54,7 @@ def values_table(title: str, values: Mapping[str, Mapping[str, Mapping[str, Any]
         title,
         ["measure", *values],
         rows,
-        "Value with 95 % interval; larger is less stable, but for the mean score. "
+        "Value with 95 % interval; larger is less stable, but for the mean scores. "
         "sd, endless examples: what would remain of the SD with infinitely many test examples.",
     )
 
@@ -87,6 +99,45 @@ def differences_table(comparison: Comparison, task: str) -> Table:
         "each alone; * clear at 5 %, for all methods and for the mean score, the failed seeds and the measures each."
     )
     return Table(f"{task}: against {comparison.baseline}", ["measure", *methods], rows, caption)
+
+
+def scores_table(comparison: Comparison) -> Table:
+    """A row for each task and method, with what can be said of its scores beside the difference of means."""
+    rows = []
+    for one in comparison.score_comparisons:
+        delta = "" if one.delta is None else f" ({one.delta:.3g})"
+        rows.append(
+            [
+                one.task,
+                one.method,
+                interval(one.joint_interval),
+                number(one.largest),
+                ("yes" if one.equivalent else "no") + delta,
+                f"{one.probability:.0%} ({_percent(one.probability_interval)})",
+            ]
+        )
+    return Table(
+        f"Mean scores against {comparison.baseline}",
+        ["task", "method", "difference, other examples too", "ruled out: more than", "negligible", "better"],
+        rows,
+        "Difference: 95 % for other seeds and other test examples. Ruled out: at 5 % for all methods. Negligible: "
+        "whether more than the value in brackets (--delta; by default a tenth of the SD) is ruled out. Better: "
+        f"probability that a seed of the method scores higher than one of {comparison.baseline}.",
+    )
+
+
+def aggregates_table(comparison: Comparison) -> Table:
+    """A row for each method, with aggregates of its scores over tasks."""
+    rows = [
+        [method, *(with_interval(one._asdict()) for one in found.values())]
+        for method, found in comparison.aggregates.items()
+    ]
+    return Table(
+        f"{ALL_TASKS}: scores",
+        ["method", "mean", "median of tasks", "interquartile mean"],
+        rows,
+        "95 % intervals for other seeds on the same tasks, each with the same weight.",
+    )
 
 
 def all_differences_table(comparison: Comparison) -> Table:
@@ -238,7 +289,7 @@ def floor_table(study: SeedStudy) -> Table:
 
 
 def comparison_tables(comparison: Comparison) -> list[Table]:
-    """The tables of `jaxstab compare`: values, differences and rankings for every task."""
+    """The tables of `jaxstab compare`: values, differences, scores and rankings for every task."""
     tables = []
     for task, values in comparison.values.items():
         kind = "the same" if comparison.paired[task] else "other"
@@ -246,6 +297,7 @@ def comparison_tables(comparison: Comparison) -> list[Table]:
         tables.append(values_table(title, values, comparison.metrics[task]))
     tasks = [ALL_TASKS] * (len(comparison.values) > 1) + list(comparison.values)
     tables += [differences_table(comparison, task) for task in tasks]
+    tables += [scores_table(comparison), aggregates_table(comparison)]
     tables += [rankings_table(comparison, task) for task in comparison.rankings]
     return [one for one in tables if one.rows]
 
@@ -283,8 +335,7 @@ def describe(one: Difference) -> str:
     """The text of a cell: the difference for the mean score, the ratio for a measure."""
     mark = "*" * one.clear
     if one.measure in (MEAN, FAILED):
-        joint = f"; other examples {interval(one.joint_interval)}" if one.joint_interval else ""
-        return f"{number(one.difference, sign=True)}{mark} ({interval(one.interval)}{joint})"
+        return f"{number(one.difference, sign=True)}{mark} ({interval(one.interval)})"
     return f"{ratio(one)}{mark}"
 
 

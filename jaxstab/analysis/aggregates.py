@@ -20,16 +20,16 @@ RESAMPLES = 2_000
 TRIMMED = 0.25  # at either end, for the interquartile mean
 
 
-class Estimate(NamedTuple):
+class Aggregate(NamedTuple):
     """A value with its 95 % interval for other seeds.
 
     Attributes:
         value: the estimate.
-        interval: its interval.
+        interval: its interval; None where scores do not vary, so that nothing is known about other seeds.
     """
 
     value: float
-    interval: Interval
+    interval: Interval | None
 
 
 class Profile(NamedTuple):
@@ -46,7 +46,7 @@ class Profile(NamedTuple):
     band: Floats
 
 
-def probability_of_improvement(first: Sequence[ArrayLike], second: Sequence[ArrayLike]) -> Estimate:
+def probability_of_improvement(first: Sequence[ArrayLike], second: Sequence[ArrayLike]) -> Aggregate:
     """Returns the probability that a seed of the second method scores higher than one of the first, over tasks.
 
     For one task it is the share of all pairs of a seed of either method in which the second is better; a tie counts as
@@ -55,8 +55,7 @@ def probability_of_improvement(first: Sequence[ArrayLike], second: Sequence[Arra
     both methods summed over tasks, could agree with a probability of 5 % if another outcome had the probability
     1 - .05^(1/m), and the interval reaches so far.
 
-    `benchmarks/coverage.py` simulates it for one task: with 5, 10 and 20 seeds it covers in .94 to 1.00 of cases where
-    the true probability is .5 to .97. The interval of Newcombe (2006, method 5) covers in .52 to .98 of the same cases.
+    `benchmarks/coverage.py` simulates it for one task.
 
     Args:
         first: for each task scores [S] of at least 2 seeds.
@@ -81,23 +80,23 @@ def probability_of_improvement(first: Sequence[ArrayLike], second: Sequence[Arra
     if variance == 0:
         fewest = sum(min(len(one), len(other)) for one, other in zip(ones, others, strict=True))
         certain = (1 - LEVEL) ** (1 / fewest)
-        return Estimate(value, Interval(certain * value, certain * value + 1 - certain))
+        return Aggregate(value, Interval(certain * value, certain * value + 1 - certain))
     quantile = stdtrit(variance**2 / (parts**2 / freedoms).sum(), (1 + LEVEL) / 2)
     width = quantile * np.sqrt(variance) / (value * (1 - value))
     low, high = expit(logit(value) + width * np.array([-1, 1]))
-    return Estimate(value, Interval(float(low), float(high)))
+    return Aggregate(value, Interval(float(low), float(high)))
 
 
-def aggregate(scores: Sequence[ArrayLike]) -> dict[str, Estimate]:
+def aggregate(scores: Sequence[ArrayLike]) -> dict[str, Aggregate]:
     """Returns the `mean`, `median` and `interquartile_mean` of scores over tasks, with stratified bootstrap intervals.
 
     - `mean`: of the tasks' means.
     - `median`: of the tasks' means.
-    - `interquartile_mean`: of all seeds of all tasks, without a quarter at either end. It is less noisy than the median,
-      and outliers move it less than the mean.
+    - `interquartile_mean`: of all seeds of all tasks, without a quarter at either end. It is less noisy than the
+      median, and outliers move it less than the mean.
 
-    Seeds are resampled within each task. Percentiles are expanded as in `measures.multi_bootstrap`, because resamples
-    of few seeds vary too little. Tasks are not resampled: the intervals are for other seeds on the same tasks.
+    Seeds are resampled within each task. Percentiles are expanded, because resamples of few seeds vary too little.
+    Tasks are not resampled: the intervals are for other seeds on the same tasks.
 
     Args:
         scores: for each task scores [S] of at least 2 seeds, on scales that can be averaged.
@@ -116,7 +115,8 @@ def aggregate(scores: Sequence[ArrayLike]) -> dict[str, Estimate]:
     found = {}
     for name, statistic in statistics.items():
         low, high = _bootstrap(tasks, statistic)
-        found[name] = Estimate(float(statistic(tasks)), Interval(float(low), float(high)))
+        interval = Interval(float(low), float(high)) if low < high else None
+        found[name] = Aggregate(float(statistic(tasks)), interval)
     return found
 
 
