@@ -59,6 +59,23 @@ def test_aggregates_by_their_definitions():
         assert one.interval == pytest.approx(found[name].interval, abs=0.2 * width)
 
 
+def test_numbers_of_rliable():
+    rng = np.random.default_rng(0)
+    ours = rng.normal(0.7, 0.05, (10, 4)) + np.array([0, 0.1, -0.2, 0.05])
+    other = ours[:8] + rng.normal(0.02, 0.03, (8, 4))
+    # rliable 1.2.0 with 5,000 resamples (arch 8.0.0).
+    values, intervals = [0.68447779, 0.71998539, 0.71427655], [(0.672, 0.696), (0.703, 0.736), (0.698, 0.731)]
+    for one, value, (low, high) in zip(aggregate(list(ours.T)).values(), values, intervals, strict=True):
+        assert one.value == pytest.approx(value, abs=1e-8)
+        # Expanded percentiles are a little wider.
+        assert low - 0.003 < one.interval.low < low + 0.001
+        assert high - 0.001 < one.interval.high < high + 0.003
+    assert probability_of_improvement(list(ours.T), list(other.T)).value == pytest.approx(0.678125)
+    profile = performance_profile(list(ours.T), np.linspace(0.4, 1, 7))
+    np.testing.assert_allclose(profile.shares, [1, 0.875, 0.725, 0.55, 0.175, 0, 0])
+    np.testing.assert_allclose(profile.band[:, 0], [1, 0.8, 0.675, 0.5, 0.075, 0, 0], atol=0.03)
+
+
 def test_tasks_weigh_the_same_whatever_their_numbers_of_seeds():
     few, many = RNG.normal(0.5, 0.01, 4), RNG.normal(0.9, 0.01, 40)
     found = aggregate([few, many])

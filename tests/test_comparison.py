@@ -102,7 +102,7 @@ def test_all_seeds_are_used_and_only_the_same_seeds_are_paired(save):
     assert found.seeds == {task: {"a": 12, "b": 8}}
     assert not found.paired[task]
     assert "compared unpaired" in found.notes[-1]
-    assert f"{task}: 8 to 12 seeds (other seeds)" in [one.title for one in comparison_tables(found)]
+    assert f"{task}: 8 to 12 seeds (unpaired)" in [one.title for one in comparison_tables(found)]
     mean = found.differences[0]
     scores = found.scores[task]
     welch = ttest_ind(scores["b"], scores["a"], equal_var=False).confidence_interval()
@@ -181,6 +181,26 @@ def test_no_difference_larger_than_delta(save, capsys):
     assert "no difference in accuracy larger than 0.05" in found.verdict(task, "b")
     assert main(["compare", *map(str, paths), "--delta", "0"]) != 0
     assert "delta = 0: give a difference in mean score" in capsys.readouterr().err
+
+
+def test_tasks_together(save, labels):
+    paths = [
+        f"{method}={save(f'{method}{task}', 8, skill, draw=10 * task + place, truth=truth)}"
+        for task, truth in enumerate((labels, 1 - labels))
+        for place, (method, skill) in enumerate({"a": 0.3, "b": 0.6}.items())
+    ]
+    found = jaxstab.compare(paths, only=["jsd"])
+    scores = {name: [of_task[name] for of_task in found.scores.values()] for name in "ab"}
+    assert found.aggregates["b"]["mean"].value == pytest.approx(np.mean(scores["b"]))
+    assert found.aggregates["a"] == aggregate(scores["a"])
+    together = found.scores_of(ALL_TASKS, "b")
+    each = [found.scores_of(task, "b").probability for task in found.values]
+    assert together.probability == pytest.approx(np.mean(each))
+    assert together.joint_interval is None
+    text = to_text(comparison_tables(found), "csv")
+    assert f"{ALL_TASKS},b,-,{together.largest:.4f}" in text
+    assert "median of tasks" in text
+    json.dumps(found.as_json(), allow_nan=False)
 
 
 def test_one_vote_of_one_seed_is_no_difference(tmp_path, labels):

@@ -45,6 +45,7 @@ def _every_figure(seeds, fill=None, name="cka"):
         ),
         figures.dots_by_method([values[:, 0]] * 6, names=[name] * 6, metric=name, failed=[failed] * 6),
         figures.votes_histogram(values[:, 0]),
+        figures.profiles(np.arange(3.0), [(name, values[0, :3], np.stack([values[0, :3]] * 2, 1))] * 7),
         figures.curves(np.arange(1, 4), [("a", values[0]), (name, values[0])], xlabel=name, ylabel=name),
     ]
 
@@ -150,7 +151,7 @@ def test_several_runs_are_compared(tmp_path, run):
     assert page.headline.startswith("With 6 seeds of each, no difference from standard")
     assert page.sections[0].title == "Methods compared"
     assert [table.title for table in tables][:2] == [
-        "60 examples: 6 seeds of each (the same seeds)",
+        "60 examples: 6 seeds of each (unpaired)",
         "60 examples: against standard",
     ]
     html = (tmp_path / "p.html").read_text()

@@ -155,6 +155,9 @@ def seeds_command(run: str, as_json: bool, **how: Any) -> None:
 @click.option(
     "--baseline", metavar="NAME", help="What the others are compared with; by default the run without a method."
 )
+@click.option(
+    "--delta", type=float, help="The difference in mean score that does not matter; by default a tenth of the SD."
+)
 @click.option("--reference", metavar="PATH", help="Published numbers beside them: a csv file or a directory of some.")
 @click.option("--brief", is_flag=True, help="Only what is compared, without a part for each run.")
 @click.option("--no-texts", is_flag=True, help="Leave the examples' texts out, where they may not be passed on.")

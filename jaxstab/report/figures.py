@@ -4,6 +4,7 @@ Figures are narrow, to be readable on a phone and to fit a column. Colours are s
 Ito), and nothing is told by colour alone. S seeds, E epochs, L layers, M measures, K methods.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
@@ -303,6 +304,27 @@ def dots_by_method(scores: Sequence[Floats], *, names: Sequence[str], metric: st
     axes.set_xlim(-0.6, len(names) - 0.4)
     axes.set_ylabel(metric)
     _legend_of_failed(axes, np.concatenate([np.asarray(one, bool) for one in failed]))
+    return figure
+
+
+@_styled
+def profiles(thresholds: Floats, lines: Sequence[tuple[str, Floats, Floats]]) -> Figure:
+    """The share of seeds that score above each threshold, a line with its band for each method.
+
+    Args:
+        thresholds: [T].
+        lines: for each method its name, the shares [T] and the ends [T, 2] of their intervals.
+    """
+    figure, axes = _new(2.6)
+    looks = zip(itertools.cycle(("-", "--", "-.", ":")), itertools.cycle((BLUE, ORANGE, GREEN, VERMILION, GREY)))
+    for (name, shares, band), (line, colour) in zip(lines, looks, strict=False):
+        axes.plot(thresholds, shares, color=colour, linestyle=line, label=name)
+        axes.fill_between(thresholds, *band.T, color=colour, alpha=0.15, linewidth=0)
+    axes.set_xlabel("score")
+    axes.set_ylabel("share of seeds above it")
+    axes.set_ylim(0, 1.02)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    axes.legend()
     return figure
 
 

@@ -292,8 +292,8 @@ def comparison_tables(comparison: Comparison) -> list[Table]:
     """The tables of `jaxstab compare`: values, differences, scores and rankings for every task."""
     tables = []
     for task, values in comparison.values.items():
-        kind = "the same" if comparison.paired[task] else "other"
-        title = f"{task}: {comparison.count_seeds(task)} ({kind} seeds)"
+        paired = "paired" if comparison.paired[task] else "unpaired"
+        title = f"{task}: {comparison.count_seeds(task)} ({paired})"
         tables.append(values_table(title, values, comparison.metrics[task]))
     tasks = [ALL_TASKS] * (len(comparison.values) > 1) + list(comparison.values)
     tables += [differences_table(comparison, task) for task in tasks]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxstab.analysis.aggregates import performance_profile
 from jaxstab.analysis.compare import compare
 from jaxstab.analysis.comparison import ALL_TASKS, Comparison
 from jaxstab.analysis.matching import by_task
@@ -29,6 +30,7 @@ def write_report(
     reference: str | Path | None = None,
     texts: bool = True,
     brief: bool = False,
+    delta: float | None = None,
     metric: str | None = None,
     labels: str | Path | None = None,
     progress: Callable[[str], None] = lambda line: None,
@@ -43,6 +45,7 @@ def write_report(
         reference: published numbers, see `load_reference`.
         texts: whether the page shows the examples' texts.
         brief: whether to write the comparison only, without a section for each run.
+        delta: the largest difference in mean score that does not matter, see `jaxstab.compare`.
         metric: the score for sources read from a path; default: the run's own metric, otherwise accuracy.
         labels: file with the true labels, for sources that do not hold them.
         progress: called with one line about each stage.
@@ -68,7 +71,7 @@ def write_report(
     for sample in samples:
         progress(f"measuring {sample.name} on {sample.task}")
         results.append(measure(sample))
-    comparison, note = _compare(samples, baseline)
+    comparison, note = _compare(samples, baseline, delta)
     sections, names = _compared(samples, comparison, published), list[str]()
     for sample, found in zip(samples, results, strict=True):
         if not brief or not sections:
@@ -105,12 +108,14 @@ def _compared(samples: Sequence[Sample], comparison: Comparison | None, publishe
     return sections
 
 
-def _compare(samples: Sequence[Sample], baseline: str | None) -> tuple[Comparison | None, str | None]:
+def _compare(
+    samples: Sequence[Sample], baseline: str | None, delta: float | None
+) -> tuple[Comparison | None, str | None]:
     """Returns the comparison, or the reason why nothing can be compared; raises if a baseline was asked for."""
     if len(samples) < 2:
         return None, None
     try:
-        return compare(samples, baseline=baseline), None
+        return compare(samples, baseline=baseline, delta=delta), None
     except InputError as error:
         if baseline is not None:
             raise
@@ -137,7 +142,7 @@ def _comparison_section(comparison: Comparison) -> Section:
     tasks = [ALL_TASKS] * (len(comparison.values) > 1) + list(comparison.values)
     parts = []
     for task in tasks:
-        pictures = [] if task == ALL_TASKS else _score_pictures(comparison, task)
+        pictures = _profile_pictures(comparison) if task == ALL_TASKS else _score_pictures(comparison, task)
         pictures += [
             _difference_picture(comparison, task, method)
             for method in comparison.methods[1:]
@@ -145,9 +150,11 @@ def _comparison_section(comparison: Comparison) -> Section:
         ]
         shown = []
         if task != ALL_TASKS:
-            kind = "the same" if comparison.paired[task] else "other"
-            title = f"{comparison.count_seeds(task)} ({kind} seeds)"
+            paired = "paired" if comparison.paired[task] else "unpaired"
+            title = f"{comparison.count_seeds(task)} ({paired})"
             shown.append(tables.values_table(title, comparison.values[task], comparison.metrics[task]))
+        elif comparison.aggregates:
+            shown.append(tables.aggregates_table(comparison))
         ranking = comparison.rankings.get(task)
         if ranking is not None:
             shown.append(tables.rankings_table(comparison, task))
@@ -158,7 +165,21 @@ def _comparison_section(comparison: Comparison) -> Section:
         parts.append(Section(task, sentences, pictures=pictures, tables=shown))
     if comparison.differences:
         parts.append(Section("everything", searched=[tables.all_differences_table(comparison)]))
-    return Section("Methods compared", notes=comparison.notes, sections=parts)
+    of_scores = [tables.scores_table(comparison)] if comparison.score_comparisons else []
+    return Section("Methods compared", notes=comparison.notes, tables=of_scores, sections=parts)
+
+
+def _profile_pictures(comparison: Comparison) -> list[Picture]:
+    """The performance profile of every method that is on all tasks."""
+    scores = {name: [of_task[name] for of_task in comparison.scores.values()] for name in comparison.aggregates}
+    if not scores:
+        return []
+    every = np.concatenate([np.concatenate(tasks) for tasks in scores.values()])
+    thresholds = np.linspace(every.min(), every.max(), 101)
+    found = {name: performance_profile(tasks, thresholds) for name, tasks in scores.items()}
+    drawn = figures.profiles(thresholds, [(name, one.shares, one.band) for name, one in found.items()])
+    caption = "Share of seeds that score above each value, averaged over tasks; bands hold 95 % at each value."
+    return [Picture("all-tasks-profiles", drawn, caption)]
 
 
 def _score_pictures(comparison: Comparison, task: str) -> list[Picture]:
