@@ -244,9 +244,9 @@ def joint_table(study: SeedStudy) -> Table:
         return Table("", [], [])
     return Table(
         f"{study.name}: test examples needed, so that a difference of {found.delta:g} holds for others too",
-        ["seeds of each method", "at least", "if methods disagree as seeds do", f"are {found.examples} enough?"],
+        ["seeds of each method", "at best", "if methods disagree as seeds do", f"are {found.examples} enough?"],
         rows,
-        "At least: where one method is right wherever the other is. "
+        "At best: where one method is right wherever the other is. "
         "-: no number of examples makes up for so few seeds.",
     )
 
