@@ -123,6 +123,8 @@ def limits(name: str, facts: Facts) -> tuple[float, float]:
         MEAN: (least, 1),
         "sd": (0, (1 - least) * spread),
         "calibration_spread": (0, spread),
+        "fleiss_kappa": (0, seeds / max(seeds - 1, 1)),
+        "krippendorff_alpha": (0, seeds / max(seeds - 1, 1)),
         "generalised_jsd": (0, np.log(max(min(seeds, facts.classes), 1))),
         "ensemble_gain": (least - 1, 1 - least),
     }

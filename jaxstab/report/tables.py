@@ -105,14 +105,14 @@ def scores_table(comparison: Comparison) -> Table:
     """A row for each task and method, with what can be said of its scores beside the difference of means."""
     rows = []
     for one in comparison.score_comparisons:
-        delta = "" if one.delta is None else f" ({one.delta:.3g})"
+        negligible = "-" if one.largest is None else f"{'yes' if one.equivalent else 'no'} ({one.delta:.3g})"
         rows.append(
             [
                 one.task,
                 one.method,
                 interval(one.joint_interval),
                 number(one.largest),
-                ("yes" if one.equivalent else "no") + delta,
+                negligible,
                 f"{one.probability:.0%} ({_percent(one.probability_interval)})",
             ]
         )
@@ -246,8 +246,7 @@ def joint_table(study: SeedStudy) -> Table:
         f"{study.name}: test examples needed, so that a difference of {found.delta:g} holds for others too",
         ["seeds of each method", "at best", "if methods disagree as seeds do", f"are {found.examples} enough?"],
         rows,
-        "At best: where one method is right wherever the other is. "
-        "-: no number of examples makes up for so few seeds.",
+        "At best: where one method is right wherever the other is. -: no number of examples makes up for so few seeds.",
     )
 
 
