@@ -21,7 +21,7 @@ test: $(VENV)/test
 	$(PYTEST) -m "not slow"
 
 slow: $(VENV)/test
-	$(PYTEST) -m slow
+	$(PYTEST) -m slow --durations 15
 
 test-all: $(VENV)/test
 	$(PYTEST)
