@@ -12,7 +12,8 @@ from jaxstab.analysis.comparison import ALL_TASKS
 from jaxstab.analysis.ranking import half_samples
 from jaxstab.analysis.reference import load_reference
 from jaxstab.cli import main
-from jaxstab.report.tables import comparison_tables, to_text
+from jaxstab.report.formats import to_text
+from jaxstab.report.tables import comparison_tables
 
 EXAMPLES = 150
 

@@ -6,13 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 
 import jaxstab
 from jaxstab.cli import main
 from jaxstab.report import drawing, figures
+from jaxstab.report.formats import Table
 from jaxstab.report.page import Page, Picture, Section, render
-from jaxstab.report.tables import Table
 from jaxstab.runs.directory import INFO, TEXTS
 from jaxstab.runs.files import digest, write_frame
 from jaxstab.runs.info import write_info
@@ -21,50 +20,152 @@ SCRIPT = "<script>document.title = 'broken'</script> & \"quotes\" $x_1$"
 rng = np.random.default_rng(0)
 
 
-def _every_figure(seeds, fill=None, name="cka"):
+def _seeds(scores, failed, name="test", **which):
+    return figures.Seeds(name, np.asarray(scores, float), list(range(len(scores))), np.asarray(failed, bool), **which)
+
+
+def _every_figure(seeds, fill=None, name="cka", failed=None):
     """One figure of each kind, for a number of seeds; `fill` replaces the random values."""
     values = rng.random((seeds, 3)) if fill is None else np.full((seeds, 3), fill)
     distances = np.zeros((seeds, seeds)) if fill is not None else rng.random((seeds, seeds))
-    failed, numbers = np.arange(seeds) == 1, list(range(seeds))
+    failed, numbers = np.arange(seeds) == 1 if failed is None else failed, list(range(seeds))
     layers, ends = values[:1].repeat(4, axis=0)[:, 0], np.full((4, 2), np.nan)
-    many = [name] * 3
+    rows = [_seeds(values[:, 0], failed, f"{name}{i}", method=name, place=i) for i in range(9)]
+    ratios = {
+        ("SD", name): forest.Ratio(1.2, (1, 1.4), True, name),
+        ("SD", "other"): forest.Ratio(0.5, None, False, name),
+        (name, name): forest.Ratio(None, None, False, name),
+        (name, "other"): forest.Ratio(1e5, (0, np.inf), False, name),
+    }
+    shares = np.stack([values[0, :3]] * 2, 1)
+    limits = forest.ratio_limits(list(ratios.values()))
     return [
-        figures.seed_dots(values, values[:, 0], metric=name, seeds=numbers, failed=failed, majority=0.5),
-        figures.learning_curves(values, values, values, metric=name, failed=failed),
-        figures.layer_curves(layers, ends, name=name, null=1.0, shuffled=[1.0, None, 0.9, 0.8]),
-        figures.heat_map(distances, name=name, seeds=numbers, failed=failed),
-        figures.correlations(np.array([[1, np.nan, 0.2]] * 3), names=many),
-        figures.differences(
-            many,
-            np.array([1.2, np.nan, 0.5]),
-            np.array([[1, 1.4], [np.nan] * 2, [0, np.inf]]),
-            failed[:3] if seeds > 2 else np.zeros(3, bool),
-            xlabel=name,
-            reference=1,
-            log=True,
-        ),
-        figures.dots_by_method([values[:, 0]] * 6, names=[name] * 6, metric=name, failed=[failed] * 6),
+        figures.seed_dots([(name, rows[:1])], majority=0.5),
+        figures.seed_dots([(name, rows)] * 2, height=5),
+        figures.seed_curves(values, ylabel=name, names=numbers, failed=failed),
+        figures.layer_curves([(name, layers, ends, np.array([1.0, np.nan, 0.9, 0.8]))] * 3),
+        matrices.heat_map(distances, name=name, seeds=numbers, failed=failed),
+        matrices.correlations(np.array([[1, np.nan, 0.2]] * 3), names=[name] * 3),
+        forest.forest(["SD", name], [name, "other"], ratios, baseline=name, limits=limits, title=name),
         figures.votes_histogram(values[:, 0]),
-        figures.profiles(np.arange(3.0), [(name, values[0, :3], np.stack([values[0, :3]] * 2, 1))] * 7),
+        figures.profiles(np.arange(3.0), [(name, values[0, :3], shares)] * 7),
         figures.curves(np.arange(1, 4), [("a", values[0]), (name, values[0])], xlabel=name, ylabel=name),
     ]
 
 
-@pytest.mark.parametrize(("seeds", "fill"), [(1, None), (2, None), (3, 0.7), (3, np.nan), (200, None)])
-def test_every_figure_can_be_drawn_of_odd_values(seeds, fill):
-    for number, figure in enumerate(_every_figure(seeds, fill)):
-        assert isinstance(figure, Figure)
-        assert figure.get_figwidth() <= 4.6
-        assert "<svg" in drawing.to_svg(figure, f"f{number}", "title")
+ODD = {
+    "one seed": (1, None, None),
+    "two seeds": (2, None, None),
+    "equal seeds": (8, 0.7915, np.zeros(8, bool)),
+    "all failed": (3, 0.5, np.ones(3, bool)),
+    "diverged": (3, np.nan, np.ones(3, bool)),
+    "200 seeds": (200, None, None),
+}
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_every_figure_has_a_sensible_look(case):
+    for number, figure in enumerate(_every_figure(*ODD[case][:2], failed=ODD[case][2])):
+        assert figure.get_figwidth() == WIDTH
+        assert "<svg" in drawing.to_svg(figure, f"f{number}", "title")  # also draws, which places the ticks
+        texts = [text for text in figure.findobj(Text) if text.get_text()]
+        assert min(text.get_fontsize() for text in texts) >= 12
+        for axes in figure.axes:
+            for axis in (axes.xaxis, axes.yaxis):
+                assert axis.get_offset_text().get_text() == ""  # nothing like 1e-9+7.915e-1
+            assert axes.get_legend() is None  # legends are outside of the axes
+            drawn = axes.lines or axes.collections or axes.images or axes.patches
+            assert drawn or axes.texts, "blank without a word"
+
+
+def test_axes_are_wide_enough_where_seeds_agree():
+    equal, good = np.full(8, 0.7915) + 1e-9 * rng.normal(size=8), np.zeros(8, bool)
+    for figure in (
+        figures.seed_dots([("accuracy", [_seeds(equal, good)])]),
+        figures.curves(np.arange(8), [("best", equal)], xlabel="n", ylabel="score"),
+        figures.seed_curves(equal[:, None], ylabel="loss", names=range(8), failed=good),
+    ):
+        low, high = figure.axes[0].dataLim.get_points()[:, 0]
+        limits = figure.axes[0].get_xlim() if "accuracy" in figure.axes[0].get_xlabel() else figure.axes[0].get_ylim()
+        assert limits[1] - limits[0] >= 0.02
+    assert figures.seed_dots([("accuracy", [_seeds(np.ones(3), good[:3])])]).axes[0].get_xlim()[1] < 1.01
+    low, high = figures.votes_histogram(np.ones(50)).axes[0].get_xlim()
+    assert low < 0.6
+    assert high < 1.1
+
+
+def test_a_map_of_equal_distances_says_so_instead_of_a_colour_bar():
+    good = np.zeros(4, bool)
+    equal = matrices.heat_map(np.zeros((4, 4)), name="jsd", seeds=range(4), failed=good)
+    assert len(equal.axes) == 1
+    assert equal.axes[0].get_title(loc="left") == "jsd:\n0 for all pairs"
+    blank = matrices.heat_map(np.full((4, 4), np.nan), name="jsd", seeds=range(4), failed=good)
+    assert "no pair of seeds" in blank.axes[0].texts[0].get_text()
+    assert len(matrices.heat_map(rng.random((4, 4)), name="jsd", seeds=range(4), failed=good).axes) == 2
+
+
+def test_failed_seeds_look_failed():
+    scores = np.linspace(0.5, 0.9, 6)
+    failed = scores < 0.6
+    figure = figures.seed_dots([("accuracy", [_seeds(scores, failed, method="a", place=1)])])
+    marked = [one for one in figure.axes[0].collections if to_hex(one.get_facecolor()[0]) == VERMILION.lower()]
+    assert [len(one.get_offsets()) for one in marked] == [failed.sum()]
+    svg = drawing.to_svg(figure, "x", "t")
+    assert svg.count(", failed: 0.5") == failed.sum()
+    assert "<title>test, seed 5: 0.9000</title>" in svg
+    assert "failed seed" in svg  # the legend
+    curves = figures.seed_curves(np.ones((6, 3)), ylabel="loss", names=range(6), failed=failed)
+    assert sum(line.get_color() == VERMILION for line in curves.axes[0].lines) == failed.sum()
+
+
+def test_ratios_in_a_forest_plot_are_clear_or_not():
+    ratios = {
+        ("SD", "a"): forest.Ratio(0.5, (0.4, 0.6), True, "a is clear"),
+        ("SD", "b"): forest.Ratio(0.9, (0.5, 1.6), False, "b is not"),
+        ("CKA", "a"): forest.Ratio(None, None, False, "no ratio: rests on seed 3"),
+    }
+    limits = forest.ratio_limits(list(ratios.values()))
+    assert limits[0] < 0.4
+    assert 1.6 < limits[1] < 2
+    figure = forest.forest(["SD", "CKA"], ["a", "b"], ratios, baseline="base", limits=limits)
+    (axes,) = figure.axes
+    dots = {line.get_xdata()[0]: line for line in axes.lines if line.get_marker() != "None"}
+    assert set(dots) == {0.5, 0.9}
+    assert dots[0.5].get_markerfacecolor() == dots[0.5].get_color()
+    assert dots[0.9].get_markerfacecolor() != dots[0.9].get_color()
+    assert [text.get_text().strip() for text in axes.texts] == ["no ratio"]
+    svg = drawing.to_svg(figure, "x", "t")
+    assert "<title>no ratio: rests on seed 3</title>" in svg
+    assert svg.count('data-method="b"') == 2  # the interval and the value
+
+
+@pytest.mark.parametrize("methods", [2, 7, 30])
+def test_methods_can_be_told_apart(methods):
+    looks = [look(place) for place in range(methods)]
+    assert len(set(looks)) == methods
+    assert set(zip(*looks, strict=True).__next__()) <= set(DARK)
 
 
 def test_text_is_text_in_every_place():
-    table = Table(SCRIPT, [SCRIPT], [[SCRIPT]], SCRIPT)
-    picture = Picture("one", _every_figure(3, name=SCRIPT)[0], SCRIPT)
-    section = Section(SCRIPT, [SCRIPT], [SCRIPT], [picture], [table], [table], [SCRIPT])
-    html = render(Page(SCRIPT, SCRIPT, [section]))
+    cell = Cell(SCRIPT, label=SCRIPT + "label", meaning=SCRIPT + "meaning")
+    table = Table(SCRIPT, [SCRIPT], [[SCRIPT], [cell], [Cell(SCRIPT, best=True)], [SCRIPT * 9]], SCRIPT)
+    picture = Picture("one", _every_figure(3, name=SCRIPT)[0], SCRIPT, SCRIPT)
+    section = Section(
+        SCRIPT,
+        [SCRIPT],
+        [Point(SCRIPT, SCRIPT, SCRIPT)],
+        [picture],
+        [table],
+        [SCRIPT],
+        [SCRIPT],
+        summary=SCRIPT,
+        task=SCRIPT,
+        method=SCRIPT,
+    )
+    sections = [section, replace(section, folded=True, title="folded", pictures=[], sections=[section])]
+    html = render(Page(SCRIPT, SCRIPT, sections, [SCRIPT, "b"], [SCRIPT, "b", "c"]))
     assert html.count("<script>") == 1  # the page's own script
-    assert "&lt;script&gt;" in html
+    assert html.count("&lt;script&gt;") > 30
     assert "$x_1$" in html
 
 
@@ -85,8 +186,10 @@ def test_a_page_is_the_same_each_time_and_asks_for_nothing():
 
 
 def test_figures_for_papers(tmp_path):
-    for path in drawing.save(_every_figure(3)[0], tmp_path / "new", "dots"):
-        assert path.read_bytes()[:4] in (b"\x89PNG", b"%PDF")
+    files = drawing.save(_every_figure(3)[0], tmp_path / "new", "dots")
+    assert [path.suffix for path in files] == [".png", ".svg", ".pdf"]
+    for path, start in zip(files, (b"\x89PNG", b"<?xml", b"%PDF"), strict=True):
+        assert path.read_bytes().startswith(start)
     pdf = (tmp_path / "new" / "dots.pdf").read_bytes()
     assert b"/FontFile2" in pdf or b"/CIDFontType2" in pdf
 

@@ -8,8 +8,8 @@ import pytest
 
 import jaxstab
 from jaxstab.report import figures
+from jaxstab.report.formats import Table
 from jaxstab.report.page import Page, Picture, Section, render
-from jaxstab.report.tables import Table
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [

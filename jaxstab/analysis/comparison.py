@@ -191,7 +191,7 @@ class Comparison(Tabular):
         """The numbers of seeds on a task: `8 seeds of each`, or `8 to 24 seeds`."""
         counts = self.seeds[task].values()
         fewest, most = min(counts), max(counts)
-        return f"{fewest} seeds of each" if fewest == most else f"{fewest} to {most} seeds"
+        return f"{fewest} seed{'s' * (fewest != 1)} of each" if fewest == most else f"{fewest} to {most} seeds"
 
     @property
     def verdicts(self) -> list[str]:

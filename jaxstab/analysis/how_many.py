@@ -70,15 +70,15 @@ def seeds_needed(
     return [
         Needed(
             f"to see a difference of {delta:g} in the mean score of two methods (power {power:g}, two-sided 5 %)",
-            _fewest(lambda n: difference_power(n, sd, delta) >= power),
+            fewest_seeds(sd, delta, power=power),
             _fewest(lambda n: draws.difference_power(n, delta) >= power, MOST_SIMULATED),
-            both_ends(lambda end: _fewest(lambda n: difference_power(n, end, delta) >= power)),
+            both_ends(lambda end: fewest_seeds(end, delta, power=power)),
         ),
         Needed(
             f"to see it for each of {methods - 1} methods against one baseline (Holm)",
-            _fewest(lambda n: difference_power(n, sd, delta, methods - 1) >= power),
+            fewest_seeds(sd, delta, methods - 1, power),
             _fewest(lambda n: draws.difference_power(n, delta, methods - 1) >= power, MOST_SIMULATED),
-            both_ends(lambda end: _fewest(lambda n: difference_power(n, end, delta, methods - 1) >= power)),
+            both_ends(lambda end: fewest_seeds(end, delta, methods - 1, power)),
         ),
         Needed(
             f"to know the standard deviation within a factor of {factor:g} (95 %)",
@@ -92,6 +92,18 @@ def seeds_needed(
             both_ends(lambda end: _fewest(lambda n: ranking_probability(n, end, delta, methods) >= power)),
         ),
     ]
+
+
+def fewest_seeds(sd: float, delta: float, comparisons: int = 1, power: float = 0.8) -> int | None:
+    """Returns how many seeds of each method it takes to see a difference in the mean score; None if more than 10,000.
+
+    Args:
+        sd: standard deviation of the scores of either method.
+        delta: the true difference.
+        comparisons: how many methods are compared with the baseline.
+        power: the probability to see the difference.
+    """
+    return _fewest(lambda seeds: difference_power(seeds, sd, delta, comparisons) >= power)
 
 
 def difference_power(seeds: int, sd: float, delta: float, comparisons: int = 1) -> float:

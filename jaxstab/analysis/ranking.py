@@ -53,6 +53,8 @@ class Agreement(Tabular):
         count = len(upper[0])
         if not count:
             return "One measure only: no rankings to compare."
+        if np.isnan(self.tau[upper]).all():
+            return "No two measures rank the methods, so their rankings cannot be compared."
         found = (
             f"Kendall's tau between rankings: median {np.nanmedian(self.tau[upper]):.2f} of {count} pairs of measures"
         )

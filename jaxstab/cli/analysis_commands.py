@@ -74,7 +74,8 @@ def compare_command(
     jaxstab compare runs/rte/* runs/cola/*
     """
     from jaxstab.analysis.compare import compare
-    from jaxstab.report.tables import comparison_tables, to_text
+    from jaxstab.report.formats import to_text
+    from jaxstab.report.tables import comparison_tables
 
     comparison = compare(runs, only=_names(only), **how)
     published = _published(reference, list(comparison.values))
@@ -174,7 +175,7 @@ def report_command(
 
     jaxstab report runs/standard runs/mixout -o methods.html --figures figures
     """
-    from jaxstab.report.tables import to_text
+    from jaxstab.report.formats import to_text
     from jaxstab.report.writing import write_report
 
     def progress(line: str) -> None:

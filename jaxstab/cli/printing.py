@@ -14,7 +14,7 @@ from jaxstab.analysis.validity import Validity
 from jaxstab.cli.display import describe_memory, make_console, minutes
 from jaxstab.measures import MEASURES, Results, example_disagreement, explain, say_remaining, select
 from jaxstab.report import tables
-from jaxstab.report.tables import interval, number, worth
+from jaxstab.report.formats import interval, number, to_rich, worth
 from jaxstab.runs.directory import Run
 from jaxstab.training.planning import Estimate, Plan
 
@@ -132,7 +132,7 @@ def print_comparison(
     """Prints methods side by side, with a verdict on each."""
     console = console or make_console(width=150)
     for table in [*tables.comparison_tables(comparison), *published]:
-        console.print(tables.to_rich(table))
+        console.print(to_rich(table))
     _print_lines(console, "ranking:", [f"{task}: {one.sentence}" for task, one in comparison.rankings.items()])
     _print_lines(console, "note:", comparison.notes)
     _print_lines(console, "", comparison.verdicts)
@@ -143,11 +143,11 @@ def print_validity(found: Validity, console: Console | None = None) -> None:
     console = console or make_console(width=150)
     for one in (found.over_seeds, found.over_layers):
         if one is not None:
-            console.print(tables.to_rich(tables.correlations_table(one, found.name)))
+            console.print(to_rich(tables.correlations_table(one, found.name)))
     shown = [tables.nulls_table(found), tables.failed_table(found)]
     for table in shown:
         if table.rows:
-            console.print(tables.to_rich(table))
+            console.print(to_rich(table))
     _print_lines(console, "note:", found.notes)
     _print_lines(console, f"{found.name}:", found.sentences)
 
@@ -163,7 +163,7 @@ def print_study(study: SeedStudy, console: Console | None = None) -> None:
     ]
     for table in shown:
         if table.rows:
-            console.print(tables.to_rich(table))
+            console.print(to_rich(table))
     _print_lines(console, "note:", study.notes)
     _print_lines(console, f"{study.name}:", study.sentences)
 

@@ -17,7 +17,8 @@ class Measure:
     """A row of the registry.
 
     Attributes:
-        name: name in tables and files.
+        name: name in files, on the command line and in Python.
+        label: what people call it, in figures, on pages and in papers.
         granularity: what seeds are compared by: scores, predictions or representations.
         shape: `pairs` for a matrix [S, S], whose mean over pairs of different seeds is the value; `set` for one number
             for all seeds together.
@@ -36,6 +37,7 @@ class Measure:
     """
 
     name: str
+    label: str
     granularity: Granularity
     shape: Literal["pairs", "set"]
     needs: frozenset[str]
@@ -52,19 +54,27 @@ class Measure:
     def as_json(self) -> dict[str, Any]:
         """The row as plain values; an infinite end of the range is None."""
         low, high = (end if math.isfinite(end) else None for end in (self.low, self.high))
-        names = ("name", "granularity", "shape", "unit", "meaning", "source", "larger_is_less_stable", "default")
-        return {**{name: getattr(self, name) for name in names}, "range": [low, high], "needs": sorted(self.needs)}
+        names = ("name", "label", "granularity", "shape", "unit", "meaning", "source", "larger_is_less_stable")
+        found = {name: getattr(self, name) for name in (*names, "default")}
+        return {**found, "range": [low, high], "needs": sorted(self.needs)}
 
 
 def _predictions(
-    name: str, shape: Literal["pairs", "set"], needs: str, compute: Callable[..., jax.Array] | None, **how: Any
+    name: str,
+    label: str,
+    shape: Literal["pairs", "set"],
+    needs: str,
+    compute: Callable[..., jax.Array] | None,
+    **how: Any,
 ) -> Measure:
-    return Measure(name, "prediction", shape, frozenset(needs.split()), compute=compute, **how)
+    return Measure(name, label, "prediction", shape, frozenset(needs.split()), compute=compute, **how)
 
 
-def _representations(name: str, meaning: str, source: str, high: float = 1, default: bool = True) -> Measure:
+def _representations(
+    name: str, label: str, meaning: str, source: str, high: float = 1, default: bool = True
+) -> Measure:
     needs = frozenset({"representations"})
-    return Measure(name, "representation", "pairs", needs, "1", 0, high, meaning, source, default=default)
+    return Measure(name, label, "representation", "pairs", needs, "1", 0, high, meaning, source, default=default)
 
 
 _share = {"unit": "share", "low": 0, "high": 1}
@@ -74,6 +84,7 @@ MEASURES: dict[str, Measure] = {
     for measure in (
         Measure(
             "sd",
+            "SD of scores",
             "score",
             "set",
             frozenset({"predictions", "labels"}),
@@ -85,6 +96,7 @@ MEASURES: dict[str, Measure] = {
         ),
         _predictions(
             "pairwise_disagreement",
+            "prediction disagreement",
             "pairs",
             "predictions",
             lambda a: prediction.pairwise_disagreement(a.predictions),
@@ -94,6 +106,7 @@ MEASURES: dict[str, Measure] = {
         ),
         _predictions(
             "fleiss_kappa",
+            "1 - Fleiss' kappa",
             "set",
             "predictions",
             None,
@@ -105,6 +118,7 @@ MEASURES: dict[str, Measure] = {
         ),
         _predictions(
             "jsd",
+            "Jensen-Shannon divergence",
             "pairs",
             "logits",
             lambda a: prediction.jsd(a.logits),
@@ -116,6 +130,7 @@ MEASURES: dict[str, Measure] = {
         ),
         _predictions(
             "cohen_kappa",
+            "1 - Cohen's kappa",
             "pairs",
             "predictions",
             lambda a: prediction.cohen_kappa(a.predictions, a.classes),
@@ -127,6 +142,7 @@ MEASURES: dict[str, Measure] = {
         ),
         _predictions(
             "krippendorff_alpha",
+            "1 - Krippendorff's alpha",
             "set",
             "predictions",
             None,
@@ -138,6 +154,7 @@ MEASURES: dict[str, Measure] = {
         ),
         _predictions(
             "normalised_disagreement",
+            "normalised disagreement",
             "pairs",
             "predictions labels",
             lambda a: prediction.normalised_disagreement(a.predictions, a.labels, a.classes),
@@ -147,6 +164,7 @@ MEASURES: dict[str, Measure] = {
         ),
         _predictions(
             "stable_fraction",
+            "stable examples",
             "set",
             "predictions",
             lambda a, mask: prediction.stable_fraction(a.predictions, mask),
@@ -158,6 +176,7 @@ MEASURES: dict[str, Measure] = {
         ),
         _predictions(
             "ambiguity",
+            "ambiguity",
             "set",
             "predictions labels",
             lambda a, mask: prediction.ambiguity(a.predictions, a.labels, mask),
@@ -167,6 +186,7 @@ MEASURES: dict[str, Measure] = {
             grows=True,
         ),
         _predictions(
+            "discrepancy",
             "discrepancy",
             "set",
             "predictions labels",
@@ -178,6 +198,7 @@ MEASURES: dict[str, Measure] = {
         ),
         _predictions(
             "generalised_jsd",
+            "Jensen-Shannon of all seeds",
             "set",
             "logits",
             lambda a, mask: prediction.generalised_jsd(a.logits, mask),
@@ -190,6 +211,7 @@ MEASURES: dict[str, Measure] = {
         ),
         _predictions(
             "calibration_spread",
+            "SD of calibration errors",
             "set",
             "logits labels",
             None,
@@ -201,6 +223,7 @@ MEASURES: dict[str, Measure] = {
         ),
         _predictions(
             "ensemble_gain",
+            "gain of the ensemble",
             "set",
             "logits labels",
             lambda a, mask: prediction.ensemble_gain(a.logits, a.labels, a.metric, mask),
@@ -211,34 +234,60 @@ MEASURES: dict[str, Measure] = {
             source="Lakshminarayanan et al. (2017)",
             grows=True,
         ),
-        _representations("cka", "1 - debiased linear CKA", "Kornblith et al. (2019); Song et al. (2012), eq. 4", 2),
-        _representations("op", "1 - similarity after the best rotation (orthogonal Procrustes)", "Ding et al. (2021)"),
         _representations(
-            "svcca", "1 - mean canonical correlation of the leading directions (99 %)", "Raghu et al. (2017)"
+            "cka", "1 - CKA", "1 - debiased linear CKA", "Kornblith et al. (2019); Song et al. (2012), eq. 4", 2
         ),
         _representations(
-            "cka_biased", "1 - linear CKA with its bias towards 0 where N < D", "Kornblith et al. (2019), eq. 3"
+            "op",
+            "1 - Procrustes",
+            "1 - similarity after the best rotation (orthogonal Procrustes)",
+            "Ding et al. (2021)",
         ),
         _representations(
-            "pwcca", "1 - canonical correlations weighted by their share in the features", "Morcos et al. (2018)"
+            "svcca",
+            "1 - SVCCA",
+            "1 - mean canonical correlation of the leading directions (99 %)",
+            "Raghu et al. (2017)",
         ),
         _representations(
-            "rsa", "1 - rank correlation of the distances between examples", "Kriegeskorte et al. (2008)", 2
+            "cka_biased",
+            "1 - biased CKA",
+            "1 - linear CKA with its bias towards 0 where N < D",
+            "Kornblith et al. (2019), eq. 3",
+        ),
+        _representations(
+            "pwcca",
+            "1 - PWCCA",
+            "1 - canonical correlations weighted by their share in the features",
+            "Morcos et al. (2018)",
+        ),
+        _representations(
+            "rsa", "1 - RSA", "1 - rank correlation of the distances between examples", "Kriegeskorte et al. (2008)", 2
         ),
         _representations(
             "distance_correlation",
+            "1 - distance correlation",
             "1 - bias-corrected squared distance correlation",
             "Szekely & Rizzo (2014)",
             2,
         ),
         _representations(
-            "knn_jaccard", "share of nearest neighbours (10) that are not the same", "Klabunde et al. (2025)"
+            "knn_jaccard",
+            "neighbours not shared",
+            "share of nearest neighbours (10) that are not the same",
+            "Klabunde et al. (2025)",
         ),
         _representations(
-            "rsa_cosine", "rsa by cosine instead of Euclidean distance", "Kriegeskorte et al. (2008)", 2, default=False
+            "rsa_cosine",
+            "1 - RSA, cosine",
+            "rsa by cosine instead of Euclidean distance",
+            "Kriegeskorte et al. (2008)",
+            2,
+            default=False,
         ),
         _representations(
             "rsa_correlation",
+            "1 - RSA, correlation",
             "rsa by correlation of examples over features",
             "Kriegeskorte et al. (2008)",
             2,
@@ -246,12 +295,14 @@ MEASURES: dict[str, Measure] = {
         ),
         _representations(
             "knn_jaccard_cosine",
+            "neighbours, cosine",
             "knn_jaccard by cosine instead of Euclidean distance",
             "Klabunde et al. (2025)",
             default=False,
         ),
         _representations(
             "knn_jaccard_correlation",
+            "neighbours, correlation",
             "knn_jaccard by correlation of examples over features",
             "Klabunde et al. (2025)",
             default=False,

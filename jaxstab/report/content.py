@@ -1,27 +1,31 @@
 """The content of the page about one run, section by section."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jaxstab.analysis.sample import PAPER, Sample
 from jaxstab.analysis.seed_study import SeedStudy, study_seeds
 from jaxstab.analysis.validity import Validity, validity
-from jaxstab.measures import MEAN, MEASURES, Results, example_disagreement, say_remaining
-from jaxstab.report import figures, tables
-from jaxstab.report.page import Picture, Section
-from jaxstab.report.tables import Table
+from jaxstab.measures import MEAN, MEASURES, Results, example_disagreement, explain, say_remaining
+from jaxstab.report import tables
+from jaxstab.report.figures import Seeds, curves, layer_curves, seed_curves, seed_dots, votes_histogram
+from jaxstab.report.formats import ZERO, Table, number, share, slug, with_interval
+from jaxstab.report.matrices import correlations, heat_map
+from jaxstab.report.page import Picture, Point, Section
+from jaxstab.report.style import HEIGHT, Floats
 
-Floats = NDArray[np.float64]
-
-MOST_EXAMPLES = 300
-MAPPED = ("pairwise_disagreement", "jsd", "cka")
+MOST_EXAMPLES, MOST_NAMED = 300, 12
+MAPPED = ("pairwise_disagreement", "cka")
 LAYERED = ("cka", "op", "svcca")
+FEWEST_MAPPED = 3  # two seeds have one distance, which is a number, not a map
 
 
-def run_section(sample: Sample, results: Results, name: str, *, texts: bool = True, alone: bool = False) -> Section:
+def run_section(
+    sample: Sample, results: Results, name: str, *, texts: bool = True, alone: bool = False, folded: bool = False
+) -> Section:
     """Returns the section about one run.
 
     Args:
@@ -30,106 +34,97 @@ def run_section(sample: Sample, results: Results, name: str, *, texts: bool = Tr
         name: prefix of the figures' names.
         texts: whether to show the examples' texts.
         alone: whether the run is the only content of the page, whose headline is then that of the run.
+        folded: whether only its headline is shown at first.
     """
     study = None if sample.scores is None else study_seeds(sample)
     trust = validity(sample) if sample.seeds >= 3 and set(sample.names) & set(PAPER) else None
+    history = _history(sample)
     parts = [
-        _scores(sample, name, study),
-        _instability(sample, results, name),
+        _training(sample, history, name),
+        _seed_by_seed(sample, history, name),
         _trust(trust, name),
         _seeds(study, name),
         _examples(sample, name, texts),
         _reproduce(sample),
     ]
-    sections = [part for part in parts if part is not None]
+    layers = _layers(results, name)
     return Section(
         f"{sample.name} on {sample.task}",
-        [*([] if alone else [headline(sample)]), *say_remaining(results.scores)],
-        _warnings(sample, results),
-        sections=sections,
+        [] if alone or folded else [headline(sample)],
+        _points(sample, results, study),
+        [*_dots(sample, history, name, HEIGHT if layers or history else 2.0), *layers],
+        [tables.measures_table(results)] if results.measures else [],
+        _notes(results),
+        sections=[replace(part, folded=True) for part in parts if part is not None],
+        folded=folded,
+        summary=_in_short(sample) if folded else "",
+        task=sample.task,
+        method=sample.name,
     )
 
 
 def headline(sample: Sample) -> str:
     """The main result of a run as one sentence."""
-    seeds, rows = (
-        sample.seeds,
-        sample.rows([name for name in (MEAN, "sd", "pairwise_disagreement") if name in sample.names]),
-    )
+    return f"{sample.name} on {sample.task}: {_in_short(sample)}"
+
+
+def _in_short(sample: Sample) -> str:
+    seeds, failed, metric = sample.seeds, int(sample.failed.sum()), tables.metric_label(sample.metric)
+    rows = sample.rows([name for name in (MEAN, "sd", "pairwise_disagreement") if name in sample.names])
     mean, sd, disagreement = (rows.get(name, {}).get("value") for name in (MEAN, "sd", "pairwise_disagreement"))
-    failed = int(sample.failed.sum())
-    start = f"{sample.name} on {sample.task}"
     if mean is None:
-        return f"{start}: {seeds} seeds, no scores."
+        return f"{seeds} seed{'s' * (seeds > 1)}, no scores."
     if seeds == 1:
-        return f"{start}: {sample.metric} {mean:.3f} with one seed; how much the seed matters cannot be told from one."
+        return f"{metric} {mean:.3f} with one seed; how much the seed matters cannot be told from one."
     if failed == seeds:
-        return f"{start}: all {seeds} seeds failed (mean {sample.metric} {mean:.3f})."
-    said = f"{start}: mean {sample.metric} {mean:.3f} over {seeds} seeds, of which one deviates by {sd:.3f} (SD)"
+        return f"all {seeds} seeds failed (mean {metric} {mean:.3f})."
+    if sd is None or sd < ZERO:
+        said = f"all {seeds} seeds have {metric} {mean:.3f}"
+    else:
+        said = f"mean {metric} {mean:.3f} over {seeds} seeds, of which one deviates by {sd:.3f} (SD)"
     if disagreement is not None:
-        said += f"; two seeds disagree on {disagreement:.0%} of the test examples"
+        differ = f"two seeds disagree on {share(disagreement)} of the test examples"
+        said += f"; {differ}" if disagreement else ", and they predict the same"
     return f"{said}; {failed} seed{'s' * (failed > 1)} failed." if failed else f"{said}."
 
 
-def _warnings(sample: Sample, results: Results) -> list[str]:
-    lines = list(results.warnings)
-    if sample.failed.any():
-        names = np.asarray(sample.inputs.names)[sample.failed].tolist()
-        reasons = [reason for reason in sample.reasons if reason]
-        lines.append("failed: " + ", ".join(f"seed {one} ({why})" for one, why in zip(names, reasons, strict=True)))
-    return lines
-
-
-def _scores(sample: Sample, name: str, study: SeedStudy | None) -> Section | None:
-    if sample.scores is None:
-        return None
-    pictures = []
-    curves = _history(sample)
-    if curves is not None:
-        majority = sample.run.info.majority_score.test if sample.run else None
-        dots = figures.seed_dots(
-            curves["validation_score"],
-            sample.scores,
-            metric=sample.metric,
-            seeds=sample.inputs.names,
-            failed=sample.failed,
-            majority=majority,
-        )
-        pictures.append(Picture(f"{name}-seeds", dots, "Each seed as a dot at every evaluation; the line is the mean."))
-        drawn = figures.learning_curves(
-            curves["train_loss"],
-            curves["validation_loss"],
-            curves["validation_score"],
-            metric=sample.metric,
-            failed=sample.failed,
-        )
-        caption = "A line for each seed (failed ones dashed), the median, and a band that holds 80 % of the seeds."
-        pictures.append(Picture(f"{name}-curves", drawn, caption))
-    else:
-        drawn = figures.dots_by_method(
-            [sample.scores], names=[sample.name], metric=sample.metric, failed=[sample.failed]
-        )
-        pictures.append(Picture(f"{name}-seeds", drawn, "Each seed as a dot; the line is the mean."))
-    if study is not None and sample.seeds > 1:
-        pictures.append(_best_picture(study, name))
-    return Section("Scores", pictures=pictures)
-
-
-def _best_picture(study: SeedStudy, name: str) -> Picture:
-    lines = [("chosen by the test score", study.best)]
-    if study.best_by_validation is not None:
-        lines.append(("chosen by validation", study.best_by_validation))
-    drawn = figures.curves(
-        np.arange(1, len(study.best) + 1), lines, xlabel="seeds tried", ylabel=f"test {study.metric} of the best"
+def _points(sample: Sample, results: Results, study: SeedStudy | None) -> list[Point]:
+    """What the figures beside them do not say."""
+    points = []
+    if results.scores is not None and sample.seeds > 1:
+        mean = with_interval({"value": results.scores["mean"], "interval": results.scores["interval"]})
+        said = f"Mean {tables.metric_label(sample.metric)} {mean}, SD {with_interval(results.measures.get('sd'))}."
+        points.append(Point("Report", " ".join([said, *say_remaining(results.scores)])))
+    if study is not None and study.needed:
+        one = study.needed[0]
+        ends = "" if one.range is None else f" ({tables.say_range(one.range)})"
+        points.append(Point("Seeds needed", f"{tables.say_count(one.formula)}{ends} of each {one.question}."))
+    if study is not None and len(study.best) > 1:
+        points.append(Point("The best seed", study.sentences[0]))
+    reasons: dict[str, list[str]] = {}
+    for seed, reason in zip(sample.inputs.names, sample.reasons, strict=True):
+        if reason:
+            reasons.setdefault(reason, []).append(str(seed))
+    said = "; ".join(
+        f"seed{'s' * (len(seeds) > 1)} {', '.join(seeds[:MOST_NAMED])}{_more(seeds)}: {reason}"
+        for reason, seeds in reasons.items()
     )
-    caption = "What trying more seeds and reporting the best is expected to give."
-    return Picture(f"{name}-best", drawn, caption)
+    return [*points, Point("Failed", f"{said}.")] if said else points
 
 
-def _history(sample: Sample) -> dict[str, Floats] | None:
-    """Learning curves [S, E], by column name."""
+def _more(seeds: Sequence[str]) -> str:
+    return f" and {len(seeds) - MOST_NAMED} more" if len(seeds) > MOST_NAMED else ""
+
+
+def _notes(results: Results) -> list[str]:
+    reasons = [row["reason"] for row in results.measures.values() if row.get("reason")]
+    return [tables.humane(line) for line in dict.fromkeys([*results.warnings, *explain(reasons, results.seeds)])]
+
+
+def _history(sample: Sample) -> dict[str, Floats]:
+    """Learning curves [S, E], by column name; empty where there are none."""
     if sample.run is None:
-        return None
+        return {}
     columns = ("train_loss", "validation_loss", "validation_score")
     frame = sample.run.history
     seeds = list(sample.inputs.names)
@@ -138,31 +133,91 @@ def _history(sample: Sample) -> dict[str, Floats] | None:
     }
 
 
-def _instability(sample: Sample, results: Results, name: str) -> Section | None:
-    if sample.seeds < 2:
+def _best_validation(history: dict[str, Floats]) -> Floats | None:
+    """[S] the validation score of the weights that were tested."""
+    scores = history.get("validation_score")
+    return None if scores is None else np.nan_to_num(scores, nan=-np.inf).max(axis=1)
+
+
+def _dots(sample: Sample, history: dict[str, Floats], name: str, height: float) -> list[Picture]:
+    if sample.scores is None:
+        return []
+    rows = [Seeds("test", sample.scores, sample.inputs.names, sample.failed)]
+    validation = _best_validation(history)
+    if validation is not None:
+        rows.insert(0, replace(rows[0], name="validation", scores=validation))
+    majority = sample.run.info.majority_score.test if sample.run else None
+    drawn = seed_dots([(tables.metric_label(sample.metric), rows)], majority=majority, height=height)
+    several = "; the line is the mean" * (sample.seeds > 1)
+    return [Picture(f"{name}-seeds", drawn, f"Score of each seed{several}. Point at a dot for its seed.")]
+
+
+def _layers(results: Results, name: str) -> list[Picture]:
+    rows = {one: results.measures.get(one, {}) for one in LAYERED}
+    lines = [
+        (
+            MEASURES[one].label,
+            _floats(row["layers"]),
+            np.array([_floats(ends or [None, None]) for ends in row["layer_intervals"]]),
+            _floats(row["null_shuffled"]),
+        )
+        for one, row in rows.items()
+        if len(row.get("layers", ())) > 1
+    ]
+    if not lines:
+        return []
+    caption = "How much representations differ between seeds, by layer, with 95 % intervals. Dotted: unrelated seeds."
+    return [Picture(f"{name}-layers", layer_curves(lines), caption)]
+
+
+def _training(sample: Sample, history: dict[str, Floats], name: str) -> Section | None:
+    if not history:
+        return None
+    words = {
+        "train_loss": "training loss",
+        "validation_loss": "validation loss",
+        "validation_score": f"validation {tables.metric_label(sample.metric)}",
+    }
+    pictures = []
+    for column, what in words.items():
+        drawn = seed_curves(history[column], ylabel=what, names=sample.inputs.names, failed=sample.failed)
+        caption = f"{what.capitalize()}: a line for each seed (failed ones dashed)"
+        several = "; of the others the median, and a band with 80 %" if (~sample.failed).sum() > 1 else ""
+        pictures.append(Picture(f"{name}-{slug(column)}", drawn, f"{caption}{several}."))
+    return Section("Training", pictures=pictures, summary="loss and score of every seed by epoch")
+
+
+def _seed_by_seed(sample: Sample, history: dict[str, Floats], name: str) -> Section | None:
+    if sample.scores is None and sample.seeds < FEWEST_MAPPED:
         return None
     pictures = []
-    for measure in LAYERED:
-        row = results.measures.get(measure, {})
-        if len(row.get("layers", ())) > 1:
-            pictures.append(_layers_picture(measure, row, name))
     for measure in MAPPED:
-        if measure in sample.distances:
+        if measure in sample.distances and sample.seeds >= FEWEST_MAPPED:
             matrix = np.asarray(sample.distances[measure][-1], np.float64)
-            drawn = figures.heat_map(matrix, name=measure, seeds=sample.inputs.names, failed=sample.failed)
+            said = MEASURES[measure].label
+            drawn = heat_map(matrix, name=said, seeds=sample.inputs.names, failed=sample.failed)
             where = " (last layer)" if MEASURES[measure].granularity == "representation" else ""
-            caption = f"{measure}{where} of every two seeds, like seeds beside each other; * failed."
+            starred = "; * failed" if sample.failed.any() else ""
+            caption = f"{said[:1].upper()}{said[1:]}{where} of every two seeds, like seeds beside each other{starred}."
             pictures.append(Picture(f"{name}-map-{slug(measure)}", drawn, caption))
-    return Section("Instability", pictures=pictures, tables=[tables.measures_table(results)])
-
-
-def _layers_picture(measure: str, row: dict[str, Any], name: str) -> Picture:
-    values = _floats(row["layers"])
-    intervals = np.array([_floats(ends or [None, None]) for ends in row["layer_intervals"]])
-    drawn = figures.layer_curves(values, intervals, name=measure, null=row["null"], shuffled=row["null_shuffled"])
-    return Picture(
-        f"{name}-layers-{slug(measure)}", drawn, f"{MEASURES[measure].meaning}, by layer, with 95 % intervals."
+    return Section(
+        "Seed by seed",
+        pictures=pictures,
+        tables=[] if sample.scores is None else [_seeds_table(sample, _best_validation(history))],
+        summary="scores of each, and which seeds are alike",
     )
+
+
+def _seeds_table(sample: Sample, validation: Floats | None) -> Table:
+    """A row for each seed, the best first."""
+    assert sample.scores is not None
+    rows = []
+    for place in np.argsort(-sample.scores, kind="stable"):
+        scores = [number(sample.scores[place])] + ([] if validation is None else [number(validation[place])])
+        rows.append([str(sample.inputs.names[place]), *scores, sample.reasons[place] or ""])
+    metric = tables.metric_label(sample.metric)
+    columns = ["seed", f"test {metric}", *([] if validation is None else [f"best validation {metric}"]), "failed"]
+    return Table("Seeds", columns, rows)
 
 
 def _trust(found: Validity | None, name: str) -> Section | None:
@@ -170,16 +225,18 @@ def _trust(found: Validity | None, name: str) -> Section | None:
         return None
     pictures = []
     for one in (found.over_seeds, found.over_layers):
-        if one is not None and len(one.names) > 1:
-            drawn = figures.correlations(one.matrix, names=one.names)
-            pictures.append(Picture(f"{name}-over-{one.over}", drawn, f"Correlation of measures over {one.over}."))
+        if one is not None and np.isfinite(one.matrix[np.triu_indices(len(one.names), 1)]).any():
+            drawn = correlations(one.matrix, names=[MEASURES[measure].label for measure in one.names])
+            caption = f"Correlation of measures over {one.over}; -: a measure that does not vary."
+            pictures.append(Picture(f"{name}-over-{one.over}", drawn, caption))
     shown = [tables.nulls_table(found), tables.failed_table(found)]
     return Section(
         "Which measures to trust",
-        found.sentences,
-        found.notes,
-        pictures,
-        [table for table in shown if table.rows],
+        [tables.humane(line) for line in found.sentences],
+        pictures=pictures,
+        tables=[table for table in shown if table.rows],
+        notes=[tables.humane(line) for line in found.notes],
+        summary="do they agree, rise with depth, need many examples?",
     )
 
 
@@ -192,7 +249,25 @@ def _seeds(study: SeedStudy | None, name: str) -> Section | None:
         tables.shares_table(study),
         tables.floor_table(study),
     ]
-    return Section("How many seeds", study.sentences, study.notes, tables=[table for table in shown if table.rows])
+    return Section(
+        "How many seeds",
+        [tables.humane(line) for line in study.sentences],
+        pictures=_best_pictures(study, name),
+        tables=[table for table in shown if table.rows],
+        notes=[tables.humane(line) for line in study.notes],
+        summary="how many the next experiment needs, and test examples",
+    )
+
+
+def _best_pictures(study: SeedStudy, name: str) -> list[Picture]:
+    if len(study.best) < 2:
+        return []
+    lines = [("chosen by the test score", study.best)]
+    if study.best_by_validation is not None:
+        lines.append(("chosen by validation", study.best_by_validation))
+    metric = tables.metric_label(study.metric)
+    drawn = curves(np.arange(1, len(study.best) + 1), lines, xlabel="seeds tried", ylabel=f"{metric} of the best")
+    return [Picture(f"{name}-best", drawn, "What trying more seeds and reporting the best is expected to give.")]
 
 
 def _examples(sample: Sample, name: str, texts: bool) -> Section | None:
@@ -203,7 +278,7 @@ def _examples(sample: Sample, name: str, texts: bool) -> Section | None:
     votes = np.stack([(predictions == c).sum(axis=0) for c in range(sample.inputs.classes)], axis=1)
     disagreement = example_disagreement(predictions, sample.inputs.classes)
     contested = [int(row) for row in np.argsort(-disagreement, kind="stable") if votes[row].max() < sample.seeds]
-    drawn = figures.votes_histogram(votes.max(axis=1) / sample.seeds)
+    drawn = votes_histogram(votes.max(axis=1) / sample.seeds)
     picture = Picture(f"{name}-votes", drawn, "On how many test examples how many seeds agree.")
     frame = sample.run.texts if sample.run is not None else None
     text_columns = [] if frame is None or not texts else [one for one in frame.columns if one.startswith("text")]
@@ -212,14 +287,16 @@ def _examples(sample: Sample, name: str, texts: bool) -> Section | None:
         cast = ", ".join(f"{classes[c]}: {votes[row, c]}" for c in np.argsort(-votes[row]) if votes[row, c])
         label = "" if sample.inputs.labels is None else classes[sample.inputs.labels[row]]
         example = str(row) if frame is None else str(frame["example_id"].iloc[row])
-        shown = [] if frame is None else [str(frame[one].iloc[row]) for one in text_columns]
-        rows.append([example, f"{disagreement[row]:.2f}", label, cast, *shown])
-    columns = ["id", "disagreement", "label", "votes", *text_columns]
-    caption = (
-        f"{len(contested)} of {len(votes)} examples are contested. disagreement: share of pairs of seeds that differ."
-    )
+        shown = " / ".join(str(frame[one].iloc[row]) for one in text_columns) if frame is not None else ""
+        rows.append([*([shown] if text_columns else []), cast, label, f"{disagreement[row]:.2f}", example])
+    columns = [*(["text"] if text_columns else []), "votes", "label", "disagreement", "id"]
+    if not text_columns:  # the first column stays in view: the one that names the row
+        rows, columns = [[row[-1], *row[:-1]] for row in rows], [columns[-1], *columns[:-1]]
+    said = f"{len(contested)} of {len(votes)} examples are contested"
+    more = f"; the {MOST_EXAMPLES} most divided are shown" if len(contested) > MOST_EXAMPLES else ""
+    caption = f"{said}{more}. disagreement: share of pairs of seeds that differ."
     table = [Table("Contested examples", columns, rows, caption)] if rows else []
-    return Section("Examples that flip", pictures=[picture], searched=table)
+    return Section("Examples that flip", pictures=[picture], tables=table, summary=said)
 
 
 def _classes(sample: Sample) -> list[str]:
@@ -238,15 +315,11 @@ def _reproduce(sample: Sample) -> Section | None:
     return Section(
         "How to reproduce",
         ["Save the second box as config.toml, and run:"],
-        tables=[Table("Versions", ["", ""], rows)],
+        tables=[Table("Versions", ["what", "version"], rows)],
         code=["jaxstab run config.toml", config],
+        summary="configuration and versions",
     )
 
 
-def _floats(values: Sequence[float | None]) -> Floats:
+def _floats(values: Sequence[Any]) -> Floats:
     return np.array([np.nan if one is None else one for one in values], np.float64)
-
-
-def slug(name: str) -> str:
-    """Returns a name that is safe for files and HTML ids."""
-    return "".join(c if c.isascii() and c.isalnum() else "-" for c in name.lower()).strip("-") or "run"

@@ -1,353 +1,211 @@
-"""Figures of arrays: each function draws one matplotlib figure and computes only what drawing needs.
+"""Figures of arrays: each function draws one figure and computes only what drawing needs.
 
-Figures are narrow, to be readable on a phone and to fit a column. Colours are safe for colour-blind readers (Okabe &
-Ito), and nothing is told by colour alone. S seeds, E epochs, L layers, M measures, K methods.
+Figures are narrow, to be readable on a phone and to fit a column. Each has a sensible look for one seed, for equal
+seeds, for failed ones and for hundreds. S seeds, E epochs, L layers, K methods.
 """
 
-import itertools
-from collections.abc import Callable, Sequence
-from functools import wraps
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import NDArray
-from scipy.cluster.hierarchy import leaves_list, linkage
-from scipy.spatial.distance import squareform
 
-Floats = NDArray[np.float64]
-Mask = NDArray[np.bool_]
+from jaxstab.report.style import (
+    BLUE,
+    FOREGROUND,
+    GREY,
+    HEIGHT,
+    LEAST_SPAN,
+    VERMILION,
+    Drawing,
+    Floats,
+    Mask,
+    key,
+    legend,
+    line_key,
+    look,
+    new,
+    span,
+    styled,
+    wrapped,
+)
 
-WIDTH = 4.6  # inches
-BLUE, ORANGE, GREEN, VERMILION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#8a8a8a"
-FOREGROUND = "#010203"  # placeholder that `jaxstab.report.drawing.to_svg` replaces by the page's colour
-STYLE: dict[str, Any] = {
-    "font.size": 9.5,
-    "font.family": "sans-serif",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.8,
-    "axes.titlesize": 9.5,
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-    "savefig.facecolor": "none",
-    "pdf.fonttype": 42,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "jaxstab",
-    "text.parse_math": False,  # names may hold a dollar sign
-    "figure.constrained_layout.use": True,
-    **dict.fromkeys(
-        ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "axes.titlecolor"), FOREGROUND
-    ),
-}
-MOST_LABELS = 40
-WRITTEN = 10  # up to this many measures, cells show the correlations as numbers
+FEW_SEEDS, MANY_SEEDS = 40, 400
 
 
-def _styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
-    @wraps(draw)
-    def styled(*arguments: Any, **options: Any) -> Figure:
-        with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
-            return draw(*arguments, **options)
+@dataclass(frozen=True)
+class Seeds:
+    """The scores of some seeds, for a row of dots.
 
-    return styled
+    Attributes:
+        name: name of the row.
+        scores: [S].
+        names: [S] numbers of the seeds.
+        failed: [S] whether each seed failed.
+        method: the method that they belong to.
+        place: its place among the methods, which gives the row its colour; None for the common one.
+    """
+
+    name: str
+    scores: Floats
+    names: Sequence[int]
+    failed: Mask
+    method: str | None = None
+    place: int | None = None
 
 
-@_styled
+@styled
 def seed_dots(
-    validation: Floats, test: Floats, *, metric: str, seeds: Sequence[int], failed: Mask, majority: float | None
-) -> Figure:
-    """A dot for each seed's score at every evaluation and on the test split.
+    panels: Sequence[tuple[str, Sequence[Seeds]]], *, majority: float | None = None, height: float = HEIGHT
+) -> Drawing:
+    """A dot for the score of each seed, a row for each method or split, and the mean of each row.
 
     Args:
-        validation: [S, E] scores.
-        test: [S] scores.
-        metric: the score.
-        seeds: [S] numbers of the seeds.
-        failed: [S] whether each seed failed.
-        majority: the score of always predicting the most frequent class.
+        panels: for each task the name of its score, and its rows.
+        majority: the score of always predicting the most frequent class; a line if it is near, otherwise a number.
+        height: of the figure, in inches.
     """
-    epochs = validation.shape[1]
-    figure, axes = _new(2.7)
-    columns = [*validation.T, test]
-    places = [*range(1, epochs + 1), epochs + 1.5]
-    for place, scores in zip(places, columns, strict=True):
-        _dots(axes, place, scores, failed)
-    axes.axvline(epochs + 0.75, color=GREY, linewidth=0.6)
-    axes.set_xticks(places if epochs <= 12 else [1, epochs // 2, epochs, epochs + 1.5])
-    names = [f"{place:g}" for place in places[:-1]] if epochs <= 12 else ["1", f"{epochs // 2}", f"{epochs}"]
-    axes.set_xticklabels([*names, "test"])
-    axes.set_xlabel("epoch (validation)")
-    axes.set_ylabel(metric)
-    axes.set_xlim(0.5, epochs + 2)
-    if majority is not None:
-        axes.axhline(majority, color=FOREGROUND, linewidth=0.8, linestyle=(0, (4, 3)))
-        axes.annotate("majority class", (epochs + 0.72, majority), va="bottom", ha="right", fontsize=9)
-    _legend_of_failed(axes, failed)
+    figure = Drawing(height)
+    for axes, (metric, rows) in zip(_column(figure, len(panels)), panels, strict=True):
+        for place, row in enumerate(rows):
+            _dots(figure, axes, -place, row)
+        low, high = span(np.concatenate([row.scores for row in rows]), most=1)
+        near = [one for one in [majority] if one is not None and 2 * low - high <= one <= 2 * high - low]
+        axes.set_xlim(*(span(np.array([low, high, *near]), margin=0.02) if near else (low, high)))
+        axes.set_yticks(-np.arange(len(rows)), [wrapped(row.name) for row in rows])
+        for text, row in zip(axes.get_yticklabels(), rows, strict=True):
+            figure.name(text, method=row.method)
+        axes.set_ylim(0.6 - len(rows), 0.6)
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+        axes.set_xlabel(metric)
+        if near:
+            axes.axvline(near[0], color=FOREGROUND, linewidth=0.8, linestyle=(0, (4, 3)))
+            axes.set_xlabel(f"{metric}; dashed: majority class")
+        elif majority is not None:
+            axes.set_xlabel(f"{metric} (majority class: {majority:.3f})")
+    failed = np.concatenate([row.failed for _, rows in panels for row in rows])
+    if failed.any():
+        good = [] if failed.all() else [key("seed", GREY, "o")]
+        legend(figure, [*good, key("failed seed", VERMILION, "X")])
     return figure
 
 
-@_styled
-def learning_curves(
-    train_loss: Floats, validation_loss: Floats, validation_score: Floats, *, metric: str, failed: Mask
-) -> Figure:
-    """Loss and score by epoch: a line for each seed, the median, and a band with 80 % of the seeds.
+@styled
+def seed_curves(values: Floats, *, ylabel: str, names: Sequence[int], failed: Mask) -> Drawing:
+    """A line over epochs for each seed, and of those that did not fail the median and a band with 80 %.
 
     Args:
-        train_loss: [S, E] nats.
-        validation_loss: [S, E] nats.
-        validation_score: [S, E].
-        metric: the score.
+        values: [S, E] losses or scores.
+        ylabel: what they are.
+        names: [S] numbers of the seeds.
         failed: [S] whether each seed failed; drawn dashed.
     """
-    figure = Figure(figsize=(WIDTH, 5.2))
-    panels = figure.subplots(3, 1, sharex=True)
-    rows = (
-        ("training loss", train_loss),
-        ("validation loss", validation_loss),
-        (f"validation {metric}", validation_score),
-    )
-    epochs = np.arange(1, train_loss.shape[1] + 1)
-    for axes, (name, values) in zip(panels, rows, strict=True):
-        marker = "o" if len(epochs) == 1 else None
-        for one, bad in zip(values, failed, strict=True):
-            style = {"color": VERMILION, "linestyle": "--"} if bad else {"color": GREY}
-            axes.plot(epochs, one, linewidth=0.6, alpha=0.6, marker=marker, **style)
-        finite = values[np.isfinite(values).all(axis=1)]
-        if len(finite):
-            low, median, high = np.quantile(finite, [0.1, 0.5, 0.9], axis=0)
-            axes.fill_between(epochs, low, high, color=BLUE, alpha=0.25, linewidth=0)
-            axes.plot(epochs, median, color=BLUE, linewidth=2, marker=marker)
-        axes.set_ylabel(name)
-    panels[-1].set_xlabel("epoch")
-    panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure, axes = new()
+    epochs = np.arange(1, values.shape[1] + 1)
+    marker = "o" if len(epochs) == 1 else None
+    width = 0.8 if len(values) <= FEW_SEEDS else 0.4
+    for one, seed, bad in zip(values, names, failed, strict=True):
+        (line,) = axes.plot(epochs, one, linewidth=width, alpha=0.7, marker=marker, markersize=4)
+        line.set(color=VERMILION if bad else GREY, linestyle="--" if bad else "-")
+        figure.name(line, [f"seed {seed}{', failed' * bool(bad)}: {one[-1]:.4g} at the end"])
+    finite = values[np.isfinite(values).all(axis=1) & ~failed]
+    if len(finite) > 1:
+        low, median, high = np.quantile(finite, [0.1, 0.5, 0.9], axis=0)
+        axes.fill_between(epochs, low, high, color=BLUE, alpha=0.25, linewidth=0)
+        axes.plot(epochs, median, color=BLUE, linewidth=2, marker=marker)
+    if not np.isfinite(values).any():
+        axes.text(0.5, 0.5, "no finite value", transform=axes.transAxes, ha="center", va="center")
+    axes.set_xlim(1 - 0.04 * len(epochs), len(epochs) + 0.04 * len(epochs))
+    axes.set_ylim(*span(values))
+    axes.set_ylabel(ylabel)
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    if failed.any():
+        good = [line_key("median", BLUE), line_key("seed", GREY)] if len(finite) > 1 else []
+        legend(figure, [*good, line_key("failed seed", VERMILION, "--")])
     return figure
 
 
-@_styled
-def layer_curves(
-    values: Floats,
-    intervals: Floats,
-    *,
-    name: str,
-    null: float | None = None,
-    shuffled: Sequence[float | None] | None = None,
-) -> Figure:
-    """One measure by layer, with intervals and its nulls.
+@styled
+def layer_curves(lines: Sequence[tuple[str, Floats, Floats, Floats]]) -> Drawing:
+    """Measures by layer, with 95 % bands; dotted: the same with each seed's examples shuffled.
 
     Args:
-        values: [L] values.
-        intervals: [L, 2]; NaN where there is none.
-        name: name of the measure.
-        null: value for independent normal data.
-        shuffled: [L] values for the same data with shuffled examples.
+        lines: for each measure its name, values [L], intervals [L, 2] and values [L] of shuffled examples; NaN where
+            there is none.
     """
-    figure, axes = _new(2.4)
-    layers = np.arange(1, len(values) + 1)
-    axes.fill_between(layers, intervals[:, 0], intervals[:, 1], color=BLUE, alpha=0.25, linewidth=0)
-    axes.errorbar(layers, values, yerr=_errors(values, intervals), color=BLUE, marker="o", markersize=4, capsize=2)
-    if null is not None:
-        axes.axhline(null, color=FOREGROUND, linewidth=0.8, linestyle=(0, (4, 3)), label="independent normal data")
-    if shuffled is not None and any(one is not None for one in shuffled):
-        heights = [np.nan if one is None else one for one in shuffled]
-        axes.plot(
-            layers,
-            heights,
-            color=VERMILION,
-            linewidth=1,
-            linestyle=":",
-            marker="x",
-            markersize=4,
-            label="examples shuffled",
-        )
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="best")
-    axes.set_xlabel("layer")
-    axes.set_ylabel(name)
-    axes.set_xticks(layers if len(layers) <= 13 else layers[:: -(-len(layers) // 12)])
-    axes.set_ylim(bottom=min(0, np.nanmin(values)) if np.isfinite(values).any() else 0)
+    figure, axes = new()
+    every = [np.zeros(1)]
+    for place, (name, values, intervals, shuffled) in enumerate(lines, start=1):
+        layers = np.arange(1, len(values) + 1)
+        colour, marker = look(place)
+        axes.fill_between(layers, *intervals.T, color=colour, alpha=0.2, linewidth=0)
+        (line,) = axes.plot(layers, values, color=colour, marker=marker, markersize=4, label=name)
+        figure.name(line, [f"{name}: {values[-1]:.3g} in the last layer"])
+        axes.plot(layers, shuffled, color=colour, linewidth=1.2, linestyle=":")
+        every += [values, intervals.ravel(), shuffled]
+        axes.set_xticks(layers if len(layers) <= 13 else layers[:: -(-len(layers) // 12)])
+    axes.set_ylim(*span(np.concatenate(every)))
+    axes.set_xlabel("layer (dotted: examples shuffled)")
+    legend(figure, axes.get_lines()[::2])
     return figure
 
 
-@_styled
-def heat_map(distances: Floats, *, name: str, seeds: Sequence[int], failed: Mask) -> Figure:
-    """Distances of all pairs of seeds, ordered by average linkage; failed seeds have an asterisk.
-
-    Args:
-        distances: [S, S] distances.
-        name: name of the measure.
-        seeds: [S] numbers of the seeds.
-        failed: [S] whether each seed failed.
-    """
-    count = len(distances)
-    order = np.arange(count)
-    if count > 2 and np.isfinite(distances).all():
-        condensed = squareform(np.maximum((distances + distances.T) / 2, 0), checks=False)
-        order = leaves_list(linkage(condensed, "average", optimal_ordering=True))
-    figure, axes = _new(4.0)
-    shown = np.array(distances, np.float64)[np.ix_(order, order)]
-    np.fill_diagonal(shown, np.nan)
-    drawn = axes.imshow(shown, cmap="cividis", interpolation="nearest", rasterized=True)
-    step = -(-count // MOST_LABELS)
-    labels = [f"{seeds[int(i)]}{'*' * bool(failed[i])}" for i in order][::step]
-    size = 9 if count <= 20 else 6.5
-    axes.set_xticks(range(0, count, step), labels, rotation=90, fontsize=size)
-    axes.set_yticks(range(0, count, step), labels, fontsize=size)
-    axes.set_xlabel("seed")
-    axes.spines[:].set_visible(False)
-    bar = figure.colorbar(drawn, ax=axes, shrink=0.8, label=name)
-    bar.outline.set_visible(False)
-    return figure
-
-
-@_styled
-def correlations(matrix: Floats, *, names: Sequence[str]) -> Figure:
-    """Correlations between measures.
-
-    Args:
-        matrix: [M, M] correlations; NaN where a measure does not vary.
-        names: [M] names of the measures.
-    """
-    count = len(names)
-    figure, axes = _new(1.6 + min(3.0, 0.38 * count))
-    drawn = axes.imshow(matrix, cmap="PuOr", vmin=-1, vmax=1, rasterized=True)
-    axes.set_xticks(range(count), names, rotation=45, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(count), names)
-    if count <= WRITTEN:
-        for (i, j), value in np.ndenumerate(matrix):
-            text = "" if np.isnan(value) else f"{value + 0.0:.1f}".replace("-0.0", "0.0")
-            dark = abs(value) > 0.6
-            axes.text(j, i, text, ha="center", va="center", fontsize=9, color="white" if dark else "black")
-    axes.spines[:].set_visible(False)
-    axes.tick_params(length=0)
-    if count > WRITTEN:
-        bar = figure.colorbar(drawn, ax=axes, shrink=0.8, label="correlation")
-        bar.outline.set_visible(False)
-    return figure
-
-
-@_styled
-def differences(
-    labels: Sequence[str],
-    values: Floats,
-    intervals: Floats,
-    clear: Mask,
-    *,
-    xlabel: str,
-    reference: float = 0,
-    log: bool = False,
-) -> Figure:
-    """Differences with intervals, one per line; clear differences are filled and dark.
-
-    Args:
-        labels: [K] labels of the lines.
-        values: [K]; NaN where there is none.
-        intervals: [K, 2]; an end that is not finite is drawn to the edge.
-        clear: [K] whether each difference is clear.
-        xlabel: label of the axis.
-        reference: the value that means no difference.
-        log: whether the axis is logarithmic, for ratios.
-    """
-    figure, axes = _new(0.9 + 0.26 * len(labels))
-    rows = np.arange(len(labels))[::-1]
-    if log:
-        axes.set_xscale("log")
-    inside = np.concatenate([values, intervals[np.isfinite(intervals)], [reference]])
-    inside = inside[np.isfinite(inside) & (inside > 0 if log else True)]
-    low, high = inside.min(), inside.max()
-    margin = 0.08 * (high - low or 1)
-    low, high = (max(low, 1 / 20) / 1.15, min(high, 20) * 1.15) if log else (low - margin, high + margin)
-    for row, value, ends, sure in zip(rows, values, intervals, clear, strict=True):
-        if not np.isfinite(value):
-            continue
-        colour = BLUE if sure else GREY
-        if np.isfinite(ends).any():
-            left, right = (end if np.isfinite(end) else edge for end, edge in zip(ends, (low, high), strict=True))
-            axes.plot([left, right], [row, row], color=colour, linewidth=1.6 if sure else 1.2)
-        axes.plot(
-            value, row, marker="D" if sure else "o", markersize=5, color=colour, fillstyle="full" if sure else "none"
-        )
-    axes.axvline(reference, color=FOREGROUND, linewidth=0.8, linestyle=(0, (4, 3)))
-    axes.set_xlim(low, high)
-    axes.set_yticks(rows, labels)
-    axes.set_ylim(-0.7, len(labels) - 0.3)
-    axes.tick_params(axis="y", length=0)
-    axes.spines["left"].set_visible(False)
-    axes.set_xlabel(xlabel)
-    if log:
-        _plain_ticks(axes, low, high)
-    return figure
-
-
-@_styled
-def dots_by_method(scores: Sequence[Floats], *, names: Sequence[str], metric: str, failed: Sequence[Mask]) -> Figure:
-    """Dots for the seeds of each method, methods side by side, and the mean of each.
-
-    Args:
-        scores: K arrays [S] of scores.
-        names: [K] names of the methods.
-        metric: the score.
-        failed: K arrays [S], whether each seed failed.
-    """
-    figure, axes = _new(2.8)
-    for place, (one, bad) in enumerate(zip(scores, failed, strict=True)):
-        _dots(axes, place, np.asarray(one), np.asarray(bad, bool))
-    axes.set_xticks(range(len(names)), names)
-    if max(map(len, names)) > 8 or len(names) > 5:
-        for label in axes.get_xticklabels():
-            label.set(rotation=35, ha="right", rotation_mode="anchor")
-    axes.set_xlim(-0.6, len(names) - 0.4)
-    axes.set_ylabel(metric)
-    _legend_of_failed(axes, np.concatenate([np.asarray(one, bool) for one in failed]))
-    return figure
-
-
-@_styled
-def profiles(thresholds: Floats, lines: Sequence[tuple[str, Floats, Floats]]) -> Figure:
+@styled
+def profiles(thresholds: Floats, lines: Sequence[tuple[str, Floats, Floats]]) -> Drawing:
     """The share of seeds that score above each threshold, a line with its band for each method.
 
     Args:
         thresholds: [T].
         lines: for each method its name, the shares [T] and the ends [T, 2] of their intervals.
     """
-    figure, axes = _new(2.6)
-    looks = zip(itertools.cycle(("-", "--", "-.", ":")), itertools.cycle((BLUE, ORANGE, GREEN, VERMILION, GREY)))
-    for (name, shares, band), (line, colour) in zip(lines, looks, strict=False):
-        axes.plot(thresholds, shares, color=colour, linestyle=line, label=name)
-        axes.fill_between(thresholds, *band.T, color=colour, alpha=0.15, linewidth=0)
+    figure, axes = new()
+    dashes = ("-", "--", "-.", ":")
+    for place, (name, shares, band) in enumerate(lines):
+        colour, _ = look(place)
+        (line,) = axes.plot(thresholds, shares, color=colour, linestyle=dashes[place % len(dashes)], label=name)
+        figure.name(line, [name], method=name)
+        filled = axes.fill_between(thresholds, *band.T, color=colour, alpha=0.13, linewidth=0)
+        figure.name(filled, method=name)
+    axes.set_xlim(*span(thresholds, margin=0))
     axes.set_xlabel("score")
-    axes.set_ylabel("share of seeds above it")
+    axes.set_ylabel("seeds above it")
     axes.set_ylim(0, 1.02)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-    axes.legend()
+    legend(figure, axes.get_lines())
     return figure
 
 
-@_styled
-def votes_histogram(agreement: Floats) -> Figure:
+@styled
+def votes_histogram(agreement: Floats) -> Drawing:
     """A histogram of the seeds' agreement over examples.
 
     Args:
         agreement: [N] share of the seeds that vote for the most frequent prediction.
     """
-    figure, axes = _new(2.2)
-    values, counts = np.unique(np.round(agreement, 6), return_counts=True)
-    gap = np.diff(values).min(initial=0.08)
-    axes.bar(values, counts, width=0.8 * gap, color=BLUE)
+    figure, axes = new()
+    values = np.unique(np.round(agreement, 6))
+    gap = max(np.diff(values).min(initial=0.05), 0.025)
+    edges = np.arange(1 + gap / 2, min(0.5, values.min()) - gap, -gap)[::-1]
+    counts, _ = np.histogram(agreement, edges)
+    bars = axes.bar(edges[1:] - gap / 2, counts, width=0.85 * gap, color=BLUE)
+    for bar, count, right in zip(bars, counts, edges[1:], strict=True):
+        if count:
+            figure.name(bar, [f"{count} examples: {min(right - gap / 2, 1):.0%} of the seeds agree"])
+    axes.set_xlim(edges[0], edges[-1] + gap / 2)
     axes.set_xlabel("share of seeds that predict the same")
     axes.set_ylabel("test examples")
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}" if value < 1.001 else "")
+    axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     return figure
 
 
-@_styled
-def curves(x: Floats, lines: Sequence[tuple[str, Floats]], *, xlabel: str, ylabel: str) -> Figure:
-    """A few lines over a common x axis.
+@styled
+def curves(x: Floats, lines: Sequence[tuple[str, Floats]], *, xlabel: str, ylabel: str) -> Drawing:
+    """A few lines over a common x axis of whole numbers.
 
     Args:
         x: [n] positions.
@@ -355,68 +213,66 @@ def curves(x: Floats, lines: Sequence[tuple[str, Floats]], *, xlabel: str, ylabe
         xlabel: label of the x axis.
         ylabel: label of the y axis.
     """
-    figure, axes = _new(2.4)
-    styles = ((BLUE, "-", "o"), (ORANGE, "--", "s"), (GREEN, "-.", "^"))
-    for (name, y), (colour, line, marker) in zip(lines, styles, strict=False):
-        axes.plot(x, y, color=colour, linestyle=line, marker=marker, markersize=3.5, label=name)
+    figure, axes = new()
+    for place, (name, y) in enumerate(lines, start=1):
+        colour, marker = look(place)
+        shown = marker if len(x) <= FEW_SEEDS else None
+        (line,) = axes.plot(x, y, color=colour, linestyle=("-", "--")[place % 2 - 1], marker=shown, markersize=4)
+        line.set_label(name)
+        figure.name(line, [f"{name}: {y[-1]:.4f} at {x[-1]:g}"])
+    axes.set_ylim(*span(np.concatenate([y for _, y in lines]), most=1))
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
     if len(lines) > 1:
-        axes.legend()
+        legend(figure, axes.get_lines())
     return figure
 
 
-def _new(height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(WIDTH, height))
-    return figure, figure.subplots()
+def _column(figure: Drawing, count: int) -> list[Axes]:
+    return list(np.atleast_1d(figure.subplots(count, 1)))
 
 
-def _dots(axes: Axes, place: float, scores: Floats, failed: Mask) -> None:
-    """Draws seeds as dots, equal scores side by side, and a line at the mean."""
-    finite = np.isfinite(scores)
-    offsets = _spread(scores[finite])
-    size = 16 if len(scores) <= 40 else 6
-    for mask, marker, colour in ((~failed[finite], "o", BLUE), (failed[finite], "X", VERMILION)):
-        axes.scatter(
-            place + offsets[mask], scores[finite][mask], s=size, marker=marker, color=colour, alpha=0.75, linewidths=0
+def _dots(figure: Drawing, axes: Axes, place: float, row: Seeds) -> None:
+    """Draws seeds as dots, equal scores above each other, and a line at their mean."""
+    finite = np.isfinite(row.scores)
+    scores, failed, names = row.scores[finite], row.failed[finite], np.asarray(row.names)[finite]
+    offsets = _spread(scores)
+    size = 26 if len(scores) <= FEW_SEEDS else 9
+    colour, marker = (BLUE, "o") if row.place is None else look(row.place)
+    for mask, shape, filled in ((~failed, marker, colour), (failed, "X", VERMILION)):
+        if not mask.any():
+            continue
+        many = len(scores) > MANY_SEEDS
+        drawn = axes.scatter(
+            scores[mask],
+            place + offsets[mask],
+            s=size,
+            marker=shape,
+            color=filled,
+            alpha=0.8,
+            linewidths=0,
+            zorder=2,
+            rasterized=many,
         )
-    if finite.any():
-        axes.plot([place - 0.3, place + 0.3], [scores[finite].mean()] * 2, color=FOREGROUND, linewidth=1.5)
+        suffix = ", failed" if shape == "X" and filled == VERMILION else ""
+        said = [f"{row.name}, seed {seed}{suffix}: {score:.4f}" for seed, score in zip(names, scores, strict=True)]
+        figure.name(drawn, [] if many else [one for one, shown in zip(said, mask, strict=True) if shown], row.method)
+    if len(scores) > 1:
+        (line,) = axes.plot([scores.mean()] * 2, [place - 0.4, place + 0.4], color=FOREGROUND, linewidth=1.6, zorder=1)
+        figure.name(line, [f"{row.name}: mean {scores.mean():.4f} of {len(scores)} seeds"], row.method)
+    elif not len(scores):
+        axes.text(0.5, place, "no finite score", transform=axes.get_yaxis_transform(), ha="center", va="center")
 
 
 def _spread(scores: Floats) -> Floats:
-    """Offsets [S] so that dots of nearly equal height do not cover each other."""
+    """Offsets [S] so that dots of nearly equal scores do not cover each other."""
     offsets = np.zeros(len(scores))
     if len(scores) < 2:
         return offsets
-    height = max(np.ptp(scores), 1e-9) / 25
-    bins = np.round((scores - scores.min()) / height)
+    bins = np.round((scores - scores.min()) / (max(np.ptp(scores), LEAST_SPAN) / 40))
     for one in np.unique(bins):
         places = np.flatnonzero(bins == one)
-        width = min(0.07, 0.6 / len(places))
-        offsets[places] = width * (np.arange(len(places)) - (len(places) - 1) / 2)
+        step = min(0.16, 0.75 / len(places))
+        offsets[places] = step * (np.arange(len(places)) - (len(places) - 1) / 2)
     return offsets
-
-
-def _legend_of_failed(axes: Axes, failed: Mask) -> None:
-    if failed.any():
-        axes.scatter([], [], marker="o", color=BLUE, s=16, label="seed")
-        axes.scatter([], [], marker="X", color=VERMILION, s=16, label="failed seed")
-        axes.legend(loc="lower right")
-
-
-def _errors(values: Floats, intervals: Floats) -> Floats:
-    return np.abs(np.nan_to_num(intervals.T - values))
-
-
-def _plain_ticks(axes: Axes, low: float, high: float) -> None:
-    """Labels an axis of ratios with a few plain numbers."""
-    steps = (
-        [0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20]
-        if high / low > 4
-        else [0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 1.75, 2, 2.5, 3]
-    )
-    ticks = [one for one in steps if low <= one <= high]
-    axes.set_xticks(ticks, [f"{one:g}" for one in ticks])
-    axes.set_xticks([], minor=True)

@@ -1,14 +1,10 @@
-"""Tables of results, for the terminal and the page, and as LaTeX, Markdown or CSV."""
+"""The tables of results: what analyses found, as text."""
 
-import csv
-import io
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
-import rich.table
-from rich.markup import escape
 
 from jaxstab.analysis.comparison import (
     ALL_TASKS,
@@ -18,67 +14,104 @@ from jaxstab.analysis.comparison import (
     Comparison,
     Difference,
 )
+from jaxstab.analysis.how_many import MOST_SEEDS, MOST_SIMULATED
 from jaxstab.analysis.reference import FAULTS
 from jaxstab.analysis.seed_study import SeedStudy
 from jaxstab.analysis.validity import Correlations, Validity
 from jaxstab.measures import MEAN, MEASURES, Results
+from jaxstab.report.formats import (
+    PLACES,
+    Cell,
+    Table,
+    common_decimals,
+    decimals,
+    interval,
+    number,
+    percent,
+    with_interval,
+    worth,
+)
 
-Format = Literal["latex", "markdown", "csv"]
-NAMES = {
-    MEAN: "mean {}",
-    FAILED: "failed seeds",
-    INTERQUARTILE_MEAN: "interquartile mean",
-    REMAINING: "sd, endless examples",
+METRICS = {"matthews": "Matthews correlation", "f1": "F1", "macro_f1": "macro F1"}
+# What is shown beside the measures: its name, and what it says.
+QUANTITIES = {
+    MEAN: ("mean {}", "mean of the seeds' test scores; larger is better"),
+    INTERQUARTILE_MEAN: ("interquartile mean", "mean score without a quarter of the seeds at either end"),
+    REMAINING: ("SD, endless examples", "what would remain of the SD of scores with infinitely many test examples"),
+    FAILED: ("failed seeds", "share of the seeds that failed, which no better than guessing means"),
 }
-FORMATS: dict[str, str] = {"latex": "latex_booktabs", "markdown": "github"}
+IDENTIFIERS = re.compile(rf"\b({'|'.join(sorted(MEASURES, key=len, reverse=True))})\b")
+LARGER_IS_BETTER = {MEAN, INTERQUARTILE_MEAN} | {
+    name for name, one in MEASURES.items() if not one.larger_is_less_stable
+}
 
 
-@dataclass(frozen=True)
-class Table:
-    """A table of text; `caption` explains how to read it."""
+def quantity(name: str, metric: str = "score") -> Cell:
+    """The cell that names a measure, or another quantity shown beside the measures."""
+    if name in MEASURES:
+        return Cell(name, label=MEASURES[name].label, meaning=MEASURES[name].meaning)
+    text, meaning = QUANTITIES[name]
+    return Cell(text.format(metric), label=text.format(metric_label(metric)), meaning=meaning)
 
-    title: str
-    columns: list[str]
-    rows: list[list[str]]
-    caption: str = ""
+
+def metric_label(metric: str) -> str:
+    """What people call a score."""
+    return METRICS.get(metric, metric)
+
+
+def humane(sentence: str) -> str:
+    """A sentence of an analysis with the names that people use for measures."""
+    return IDENTIFIERS.sub(lambda found: MEASURES[found[0]].label, sentence)
 
 
 def values_table(title: str, values: Mapping[str, Mapping[str, Mapping[str, Any]]], metric: str) -> Table:
-    """A row for each measure, with the value and interval of each method or run."""
+    """A row for each measure, with the value and interval of each method or run; the best are marked."""
     names = list(dict.fromkeys(name for rows in values.values() for name in rows))
-    rows = [
-        [NAMES.get(name, name).format(metric), *(with_interval(of_run.get(name)) for of_run in values.values())]
-        for name in names
-    ]
+    rows = []
+    for name in names:
+        of_name = [of_run.get(name) for of_run in values.values()]
+        rows.append([quantity(name, metric), *_mark_best(of_name, larger=name in LARGER_IS_BETTER)])
     return Table(
         title,
         ["measure", *values],
         rows,
         "Value with 95 % interval; larger is less stable, but for the mean scores. "
-        "sd, endless examples: what would remain of the SD with infinitely many test examples.",
+        "SD, endless examples: what would remain of the SD with infinitely many test examples.",
     )
+
+
+def _mark_best(of_name: Sequence[Mapping[str, Any] | None], *, larger: bool) -> list[str]:
+    """Cells of the same quantity; the best ones are marked, unless all are equal."""
+    values = [None if not row else row.get("value") for row in of_name]
+    known = [value for value in values if value is not None]
+    best = (max if larger else min)(known, default=None)
+    places = common_decimals(row.get("interval") for row in of_name if row)
+    told = len({round(value, 9) for value in known}) > 1
+    return [
+        Cell(with_interval(row, places=places), best=told and value is not None and round(value - best, 9) == 0)
+        for row, value in zip(of_name, values, strict=True)
+    ]
 
 
 def measures_table(results: Results) -> Table:
     """A row for each measure of one run."""
     without = results.without_failed
-    columns = [
-        "measure",
-        "value",
-        "95 % interval",
-        "null",
-        "shuffled",
-        *([f"{without['seeds']} not failed"] if without else []),
-    ]
+    with_nulls = any("null" in row for row in results.measures.values())
+    columns = ["measure", "value", "95 % interval", *["null", "shuffled"] * with_nulls]
+    columns += [f"{without['seeds']} not failed"] if without else []
     rows = []
     for name, row in results.measures.items():
-        nulls = [number(row["null"]), number(row["null_shuffled"][-1])] if "null" in row else ["-", "-"]
+        places = _places(row["interval"])
+        nulls = [number(row["null"]), number(row["null_shuffled"][-1])] if "null" in row else ["-", "-"] * with_nulls
         rest = [with_interval(without["measures"].get(name))] if without else []
-        rows.append([name, number(row["value"]), worth(row), *nulls, *rest, MEASURES[name].meaning])
-    caption = (
-        "Larger is less stable, but for stable_fraction. Representations: last layer; null: independent normal data."
-    )
-    return Table("All measures", [*columns, "what it says"], rows, caption)
+        rows.append([quantity(name), number(row["value"], places=places), worth(row, places), *nulls, *rest])
+    caption = "Larger is less stable, but for stable examples."
+    if with_nulls:
+        caption += (
+            " Representations: last layer; null: independent normal data; shuffled: these data with each seed's "
+            "examples in another order."
+        )
+    return Table("All measures", columns, rows, caption)
 
 
 def differences_table(comparison: Comparison, task: str) -> Table:
@@ -87,7 +120,7 @@ def differences_table(comparison: Comparison, task: str) -> Table:
     found = {(one.measure, one.method): one for method in methods for one in comparison.of(task, method)}
     rows = [
         [
-            comparison.describe(task, name),
+            quantity(name, comparison.metrics.get(task, "score")),
             *(describe(found[name, method]) if (name, method) in found else "-" for method in methods),
         ]
         for name in comparison.measures
@@ -110,28 +143,27 @@ def scores_table(comparison: Comparison) -> Table:
             [
                 one.task,
                 one.method,
-                interval(one.joint_interval),
-                number(one.largest),
+                interval(one.joint_interval, _places(one.joint_interval)),
+                number(one.largest, places=_places(one.joint_interval)),
                 negligible,
-                f"{one.probability:.0%} ({_percent(one.probability_interval)})",
+                f"{one.probability:.0%} ({percent(one.probability_interval)})",
             ]
         )
     return Table(
         f"Mean scores against {comparison.baseline}",
-        ["task", "method", "difference, other examples too", "ruled out: more than", "negligible", "better"],
+        ["task", "method", "difference, other examples too", "ruled out: more than", "negligible", "P(better)"],
         rows,
         "Difference: 95 % for other seeds and other test examples. Ruled out: at 5 % for all methods. Negligible: "
-        "whether more than the value in brackets (--delta; by default a tenth of the SD) is ruled out. Better: "
+        "whether more than the value in brackets (--delta; by default a tenth of the SD) is ruled out. P(better): "
         f"probability that a seed of the method scores higher than one of {comparison.baseline}.",
     )
 
 
 def aggregates_table(comparison: Comparison) -> Table:
     """A row for each method, with aggregates of its scores over tasks."""
-    rows = [
-        [method, *(with_interval(one._asdict()) for one in found.values())]
-        for method, found in comparison.aggregates.items()
-    ]
+    found = {method: [one._asdict() for one in rows.values()] for method, rows in comparison.aggregates.items()}
+    columns = [_mark_best(of_name, larger=True) for of_name in zip(*found.values(), strict=True)]
+    rows = [[method, *cells] for method, *cells in zip(found, *columns, strict=True)]
     return Table(
         f"{ALL_TASKS}: scores",
         ["method", "mean", "median of tasks", "interquartile mean"],
@@ -147,16 +179,14 @@ def all_differences_table(comparison: Comparison) -> Table:
     for one in comparison.differences:
         effect = "-" if one.effect is None else (f"g = {one.effect:.2f}" if one.measure == MEAN else ratio(one))
         verdict = "cannot tell" if one.better is None else "better" if one.better else "worse"
-        names = [
-            one.task,
-            one.method,
-            comparison.describe(one.task, one.measure),
-        ]
+        places = _places(one.interval)
         rows.append(
             [
-                *names,
-                number(one.difference),
-                interval(one.interval),
+                one.task,
+                one.method,
+                quantity(one.measure, comparison.metrics.get(one.task, "score")),
+                number(one.difference, places=places),
+                interval(one.interval, places),
                 effect,
                 f"{one.p:.3g}",
                 f"{one.adjusted:.3g}",
@@ -175,7 +205,7 @@ def rankings_table(comparison: Comparison, task: str) -> Table:
     """A row for each measure with the rank of every method."""
     found = comparison.rankings[task]
     rows = [
-        [f"mean {comparison.metrics[task]}" if name == MEAN else name]
+        [quantity(name, comparison.metrics[task])]
         + [f"{rank:g} ({best:.0%})" if best == best else f"{rank:g}" for rank, best in zip(ranks, bests, strict=True)]
         for name, ranks, bests in zip(found.measures, found.ranks, found.best, strict=True)
     ]
@@ -188,10 +218,10 @@ def rankings_table(comparison: Comparison, task: str) -> Table:
 def correlations_table(found: Correlations, title: str) -> Table:
     """A row and a column for each measure."""
     rows = [
-        [name, *("-" if value != value else f"{value:.2f}" for value in values)]
+        [quantity(name), *("-" if value != value else f"{value:.2f}" for value in values)]
         for name, values in zip(found.names, found.matrix, strict=True)
     ]
-    return Table(f"{title}: correlation over {found.over}", ["", *found.names], rows)
+    return Table(f"{title}: correlation over {found.over}", ["", *map(quantity, found.names)], rows)
 
 
 def nulls_table(found: Validity) -> Table:
@@ -202,7 +232,7 @@ def nulls_table(found: Validity) -> Table:
     for name in names:
         null = found.nulls.get(name, {})
         fewer = [found.examples[share].get(name) for share in shares]
-        rows.append([name, with_interval(null), number(null.get("null")), *(_mean(one) for one in fewer)])
+        rows.append([quantity(name), with_interval(null), number(null.get("null")), *(_mean(one) for one in fewer)])
     columns = ["measure", "value", "unrelated", *(f"{share} of examples" for share in shares)]
     return Table(
         f"{found.name}: nulls and sub-samples", columns, rows, "On fewer examples: mean and 95 % of random subsets."
@@ -213,7 +243,7 @@ def failed_table(found: Validity) -> Table:
     """A row for each measure: its values for successful and for failed seeds."""
     rows = [
         [
-            name,
+            quantity(name),
             with_interval(row["successful"]),
             with_interval(row["failed"]),
             "-" if row["p"] is None else f"{row['p']:.3g}",
@@ -226,7 +256,7 @@ def failed_table(found: Validity) -> Table:
 def needed_table(study: SeedStudy) -> Table:
     """A row for each question, with the number of seeds that it needs."""
     rows = [
-        [one.question, _count(one.formula, 10_000), _range(one.range), _count(one.simulation, 1_000)]
+        [one.question, say_count(one.formula), say_range(one.range), say_count(one.simulation, MOST_SIMULATED)]
         for one in study.needed
     ]
     caption = "Seeds of each method. Range: at both ends of the interval of this run's standard deviation."
@@ -256,8 +286,8 @@ def shares_table(study: SeedStudy) -> Table:
     sources = list(shares[0].shares) if shares else []
     rows = [
         [
-            f"variance of {study.metric}" if one.quantity == MEAN else one.quantity,
-            *(f"{one.shares[source]:.0%} ({_percent(one.intervals[source])})" for source in sources),
+            f"variance of {study.metric}" if one.quantity == MEAN else quantity(one.quantity),
+            *(f"{one.shares[source]:.0%} ({percent(one.intervals[source])})" for source in sources),
         ]
         for one in shares
     ]
@@ -277,7 +307,7 @@ def floor_table(study: SeedStudy) -> Table:
     """A row for each quantity: repeats of a seed compared with different seeds."""
     rows = [
         [
-            f"SD of {study.metric}" if name == MEAN else name,
+            f"SD of {study.metric}" if name == MEAN else quantity(name),
             "-" if row["floor"] is None else f"{row['floor']:.3g}",
             "-" if row["value"] is None else f"{row['value']:.3g}",
             "-" if row["share"] is None else f"{row['share']:.1%}",
@@ -301,79 +331,33 @@ def comparison_tables(comparison: Comparison) -> list[Table]:
     return [one for one in tables if one.rows]
 
 
-def to_text(tables: Sequence[Table], form: Format) -> str:
-    """Renders tables for a paper or a spreadsheet; in CSV an empty line separates tables."""
-    if form == "csv":
-        return "\n".join(_to_csv(table) for table in tables)
-    from tabulate import tabulate
-
-    comment = "% {}\n" if form == "latex" else "**{}**\n\n"
-    parts = []
-    for table in tables:
-        cells = [table.columns, *table.rows]
-        if form == "markdown":
-            cells = [[cell.replace("|", "\\|") for cell in row] for row in cells]
-        text = tabulate(cells[1:], cells[0], tablefmt=FORMATS[form], disable_numparse=True)
-        parts.append(comment.format(table.title) + text)
-    return "\n\n".join(parts) + "\n"
-
-
-def to_rich(table: Table) -> rich.table.Table:
-    """Converts a table for the terminal."""
-    shown = rich.table.Table(
-        title=escape(table.title), title_justify="left", caption=table.caption or None, caption_justify="left"
-    )
-    for place, column in enumerate(table.columns):
-        shown.add_column(escape(column), justify="left" if place == 0 else "right")
-    for row in table.rows:
-        shown.add_row(*map(escape, row))
-    return shown
-
-
 def describe(one: Difference) -> str:
     """The text of a cell: the difference for the mean score, the ratio for a measure."""
     mark = "*" * one.clear
     if one.measure in (MEAN, FAILED):
-        return f"{number(one.difference, sign=True)}{mark} ({interval(one.interval)})"
-    return f"{ratio(one)}{mark}"
+        return with_interval({"value": one.difference, "interval": one.interval}, sign=True, mark=mark)
+    return ratio(one, mark)
 
 
-def ratio(one: Difference) -> str:
-    """The ratio of a measure to the baseline's, with its interval."""
+def ratio(one: Difference, mark: str = "") -> str:
+    """The ratio of a measure to the baseline's, with its interval; without a ratio the difference."""
     if one.effect is None:
-        return number(one.difference, sign=True)
-    ends = one.effect_interval
-    return f"{one.effect:.2f}" + (f" ({ends[0]:.2f} to {ends[1]:.2f})" if ends else " (-)")
+        return number(one.difference, sign=True) + mark
+    if one.effect_interval is None:
+        return f"{one.effect:.2f}{mark}"
+    return with_interval({"value": one.effect, "interval": one.effect_interval}, mark=mark)
 
 
-def with_interval(row: Mapping[str, Any] | None) -> str:
-    """A value with its interval as text."""
-    if not row or row.get("value") is None:
-        return "-"
-    said = worth(row)
-    return number(row["value"]) + (f" ({said})" if said != "-" else "")
-
-
-def worth(row: Mapping[str, Any]) -> str:
-    """The interval of a row as text, or the reason why there is none."""
-    return row.get("reason") or interval(row.get("interval"))
-
-
-def interval(ends: Sequence[float] | None) -> str:
-    """Both ends of an interval as text."""
-    return "-" if ends is None else f"{ends[0]:.4f} to {ends[1]:.4f}"
-
-
-def number(value: float | None, sign: bool = False) -> str:
-    """A number with four decimals as text."""
-    return "-" if value is None else f"{value:{'+' if sign else ''}.4f}"
+def _places(ends: Sequence[float] | None) -> int:
+    return PLACES if ends is None else decimals(ends)
 
 
 def _mean(row: Mapping[str, Any] | None) -> str:
-    return "-" if row is None else f"{number(row['mean'])} ({interval(row['interval'])})"
+    return "-" if row is None else with_interval({"value": row["mean"], "interval": row["interval"]})
 
 
-def _count(seeds: int | None, most: int) -> str:
+def say_count(seeds: int | None, most: int = MOST_SEEDS) -> str:
+    """A number of seeds as text."""
     return f"more than {most:,}" if seeds is None else f"{seeds}"
 
 
@@ -381,20 +365,9 @@ def _examples(count: int | None) -> str:
     return "-" if count is None else f"{count:,}"
 
 
-def _range(ends: Sequence[int | None] | None) -> str:
-    return "" if ends is None else f"{_count(ends[0], 10_000)} to {_count(ends[1], 10_000)}"
-
-
-def _percent(ends: Sequence[float] | None) -> str:
-    return "-" if ends is None else f"{ends[0]:.0%} to {ends[1]:.0%}"
-
-
-def _to_csv(table: Table) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(table.columns)
-    writer.writerows(table.rows)
-    return text.getvalue()
+def say_range(ends: Sequence[int | None] | None) -> str:
+    """Both ends of a range of seeds as text."""
+    return "" if ends is None else f"{say_count(ends[0])} to {say_count(ends[1])}"
 
 
 def reference_table(rows: pd.DataFrame, task: str) -> Table:

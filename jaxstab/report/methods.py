@@ -1,0 +1,316 @@
+"""The content of the page about several methods: what differs, by how much, and what it would take to tell."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from jaxstab.analysis.aggregates import performance_profile
+from jaxstab.analysis.comparison import ALL_TASKS, FAILED, Comparison, Difference
+from jaxstab.analysis.how_many import MOST_SEEDS, fewest_seeds
+from jaxstab.analysis.sample import Sample
+from jaxstab.measures import MEAN, MEASURES
+from jaxstab.report import tables
+from jaxstab.report.figures import Seeds, profiles, seed_dots
+from jaxstab.report.forest import Ratio, forest, forest_height, ratio_limits
+from jaxstab.report.formats import slug, with_interval
+from jaxstab.report.matrices import correlations
+from jaxstab.report.page import Picture, Point, Section
+from jaxstab.report.style import span
+
+DELTA = 0.01  # the difference in mean score that seeds are counted for, unless the user names one
+Tasks = Mapping[str, Mapping[str, Sample]]
+
+
+def headline(comparison: Comparison) -> str:
+    """The main result as one or two sentences."""
+    task, others = _main_task(comparison), comparison.methods[1:]
+    seeds = " and ".join(dict.fromkeys(comparison.count_seeds(one) for one in comparison.values))
+    where = "over all tasks" if task == ALL_TASKS else f"on {task}"
+    if not any(comparison.of(task, method) for method in others):
+        return f"With {seeds} {where}, nothing can be told; differences need at least 3 seeds of each."
+    clear = [method for method in others if any(one.clear for one in comparison.of(task, method))]
+    if not clear:
+        return f"With {seeds}, no difference from {comparison.baseline} can be told {where}."
+    found = "; ".join(f"{method} {_in_short(comparison, task, method)}" for method in clear)
+    rest = ", ".join(method for method in others if method not in clear)
+    start = f"Against {comparison.baseline} {where}, {found}."
+    return f"{start} Of {rest} nothing can be told." if rest else start
+
+
+def comparison_section(comparison: Comparison, samples: Tasks, delta: float | None) -> Section:
+    """Returns the section that compares methods.
+
+    Args:
+        comparison: what was found.
+        samples: by task and method, as in the comparison.
+        delta: the difference in mean score that matters; default: `DELTA`.
+    """
+    main, tasks = _main_task(comparison), list(comparison.values)
+    named = _pictured(comparison)
+    shown = {
+        task: tables.values_table(
+            f"{comparison.count_seeds(task)} ({'paired' if comparison.paired[task] else 'unpaired'})",
+            comparison.values[task],
+            comparison.metrics[task],
+        )
+        for task in tasks
+    }
+    if main == ALL_TASKS:
+        first = [tables.aggregates_table(comparison)] if comparison.aggregates else []
+        pictures = _forest_pictures(comparison, tasks, named)
+        parts = [Section("Task by task", _sentences(comparison, tasks), pictures=pictures)] if pictures else []
+        parts += [Section(task, tables=[one], task=task) for task, one in shown.items()]
+    else:
+        first, parts = [shown[main]], []
+    return Section(
+        "Methods compared",
+        points=[*_points(comparison, main), *_unclear(comparison, main, samples, delta)],
+        pictures=[*_forest_pictures(comparison, [main], named), *_dot_pictures(comparison, samples, len(named))],
+        tables=first,
+        notes=[tables.humane(line) for line in [*comparison.notes, *_without_ratio(comparison)]],
+        sections=[*parts, *_details(comparison)],
+    )
+
+
+def _main_task(comparison: Comparison) -> str:
+    return ALL_TASKS if len(comparison.values) > 1 else next(iter(comparison.values))
+
+
+def _in_short(comparison: Comparison, task: str, method: str) -> str:
+    """How a method differs, as the end of a sentence."""
+    parts = []
+    for one in _clear(comparison, task, method, MEAN):
+        metric = tables.metric_label(comparison.metrics.get(task, "score"))
+        parts.append(f"has {'higher' if one.better else 'lower'} {metric} ({one.difference:+.3f})")
+    for one in _clear(comparison, task, method, FAILED):
+        parts.append(f"fails {'less' if one.better else 'more'} often")
+    stable, less, every = _by_stability(comparison, task, method)
+    for word, names in (("more", stable), ("less", less)):
+        if names:
+            by = f"all {every} measures" if len(names) == every > 2 else _list(names, every)
+            parts.append(f"is {word} stable by {by}")
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+
+
+def _list(names: Sequence[str], every: int) -> str:
+    return " and ".join(names) if len(names) < 3 else f"{len(names)} of {every} measures"
+
+
+def _by_stability(comparison: Comparison, task: str, method: str) -> tuple[list[str], list[str], int]:
+    """The measures by which a method is clearly more stable, clearly less, and the number of all."""
+    found = [one for one in comparison.of(task, method) if one.measure in MEASURES]
+    more, less = ([MEASURES[one.measure].label for one in found if one.better is good] for good in (True, False))
+    return more, less, len(found)
+
+
+def _clear(comparison: Comparison, task: str, method: str, measure: str) -> list[Difference]:
+    return [one for one in comparison.of(task, method) if one.measure == measure and one.clear]
+
+
+def _points(comparison: Comparison, task: str) -> list[Point]:
+    """What can be told of each method."""
+    return [
+        Point(method, said, method) for method in comparison.methods[1:] if (said := _say(comparison, task, method))
+    ]
+
+
+def _say(comparison: Comparison, task: str, method: str) -> str:
+    """What is clear about a method, in words; nothing if nothing is."""
+    metric, scores = tables.metric_label(comparison.metrics.get(task, "score")), comparison.scores_of(task, method)
+    parts = []
+    for one in _clear(comparison, task, method, MEAN):
+        difference = with_interval({"value": one.difference, "interval": one.interval}, sign=True)
+        examples = "" if scores is None else scores.say_examples()
+        parts.append(f"{'Higher' if one.better else 'Lower'} {metric}: {difference}{examples}.")
+    for one in _clear(comparison, task, method, FAILED):
+        parts.append(f"{'Fewer' if one.better else 'More'} seeds fail: {one.difference:+.0%}.")
+    for word, names in zip(("More", "Less"), _by_stability(comparison, task, method)[:2], strict=True):
+        parts += [f"{word} stable by {_join(names)}."] if names else []
+    return " ".join(parts)
+
+
+def _join(names: Sequence[str], word: str = "and") -> str:
+    return f" {word} ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def _sentences(comparison: Comparison, tasks: Sequence[str]) -> list[str]:
+    """What can be told on each task."""
+    return [
+        f"{task}: {method}: {said}"
+        for task in tasks
+        for method in comparison.methods[1:]
+        if (said := _say(comparison, task, method))
+    ]
+
+
+def _unclear(comparison: Comparison, task: str, samples: Tasks, delta: float | None) -> list[Point]:
+    """Of which methods nothing can be told, and what it would take to see a difference in the mean score."""
+    if not comparison.differences:
+        return []
+    unclear = [method for method in comparison.methods[1:] if not _say(comparison, task, method)]
+    said = [f"Whether {_join(unclear, 'or')} differ{'s' * (len(unclear) == 1)}."] if unclear else []
+    needed = [_more_seeds(comparison, one, group, delta or DELTA) for one, group in samples.items()]
+    if any(needed):
+        parts = "; ".join(one for one in needed if one)
+        said.append(f"{parts} (with 80 % power, judged by the SD of {comparison.baseline}).")
+    return [Point("Cannot tell", " ".join(said))] if said else []
+
+
+def _more_seeds(comparison: Comparison, task: str, group: Mapping[str, Sample], delta: float) -> str:
+    """How many more seeds it takes on a task to see a difference in the mean score; nothing if all are clear."""
+    means = [one for one in comparison.differences if (one.task, one.measure) == (task, MEAN)]
+    scores = group[comparison.baseline].scores
+    if not means or all(one.clear for one in means) or scores is None or np.ptp(scores) < 1e-9:
+        return ""
+    there = min(comparison.seeds[task].values())
+    needed = fewest_seeds(scores.std(ddof=1), delta, len(means))
+    if needed is None:
+        count = f"More than {MOST_SEEDS:,} seeds"
+    elif needed > there:
+        count = f"{needed - there:,} more seed{'s' * (needed - there > 1)}"
+    else:
+        count = f"As few as {needed} seeds"
+    where = f" on {task}" if len(comparison.values) > 1 else ""
+    metric = tables.metric_label(comparison.metrics[task])
+    return f"{count} of each{where} would see a difference of {delta:g} in mean {metric}"
+
+
+def _pictured(comparison: Comparison) -> list[str]:
+    """The measures that a forest plot shows, the same for every task."""
+    return [
+        name for name in comparison.measures if any(one.measure == name in MEASURES for one in comparison.differences)
+    ]
+
+
+def _forest_pictures(comparison: Comparison, tasks: Sequence[str], named: Sequence[str]) -> list[Picture]:
+    """A forest plot for each task, all on the same axis."""
+    others = comparison.methods[1:]
+    of_task = {task: _ratios(comparison, task) for task in dict.fromkeys([*comparison.values, ALL_TASKS])}
+    limits = ratio_limits([one for ratios in of_task.values() for one in ratios.values()])
+    labels = [MEASURES[name].label for name in named]
+    pictures = []
+    for task in tasks:
+        if not any(one.value for one in of_task[task].values()):
+            continue
+        drawn = forest(
+            labels,
+            others,
+            of_task[task],
+            baseline=comparison.baseline,
+            limits=limits,
+            title=task if len(comparison.values) > 1 else "",
+            height=_height(comparison, len(named)),
+        )
+        what = "mean ratio (geometric) over all tasks" if task == ALL_TASKS else f"ratio on {task}"
+        caption = f"Each measure's {what}, with 95 % intervals. Filled: clear at 5 %; hollow: cannot tell."
+        pictures.append(Picture(f"{slug(task)}-ratios", drawn, caption, task))
+    return pictures
+
+
+def _height(comparison: Comparison, measures: int) -> float:
+    """The common height of the forest plots and of the seeds' dots beside them, in inches."""
+    rows = sum(0.75 + 0.24 * len(group) for group in comparison.values.values())
+    return max(forest_height(measures, len(comparison.methods) - 1), rows)
+
+
+def _ratios(comparison: Comparison, task: str) -> dict[tuple[str, str], Ratio]:
+    """The ratio of every method by every measure, by the measure's label."""
+    found = {}
+    for method in comparison.methods[1:]:
+        for one in comparison.of(task, method):
+            if one.measure not in MEASURES:
+                continue
+            name = MEASURES[one.measure].label
+            if one.effect is None or one.effect_interval is None:
+                said = f"no {'ratio' if one.effect is None else 'interval'}: {_reason(comparison, one)}"
+            else:
+                said = f"ratio {tables.ratio(one)}"
+            clear = "clear" if one.clear else "cannot tell"
+            says = f"{method}, {name}: {said}; adjusted p {one.adjusted:.2g}: {clear}"
+            found[name, method] = Ratio(one.effect, one.effect_interval, one.clear, says)
+    return found
+
+
+def _without_ratio(comparison: Comparison) -> list[str]:
+    """Why there is no forest plot, if there is none."""
+    found = [one for one in comparison.differences if one.measure in MEASURES and one.task in comparison.values]
+    if not found or any(one.effect is not None for one in found):
+        return []
+    return [f"no measure can be shown as a ratio ({_reason(comparison, found[0])})"]
+
+
+def _reason(comparison: Comparison, one: Difference) -> str:
+    """Why a difference has no ratio or no interval."""
+    rows = [
+        (name, comparison.values.get(one.task, {}).get(name, {}).get(one.measure, {}))
+        for name in (comparison.baseline, one.method)
+    ]
+    said = [f"{name}: {row['reason']}" for name, row in rows if row.get("reason")]
+    return ", ".join(said) or ("on some task a value has none" if one.task == ALL_TASKS else "not defined")
+
+
+def _dot_pictures(comparison: Comparison, samples: Tasks, measures: int) -> list[Picture]:
+    """The scores of all seeds, by task and method."""
+    panels = []
+    for task, group in samples.items():
+        rows = [
+            Seeds(name, one.scores, one.inputs.names, one.failed, name, comparison.methods.index(name))
+            for name, one in sorted(group.items(), key=lambda item: comparison.methods.index(item[0]))
+            if one.scores is not None
+        ]
+        metric = tables.metric_label(comparison.metrics[task])
+        panels += [(f"{metric} on {task}" if len(samples) > 1 else metric, rows)] if rows else []
+    if not panels:
+        return []
+    drawn = seed_dots(panels, height=_height(comparison, measures))
+    caption = "Test score of each seed; the line is the mean. Point at a dot for its seed."
+    return [Picture("seeds-by-method", drawn, caption)]
+
+
+def _details(comparison: Comparison) -> list[Section]:
+    """Everything else, folded."""
+    parts = []
+    if comparison.score_comparisons:
+        aggregates = [tables.aggregates_table(comparison)] if comparison.aggregates else []
+        parts.append(
+            Section(
+                "Scores in detail",
+                pictures=_profile_pictures(comparison),
+                tables=[tables.scores_table(comparison), *aggregates],
+                folded=True,
+                summary="for other test examples, what is ruled out, negligible, how often better",
+            )
+        )
+    if comparison.differences:
+        parts.append(
+            Section(
+                "All differences",
+                tables=[tables.all_differences_table(comparison)],
+                folded=True,
+                summary="with intervals, effects and p-values",
+            )
+        )
+    for task, ranking in comparison.rankings.items():
+        pictures = []
+        if len(ranking.measures) > 1 and np.isfinite(ranking.tau[np.triu_indices(len(ranking.measures), 1)]).any():
+            labels = [tables.quantity(name, comparison.metrics[task]).label for name in ranking.measures]
+            caption = "Kendall's tau between the rankings of two measures."
+            pictures.append(Picture(f"{slug(task)}-tau", correlations(ranking.tau, names=labels), caption, task))
+        found = [tables.rankings_table(comparison, task)]
+        title = "Rankings" if len(comparison.rankings) == 1 else f"Rankings on {task}"
+        summary = "do measures agree on the order of the methods?"
+        parts.append(Section(title, [ranking.sentence], (), pictures, found, folded=True, summary=summary, task=task))
+    return parts
+
+
+def _profile_pictures(comparison: Comparison) -> list[Picture]:
+    """The performance profile of every method that is on all tasks."""
+    scores = {name: [of_task[name] for of_task in comparison.scores.values()] for name in comparison.aggregates}
+    if not scores:
+        return []
+    every = np.concatenate([np.concatenate(tasks) for tasks in scores.values()])
+    thresholds = np.linspace(*span(every), 101)
+    found = {name: performance_profile(tasks, thresholds) for name, tasks in scores.items()}
+    drawn = profiles(thresholds, [(name, one.shares, one.band) for name, one in found.items()])
+    caption = "Share of seeds that score above each value, averaged over tasks; bands hold 95 % at each value."
+    return [Picture("all-tasks-profiles", drawn, caption)]
