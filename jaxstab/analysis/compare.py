@@ -54,7 +54,7 @@ def compare(
         ...     return Sample.from_arrays(name, predictions=votes, labels=labels, task="toy")
         >>> found = compare([method("standard", 0.7), method("better", 0.9)], only=["sd"])
         >>> found
-        better against standard on toy: better accuracy (+0.230); cannot tell by sd
+        better against standard on toy: better accuracy (+0.230, for other test examples too); cannot tell by sd
         >>> found.to_frame()[["method", "measure", "difference"]].round(3)
            method measure  difference
         0  better    mean       0.230
