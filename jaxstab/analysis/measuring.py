@@ -57,8 +57,9 @@ def measure(
     metric = metric or outputs.metric
     try:
         chosen = measures.select(only)
-        # The subset comes first, so that a seed with values that are not finite can be left out.
-        outputs = outputs if subset is None else outputs.take(_places(subset, outputs.numbers))
+        # The subset comes first, so that a seed with odd values can be left out.
+        places, diverged = _chosen(subset, outputs.numbers, outputs.diverged)
+        outputs = outputs if subset is None else outputs.take(places)
         inputs = measures.check(**outputs.arrays, seeds=outputs.seeds)
         if inputs.seeds < 2:
             raise ValueError("one seed only; instability needs at least two")
@@ -67,14 +68,15 @@ def measure(
         raise InputError(f"{outputs.path}: {error}") from None
     if outputs.run is not None and "representations" not in outputs.arrays:
         _add_recorded(results, outputs.run, [one.name for one in chosen], inputs.names)
-    return add_without_failed(results, inputs, why_failed(outputs, inputs, metric), outputs.diverged)
+    return add_without_failed(results, inputs, why_failed(outputs, inputs, metric), diverged)
 
 
 def _measure_sample(sample: Sample, only: Iterable[str] | None, subset: str | None, compat: str | None) -> Results:
     """Measures a sample; nulls and warnings of its representations are those recorded with it."""
     try:
         chosen = measures.select(only)
-        sample = sample.take(_places(subset, sample.inputs.names))
+        places, diverged = _chosen(subset, sample.inputs.names, sample.diverged)
+        sample = sample.take(places)
         results = measures.measure_inputs(replace(sample.inputs, representations=None), sample.metric, chosen, compat)
     except ValueError as error:
         raise InputError(f"{sample.source}: {error}") from None
@@ -83,7 +85,7 @@ def _measure_sample(sample: Sample, only: Iterable[str] | None, subset: str | No
             nulls = {key: sample.nulls[one.name][key] for key in ("null", "null_shuffled")}
             measures.add_layers(results, one.name, sample.distances[one.name], nulls, sample.inputs.names)
     results.warnings.extend(sample.warnings)
-    return add_without_failed(results, sample.inputs, sample.reasons, sample.diverged)
+    return add_without_failed(results, sample.inputs, sample.reasons, diverged)
 
 
 def add_without_failed(
@@ -118,10 +120,10 @@ def add_without_failed(
     return replace(results, without_failed={"seeds": len(places), "scores": scores, "measures": rows})
 
 
-def _places(subset: str | None, seeds: Sequence[int]) -> list[int]:
-    """Positions of the seeds in a subset such as `seeds=0-9` or `seeds=0,3,5-7`."""
+def _chosen(subset: str | None, seeds: Sequence[int], diverged: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Positions of the seeds in a subset such as `seeds=0-9` or `seeds=0,3,5-7`; and which of the diverged are in it."""
     if subset is None:
-        return list(range(len(seeds)))
+        return list(range(len(seeds))), list(diverged)
     match = re.fullmatch(r"seeds=(\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*)", subset)
     if not match:
         raise ValueError(f"subset {subset!r} is not understood; write seeds=0-9 or seeds=0,3,5-7")
@@ -129,10 +131,11 @@ def _places(subset: str | None, seeds: Sequence[int]) -> list[int]:
     for part in match[1].split(","):
         first, _, last = part.partition("-")
         wanted |= set(range(int(first), int(last or first) + 1))
-    unknown = sorted(wanted - set(seeds))
+    there = sorted({*seeds, *diverged})
+    unknown = sorted(wanted - set(there))
     if unknown:
-        raise ValueError(f"there is no seed {unknown[0]}; there are {', '.join(map(str, sorted(seeds)))}")
-    return [i for i, seed in enumerate(seeds) if seed in wanted]
+        raise ValueError(f"there is no seed {unknown[0]}; there are {', '.join(map(str, there))}")
+    return [i for i, seed in enumerate(seeds) if seed in wanted], [seed for seed in diverged if seed in wanted]
 
 
 def _add_recorded(results: Results, run: Run, names: Sequence[str], seeds: Sequence[int]) -> None:
