@@ -96,7 +96,13 @@ def test_a_signal_loses_no_finished_seed_and_says_how_to_resume(number, config, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dice", [random.Random(number) for number in range(4)], ids=range(4))
+@pytest.mark.parametrize(
+    "dice",
+    [
+        pytest.param(random.Random(number), id=f"{number}", marks=[pytest.mark.release] * (number > 1))
+        for number in range(4)
+    ],
+)
 def test_kills_at_random_moments_change_nothing(dice, config, command, whole, tmp_path):
     killed, kills = tmp_path / "run", 0
     # Checkpoints are written all the time, so that some kills happen while one is written.
