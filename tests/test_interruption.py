@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 import tomli_w
@@ -24,7 +25,8 @@ def command(tmp_path_factory):
     environment = os.environ | {
         "XLA_FLAGS": "",
         "XDG_CACHE_HOME": str(caches),
-        "JAX_COMPILATION_CACHE_DIR": str(caches / "compiled"),
+        "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
+        "JAX_COMPILATION_CACHE_MAX_SIZE": str(jax.config.jax_compilation_cache_max_size),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
 

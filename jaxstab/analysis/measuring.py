@@ -121,7 +121,7 @@ def add_without_failed(
 
 
 def _chosen(subset: str | None, seeds: Sequence[int], diverged: Sequence[int]) -> tuple[list[int], list[int]]:
-    """Positions of the seeds in a subset such as `seeds=0-9` or `seeds=0,3,5-7`; and which of the diverged are in it."""
+    """Positions of the seeds in a subset such as `seeds=0-9` or `seeds=0,3,5-7`, and the diverged seeds in it."""
     if subset is None:
         return list(range(len(seeds))), list(diverged)
     match = re.fullmatch(r"seeds=(\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*)", subset)
