@@ -70,6 +70,9 @@ def _train_waves(
     """Plans, compiles and trains all waves."""
     devices, by_path = local_devices(), {one.run.path: one for one in pending}
     with display, Checkpoints(pending[0].config.output.checkpoint_minutes, display.warn) as checkpoints:
+        everything = sum(len(one.info.seeds) for one in pending)
+        if len(jobs) < everything or any(job.step for job in jobs):
+            display.resumed(everything - len(jobs), [job.step for job in jobs])
         display.compiling()
         started = time.perf_counter()
         plan, trainer = _plan(pending, make_trainer, devices)
@@ -88,7 +91,8 @@ def _train_waves(
         # A process without seeds in this wave trains padding, so that all processes stay in step.
         own = [share or wave[:1] for share, wave in zip(shares, waves, strict=True)]
         labels = [[_label(by_path, job) for group in share for job in group] for share in own]
-        display.compiled(compile_seconds, labels, plan)
+        taken = [min(job.step for group in share for job in group) for share in own]
+        display.compiled(compile_seconds, labels, taken, plan)
         for number, (wave, share) in enumerate(zip(waves, shares, strict=True)):
             results = trainer.train_wave(own[number], number, display, checkpoints if share else None)
             for job, result in processes.gathered(wave, trainer.groups, results):
