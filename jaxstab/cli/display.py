@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 
 from jaxstab.config import Config
 from jaxstab.experiment.progress import Progress
+from jaxstab.runs.directory import TENSORBOARD
 from jaxstab.runs.info import RunInfo
 from jaxstab.training.planning import Plan
 
@@ -79,6 +80,11 @@ class Display(Progress):
         where = f"one {device} device" if count == 1 else f"each of {count} {device} devices"
         seeds = f"{len(info.seeds)} seeds" if len(configs) == 1 else f"{len(configs)} x {len(info.seeds)} seeds"
         self._print(f"{seeds} on {where} in {config.train.precision}; {self._steps} steps in {epochs} epochs")
+        if config.output.tensorboard:
+            files = config.directory / TENSORBOARD if len(configs) == 1 else config.directory.parent
+            self._print(f"learning curves: tensorboard --logdir {files}")
+        if config.output.wandb:
+            self._print(f"learning curves: project {config.output.wandb} of Weights & Biases")
         if info.processes > 1:
             self._print(f"{info.processes} processes; the lines below are about the seeds of the first")
 
