@@ -125,6 +125,20 @@ def test_three_terminated_processes_resume_as_two(config, start, whole, tmp_path
 
 
 @pytest.mark.slow
+def test_a_seed_in_training_resumes_on_more_processes_than_there_are_seeds(config, start, whole, tmp_path):
+    directory = tmp_path / "run"
+    options = "--output.dir", directory, "--output.checkpoint_minutes", "1e-6", "--seeds.count", "1"
+    (process,) = start(1, 1, "run", config, "--quiet", *options)
+    while not list(directory.glob("checkpoints/seed-0-step-*")) and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    _finish([process], 130)
+    out, _ = _finish(start(2, 1, "resume", directory))
+    assert "resumed at epoch" in out[0]
+    np.testing.assert_array_equal(jaxstab.Run.load(directory).final_logits[0], whole.final_logits[0])
+
+
+@pytest.mark.slow
 def test_bad_input_ends_all_processes(config, start, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("x")

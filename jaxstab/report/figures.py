@@ -52,6 +52,8 @@ WRITTEN = 10  # up to this many measures, cells show the correlations as numbers
 def _styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
     @wraps(draw)
     def styled(*arguments: Any, **options: Any) -> Figure:
+        if options.get("on") is not None and not isinstance(options["on"], Figure):
+            return draw(*arguments, **options)  # axes keep their own style
         with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
             return draw(*arguments, **options)
 
@@ -60,7 +62,14 @@ def _styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
 
 @_styled
 def seed_dots(
-    validation: Floats, test: Floats, *, metric: str, seeds: Sequence[int], failed: Mask, majority: float | None
+    validation: Floats,
+    test: Floats,
+    *,
+    metric: str,
+    seeds: Sequence[int],
+    failed: Mask,
+    majority: float | None,
+    on: Axes | Figure | None = None,
 ) -> Figure:
     """A dot for each seed's score at every evaluation and on the test split.
 
@@ -71,9 +80,10 @@ def seed_dots(
         seeds: [S] numbers of the seeds.
         failed: [S] whether each seed failed.
         majority: the score of always predicting the most frequent class.
+        on: axes or an empty figure, instead of a new figure.
     """
     epochs = validation.shape[1]
-    figure, axes = _new(2.7)
+    figure, axes = _new(2.7, on)
     columns = [*validation.T, test]
     places = [*range(1, epochs + 1), epochs + 1.5]
     for place, scores in zip(places, columns, strict=True):
@@ -94,7 +104,13 @@ def seed_dots(
 
 @_styled
 def learning_curves(
-    train_loss: Floats, validation_loss: Floats, validation_score: Floats, *, metric: str, failed: Mask
+    train_loss: Floats,
+    validation_loss: Floats,
+    validation_score: Floats,
+    *,
+    metric: str,
+    failed: Mask,
+    on: Figure | None = None,
 ) -> Figure:
     """Loss and score by epoch: a line for each seed, the median, and a band with 80 % of the seeds.
 
@@ -104,8 +120,10 @@ def learning_curves(
         validation_score: [S, E].
         metric: the score.
         failed: [S] whether each seed failed; drawn dashed.
+        on: an empty figure, instead of a new figure.
     """
-    figure = Figure(figsize=(WIDTH, 5.2))
+    figure = Figure() if on is None else on
+    figure.set_size_inches(WIDTH, 5.2)
     panels = figure.subplots(3, 1, sharex=True)
     rows = (
         ("training loss", train_loss),
@@ -137,6 +155,7 @@ def layer_curves(
     name: str,
     null: float | None = None,
     shuffled: Sequence[float | None] | None = None,
+    on: Axes | Figure | None = None,
 ) -> Figure:
     """One measure by layer, with intervals and its nulls.
 
@@ -146,8 +165,9 @@ def layer_curves(
         name: name of the measure.
         null: value for independent normal data.
         shuffled: [L] values for the same data with shuffled examples.
+        on: axes or an empty figure, instead of a new figure.
     """
-    figure, axes = _new(2.4)
+    figure, axes = _new(2.4, on)
     layers = np.arange(1, len(values) + 1)
     axes.fill_between(layers, intervals[:, 0], intervals[:, 1], color=BLUE, alpha=0.25, linewidth=0)
     axes.errorbar(layers, values, yerr=_errors(values, intervals), color=BLUE, marker="o", markersize=4, capsize=2)
@@ -175,7 +195,9 @@ def layer_curves(
 
 
 @_styled
-def heat_map(distances: Floats, *, name: str, seeds: Sequence[int], failed: Mask) -> Figure:
+def heat_map(
+    distances: Floats, *, name: str, seeds: Sequence[int], failed: Mask, on: Axes | Figure | None = None
+) -> Figure:
     """Distances of all pairs of seeds, ordered by average linkage; failed seeds have an asterisk.
 
     Args:
@@ -183,13 +205,14 @@ def heat_map(distances: Floats, *, name: str, seeds: Sequence[int], failed: Mask
         name: name of the measure.
         seeds: [S] numbers of the seeds.
         failed: [S] whether each seed failed.
+        on: axes or an empty figure, instead of a new figure.
     """
     count = len(distances)
     order = np.arange(count)
     if count > 2 and np.isfinite(distances).all():
         condensed = squareform(np.maximum((distances + distances.T) / 2, 0), checks=False)
         order = leaves_list(linkage(condensed, "average", optimal_ordering=True))
-    figure, axes = _new(4.0)
+    figure, axes = _new(4.0, on)
     shown = np.array(distances, np.float64)[np.ix_(order, order)]
     np.fill_diagonal(shown, np.nan)
     drawn = axes.imshow(shown, cmap="cividis", interpolation="nearest", rasterized=True)
@@ -206,15 +229,16 @@ def heat_map(distances: Floats, *, name: str, seeds: Sequence[int], failed: Mask
 
 
 @_styled
-def correlations(matrix: Floats, *, names: Sequence[str]) -> Figure:
+def correlations(matrix: Floats, *, names: Sequence[str], on: Axes | Figure | None = None) -> Figure:
     """Correlations between measures.
 
     Args:
         matrix: [M, M] correlations; NaN where a measure does not vary.
         names: [M] names of the measures.
+        on: axes or an empty figure, instead of a new figure.
     """
     count = len(names)
-    figure, axes = _new(1.6 + min(3.0, 0.38 * count))
+    figure, axes = _new(1.6 + min(3.0, 0.38 * count), on)
     drawn = axes.imshow(matrix, cmap="PuOr", vmin=-1, vmax=1, rasterized=True)
     axes.set_xticks(range(count), names, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(count), names)
@@ -241,6 +265,7 @@ def differences(
     xlabel: str,
     reference: float = 0,
     log: bool = False,
+    on: Axes | Figure | None = None,
 ) -> Figure:
     """Differences with intervals, one per line; clear differences are filled and dark.
 
@@ -252,8 +277,9 @@ def differences(
         xlabel: label of the axis.
         reference: the value that means no difference.
         log: whether the axis is logarithmic, for ratios.
+        on: axes or an empty figure, instead of a new figure.
     """
-    figure, axes = _new(0.9 + 0.26 * len(labels))
+    figure, axes = _new(0.9 + 0.26 * len(labels), on)
     rows = np.arange(len(labels))[::-1]
     if log:
         axes.set_xscale("log")
@@ -285,7 +311,14 @@ def differences(
 
 
 @_styled
-def dots_by_method(scores: Sequence[Floats], *, names: Sequence[str], metric: str, failed: Sequence[Mask]) -> Figure:
+def dots_by_method(
+    scores: Sequence[Floats],
+    *,
+    names: Sequence[str],
+    metric: str,
+    failed: Sequence[Mask],
+    on: Axes | Figure | None = None,
+) -> Figure:
     """Dots for the seeds of each method, methods side by side, and the mean of each.
 
     Args:
@@ -293,8 +326,9 @@ def dots_by_method(scores: Sequence[Floats], *, names: Sequence[str], metric: st
         names: [K] names of the methods.
         metric: the score.
         failed: K arrays [S], whether each seed failed.
+        on: axes or an empty figure, instead of a new figure.
     """
-    figure, axes = _new(2.8)
+    figure, axes = _new(2.8, on)
     for place, (one, bad) in enumerate(zip(scores, failed, strict=True)):
         _dots(axes, place, np.asarray(one), np.asarray(bad, bool))
     axes.set_xticks(range(len(names)), names)
@@ -346,7 +380,14 @@ def votes_histogram(agreement: Floats) -> Figure:
 
 
 @_styled
-def curves(x: Floats, lines: Sequence[tuple[str, Floats]], *, xlabel: str, ylabel: str) -> Figure:
+def curves(
+    x: Floats,
+    lines: Sequence[tuple[str, Floats]],
+    *,
+    xlabel: str,
+    ylabel: str,
+    on: Axes | Figure | None = None,
+) -> Figure:
     """A few lines over a common x axis.
 
     Args:
@@ -354,8 +395,9 @@ def curves(x: Floats, lines: Sequence[tuple[str, Floats]], *, xlabel: str, ylabe
         lines: the name and the values [n] of each line.
         xlabel: label of the x axis.
         ylabel: label of the y axis.
+        on: axes or an empty figure, instead of a new figure.
     """
-    figure, axes = _new(2.4)
+    figure, axes = _new(2.4, on)
     styles = ((BLUE, "-", "o"), (ORANGE, "--", "s"), (GREEN, "-.", "^"))
     for (name, y), (colour, line, marker) in zip(lines, styles, strict=False):
         axes.plot(x, y, color=colour, linestyle=line, marker=marker, markersize=3.5, label=name)
@@ -367,8 +409,11 @@ def curves(x: Floats, lines: Sequence[tuple[str, Floats]], *, xlabel: str, ylabe
     return figure
 
 
-def _new(height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(WIDTH, height))
+def _new(height: float, on: Axes | Figure | None = None) -> tuple[Figure, Axes]:
+    if isinstance(on, Axes):
+        return on.figure, on  # type: ignore[return-value]  # or a subfigure, which is as good
+    figure = Figure() if on is None else on
+    figure.set_size_inches(WIDTH, height)
     return figure, figure.subplots()
 
 

@@ -24,6 +24,7 @@ PREDICTIONS, MEASURES, TEXTS, CHECKPOINTS = "predictions.npz", "measures.json", 
 LOCK = ".lock"  # the file is never deleted; it counts only while a process holds it
 SEED_KEYS = ("seeds.count", "seeds.list", *(f"seeds.{name}" for name in SOURCES))  # may grow
 DISTANCES, REPRESENTATIONS, WEIGHTS = "distances.npz", "representations.npy", "weights"
+TENSORBOARD, WANDB = "tensorboard", "wandb"
 
 
 @dataclass(frozen=True, repr=False)
