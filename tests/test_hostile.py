@@ -129,7 +129,7 @@ def test_odd_but_good_data(name, content, tmp_path):
         ("train.csv", (GOOD + "a,b,c,d\n").encode(), "Expected 2 fields in line 22, saw 4"),
         ("train.csv", (GOOD + "text\n").encode(), "train row 20: label '' is no class"),
         ("train.csv", GOOD.replace("sentence,", "sentence,sentence,").encode(), "column 'sentence' is there twice"),
-        ("train.csv", (GOOD + "caf\xe9,1\n").encode("latin-1"), "can't decode byte 0xe9"),
+        ("train.csv", (GOOD + "caf\xe9,1\n").encode("latin-1"), "is no UTF-8, perhaps LATIN1; save it as UTF-8"),
         ("train.csv", (GOOD + "text,\n").encode(), "train row 20: label '' is no class"),
         ("train.jsonl", LINES + b'{"sentence": "c"}\n', "train row 2: label None is no class"),
         ("train.jsonl", LINES + NULL, "train row 2: column 'sentence' is empty"),
