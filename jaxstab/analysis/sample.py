@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from jaxstab.errors import InputError
 from jaxstab.measures import MEAN, MEASURES, METRICS, Inputs
 from jaxstab.runs.directory import Run
 from jaxstab.runs.outputs import Outputs, load_outputs
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Floats = NDArray[np.float64]
 
@@ -133,6 +136,12 @@ class Sample:
         scores = self.scores
         mean = "" if scores is None else f", mean {self.metric} {scores.mean():.4f}"
         return f"Sample({self.name!r} on {self.task}: {self.seeds} seeds, {self.inputs.examples} examples{mean})"
+
+    def plot(self, what: str | None = None, *, layer: int | None = None, ax: "Axes | None" = None) -> Any:
+        """Draws the seeds on matplotlib axes and returns them; `jaxstab.plot` says what there is."""
+        import jaxstab
+
+        return jaxstab.plot(self, what, layer=layer, ax=ax)
 
     @property
     def seeds(self) -> int:
