@@ -19,7 +19,7 @@ from jaxstab.analysis.sample import Identity, Sample
 from jaxstab.analysis.variance import noise_floor, variance_shares
 from jaxstab.cli import main
 from jaxstab.measures import check
-from jaxstab.report.tables import shares_table
+from jaxstab.report.seed_tables import shares_table
 
 rng = np.random.default_rng(0)
 

@@ -14,6 +14,7 @@ from jaxstab.analysis.validity import Validity
 from jaxstab.cli.display import describe_memory, make_console, minutes
 from jaxstab.measures import MEASURES, Results, example_disagreement, explain, say_remaining, select
 from jaxstab.report import tables
+from jaxstab.report.seed_tables import study_tables
 from jaxstab.report.tables import interval, number, worth
 from jaxstab.runs.directory import Run
 from jaxstab.training.planning import Estimate, Plan
@@ -156,15 +157,8 @@ def print_validity(found: Validity, console: Console | None = None) -> None:
 def print_study(study: SeedStudy, console: Console | None = None) -> None:
     """Prints how many seeds are needed and which source of randomness matters."""
     console = console or make_console()
-    shown = [
-        tables.needed_table(study),
-        tables.joint_table(study),
-        tables.shares_table(study),
-        tables.floor_table(study),
-    ]
-    for table in shown:
-        if table.rows:
-            console.print(tables.to_rich(table))
+    for table in study_tables(study):
+        console.print(tables.to_rich(table))
     _print_lines(console, "note:", study.notes)
     _print_lines(console, f"{study.name}:", study.sentences)
 

@@ -12,6 +12,7 @@ from jaxstab.analysis.validity import Validity, validity
 from jaxstab.measures import MEAN, MEASURES, Results, example_disagreement, say_remaining
 from jaxstab.report import figures, tables
 from jaxstab.report.page import Picture, Section
+from jaxstab.report.seed_tables import study_tables
 from jaxstab.report.tables import Table
 
 Floats = NDArray[np.float64]
@@ -186,13 +187,7 @@ def _trust(found: Validity | None, name: str) -> Section | None:
 def _seeds(study: SeedStudy | None, name: str) -> Section | None:
     if study is None:
         return None
-    shown = [
-        tables.needed_table(study),
-        tables.joint_table(study),
-        tables.shares_table(study),
-        tables.floor_table(study),
-    ]
-    return Section("How many seeds", study.sentences, study.notes, tables=[table for table in shown if table.rows])
+    return Section("How many seeds", study.sentences, study.notes, tables=study_tables(study))
 
 
 def _examples(sample: Sample, name: str, texts: bool) -> Section | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import matplotlib
 from matplotlib.figure import Figure
 
-from jaxstab.report.figures import BLUE, FOREGROUND, STYLE, VERMILION
+from jaxstab.report.style import BLUE, FOREGROUND, STYLE, VERMILION
 from jaxstab.runs.files import whole_file
 
 PNG_DPI = 200

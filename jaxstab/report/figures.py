@@ -5,62 +5,38 @@ Ito), and nothing is told by colour alone. S seeds, E epochs, L layers, M measur
 """
 
 import itertools
-from collections.abc import Callable, Sequence
-from functools import wraps
-from typing import Any
+from collections.abc import Sequence
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import NDArray
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
-Floats = NDArray[np.float64]
-Mask = NDArray[np.bool_]
+from jaxstab.report.style import (
+    BLUE,
+    FOREGROUND,
+    GREEN,
+    GREY,
+    ORANGE,
+    VERMILION,
+    WIDTH,
+    Floats,
+    Mask,
+    add_legend_of_failed,
+    draw_dots,
+    error_bars,
+    new_axes,
+    set_plain_ticks,
+    styled,
+)
 
-WIDTH = 4.6  # inches
-BLUE, ORANGE, GREEN, VERMILION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#8a8a8a"
-FOREGROUND = "#010203"  # placeholder that `jaxstab.report.drawing.to_svg` replaces by the page's colour
-STYLE: dict[str, Any] = {
-    "font.size": 9.5,
-    "font.family": "sans-serif",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.8,
-    "axes.titlesize": 9.5,
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-    "savefig.facecolor": "none",
-    "pdf.fonttype": 42,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "jaxstab",
-    "text.parse_math": False,  # names may hold a dollar sign
-    "figure.constrained_layout.use": True,
-    **dict.fromkeys(
-        ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "axes.titlecolor"), FOREGROUND
-    ),
-}
 MOST_LABELS = 40
 WRITTEN = 10  # up to this many measures, cells show the correlations as numbers
 
 
-def _styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
-    @wraps(draw)
-    def styled(*arguments: Any, **options: Any) -> Figure:
-        if options.get("on") is not None and not isinstance(options["on"], Figure):
-            return draw(*arguments, **options)  # axes keep their own style
-        with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
-            return draw(*arguments, **options)
-
-    return styled
-
-
-@_styled
+@styled
 def seed_dots(
     validation: Floats,
     test: Floats,
@@ -83,11 +59,11 @@ def seed_dots(
         on: axes or an empty figure, instead of a new figure.
     """
     epochs = validation.shape[1]
-    figure, axes = _new(2.7, on)
+    figure, axes = new_axes(2.7, on)
     columns = [*validation.T, test]
     places = [*range(1, epochs + 1), epochs + 1.5]
     for place, scores in zip(places, columns, strict=True):
-        _dots(axes, place, scores, failed)
+        draw_dots(axes, place, scores, failed)
     axes.axvline(epochs + 0.75, color=GREY, linewidth=0.6)
     axes.set_xticks(places if epochs <= 12 else [1, epochs // 2, epochs, epochs + 1.5])
     names = [f"{place:g}" for place in places[:-1]] if epochs <= 12 else ["1", f"{epochs // 2}", f"{epochs}"]
@@ -98,11 +74,11 @@ def seed_dots(
     if majority is not None:
         axes.axhline(majority, color=FOREGROUND, linewidth=0.8, linestyle=(0, (4, 3)))
         axes.annotate("majority class", (epochs + 0.72, majority), va="bottom", ha="right", fontsize=9)
-    _legend_of_failed(axes, failed)
+    add_legend_of_failed(axes, failed)
     return figure
 
 
-@_styled
+@styled
 def learning_curves(
     train_loss: Floats,
     validation_loss: Floats,
@@ -147,7 +123,7 @@ def learning_curves(
     return figure
 
 
-@_styled
+@styled
 def layer_curves(
     values: Floats,
     intervals: Floats,
@@ -167,10 +143,10 @@ def layer_curves(
         shuffled: [L] values for the same data with shuffled examples.
         on: axes or an empty figure, instead of a new figure.
     """
-    figure, axes = _new(2.4, on)
+    figure, axes = new_axes(2.4, on)
     layers = np.arange(1, len(values) + 1)
     axes.fill_between(layers, intervals[:, 0], intervals[:, 1], color=BLUE, alpha=0.25, linewidth=0)
-    axes.errorbar(layers, values, yerr=_errors(values, intervals), color=BLUE, marker="o", markersize=4, capsize=2)
+    axes.errorbar(layers, values, yerr=error_bars(values, intervals), color=BLUE, marker="o", markersize=4, capsize=2)
     if null is not None:
         axes.axhline(null, color=FOREGROUND, linewidth=0.8, linestyle=(0, (4, 3)), label="independent normal data")
     if shuffled is not None and any(one is not None for one in shuffled):
@@ -194,7 +170,7 @@ def layer_curves(
     return figure
 
 
-@_styled
+@styled
 def heat_map(
     distances: Floats, *, name: str, seeds: Sequence[int], failed: Mask, on: Axes | Figure | None = None
 ) -> Figure:
@@ -212,7 +188,7 @@ def heat_map(
     if count > 2 and np.isfinite(distances).all():
         condensed = squareform(np.maximum((distances + distances.T) / 2, 0), checks=False)
         order = leaves_list(linkage(condensed, "average", optimal_ordering=True))
-    figure, axes = _new(4.0, on)
+    figure, axes = new_axes(4.0, on)
     shown = np.array(distances, np.float64)[np.ix_(order, order)]
     np.fill_diagonal(shown, np.nan)
     drawn = axes.imshow(shown, cmap="cividis", interpolation="nearest", rasterized=True)
@@ -228,7 +204,7 @@ def heat_map(
     return figure
 
 
-@_styled
+@styled
 def correlations(matrix: Floats, *, names: Sequence[str], on: Axes | Figure | None = None) -> Figure:
     """Correlations between measures.
 
@@ -238,7 +214,7 @@ def correlations(matrix: Floats, *, names: Sequence[str], on: Axes | Figure | No
         on: axes or an empty figure, instead of a new figure.
     """
     count = len(names)
-    figure, axes = _new(1.6 + min(3.0, 0.38 * count), on)
+    figure, axes = new_axes(1.6 + min(3.0, 0.38 * count), on)
     drawn = axes.imshow(matrix, cmap="PuOr", vmin=-1, vmax=1, rasterized=True)
     axes.set_xticks(range(count), names, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(count), names)
@@ -255,7 +231,7 @@ def correlations(matrix: Floats, *, names: Sequence[str], on: Axes | Figure | No
     return figure
 
 
-@_styled
+@styled
 def differences(
     labels: Sequence[str],
     values: Floats,
@@ -279,7 +255,7 @@ def differences(
         log: whether the axis is logarithmic, for ratios.
         on: axes or an empty figure, instead of a new figure.
     """
-    figure, axes = _new(0.9 + 0.26 * len(labels), on)
+    figure, axes = new_axes(0.9 + 0.26 * len(labels), on)
     rows = np.arange(len(labels))[::-1]
     if log:
         axes.set_xscale("log")
@@ -306,11 +282,11 @@ def differences(
     axes.spines["left"].set_visible(False)
     axes.set_xlabel(xlabel)
     if log:
-        _plain_ticks(axes, low, high)
+        set_plain_ticks(axes, low, high)
     return figure
 
 
-@_styled
+@styled
 def dots_by_method(
     scores: Sequence[Floats],
     *,
@@ -328,20 +304,20 @@ def dots_by_method(
         failed: K arrays [S], whether each seed failed.
         on: axes or an empty figure, instead of a new figure.
     """
-    figure, axes = _new(2.8, on)
+    figure, axes = new_axes(2.8, on)
     for place, (one, bad) in enumerate(zip(scores, failed, strict=True)):
-        _dots(axes, place, np.asarray(one), np.asarray(bad, bool))
+        draw_dots(axes, place, np.asarray(one), np.asarray(bad, bool))
     axes.set_xticks(range(len(names)), names)
     if max(map(len, names)) > 8 or len(names) > 5:
         for label in axes.get_xticklabels():
             label.set(rotation=35, ha="right", rotation_mode="anchor")
     axes.set_xlim(-0.6, len(names) - 0.4)
     axes.set_ylabel(metric)
-    _legend_of_failed(axes, np.concatenate([np.asarray(one, bool) for one in failed]))
+    add_legend_of_failed(axes, np.concatenate([np.asarray(one, bool) for one in failed]))
     return figure
 
 
-@_styled
+@styled
 def profiles(thresholds: Floats, lines: Sequence[tuple[str, Floats, Floats]]) -> Figure:
     """The share of seeds that score above each threshold, a line with its band for each method.
 
@@ -349,7 +325,7 @@ def profiles(thresholds: Floats, lines: Sequence[tuple[str, Floats, Floats]]) ->
         thresholds: [T].
         lines: for each method its name, the shares [T] and the ends [T, 2] of their intervals.
     """
-    figure, axes = _new(2.6)
+    figure, axes = new_axes(2.6)
     looks = zip(itertools.cycle(("-", "--", "-.", ":")), itertools.cycle((BLUE, ORANGE, GREEN, VERMILION, GREY)))
     for (name, shares, band), (line, colour) in zip(lines, looks, strict=False):
         axes.plot(thresholds, shares, color=colour, linestyle=line, label=name)
@@ -362,14 +338,14 @@ def profiles(thresholds: Floats, lines: Sequence[tuple[str, Floats, Floats]]) ->
     return figure
 
 
-@_styled
+@styled
 def votes_histogram(agreement: Floats) -> Figure:
     """A histogram of the seeds' agreement over examples.
 
     Args:
         agreement: [N] share of the seeds that vote for the most frequent prediction.
     """
-    figure, axes = _new(2.2)
+    figure, axes = new_axes(2.2)
     values, counts = np.unique(np.round(agreement, 6), return_counts=True)
     gap = np.diff(values).min(initial=0.08)
     axes.bar(values, counts, width=0.8 * gap, color=BLUE)
@@ -379,7 +355,7 @@ def votes_histogram(agreement: Floats) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def curves(
     x: Floats,
     lines: Sequence[tuple[str, Floats]],
@@ -397,7 +373,7 @@ def curves(
         ylabel: label of the y axis.
         on: axes or an empty figure, instead of a new figure.
     """
-    figure, axes = _new(2.4, on)
+    figure, axes = new_axes(2.4, on)
     styles = ((BLUE, "-", "o"), (ORANGE, "--", "s"), (GREEN, "-.", "^"))
     for (name, y), (colour, line, marker) in zip(lines, styles, strict=False):
         axes.plot(x, y, color=colour, linestyle=line, marker=marker, markersize=3.5, label=name)
@@ -407,61 +383,3 @@ def curves(
     if len(lines) > 1:
         axes.legend()
     return figure
-
-
-def _new(height: float, on: Axes | Figure | None = None) -> tuple[Figure, Axes]:
-    if isinstance(on, Axes):
-        return on.figure, on  # type: ignore[return-value]  # or a subfigure, which is as good
-    figure = Figure() if on is None else on
-    figure.set_size_inches(WIDTH, height)
-    return figure, figure.subplots()
-
-
-def _dots(axes: Axes, place: float, scores: Floats, failed: Mask) -> None:
-    """Draws seeds as dots, equal scores side by side, and a line at the mean."""
-    finite = np.isfinite(scores)
-    offsets = _spread(scores[finite])
-    size = 16 if len(scores) <= 40 else 6
-    for mask, marker, colour in ((~failed[finite], "o", BLUE), (failed[finite], "X", VERMILION)):
-        axes.scatter(
-            place + offsets[mask], scores[finite][mask], s=size, marker=marker, color=colour, alpha=0.75, linewidths=0
-        )
-    if finite.any():
-        axes.plot([place - 0.3, place + 0.3], [scores[finite].mean()] * 2, color=FOREGROUND, linewidth=1.5)
-
-
-def _spread(scores: Floats) -> Floats:
-    """Offsets [S] so that dots of nearly equal height do not cover each other."""
-    offsets = np.zeros(len(scores))
-    if len(scores) < 2:
-        return offsets
-    height = max(np.ptp(scores), 1e-9) / 25
-    bins = np.round((scores - scores.min()) / height)
-    for one in np.unique(bins):
-        places = np.flatnonzero(bins == one)
-        width = min(0.07, 0.6 / len(places))
-        offsets[places] = width * (np.arange(len(places)) - (len(places) - 1) / 2)
-    return offsets
-
-
-def _legend_of_failed(axes: Axes, failed: Mask) -> None:
-    if failed.any():
-        axes.scatter([], [], marker="o", color=BLUE, s=16, label="seed")
-        axes.scatter([], [], marker="X", color=VERMILION, s=16, label="failed seed")
-        axes.legend(loc="lower right")
-
-
-def _errors(values: Floats, intervals: Floats) -> Floats:
-    return np.abs(np.nan_to_num(intervals.T - values))
-
-
-def _plain_ticks(axes: Axes, low: float, high: float) -> None:
-    """Labels an axis of ratios with a few plain numbers."""
-    steps = (
-        [0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20]
-        if high / low > 4
-        else [0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 1.75, 2, 2.5, 3]
-    )
-    ticks = [one for one in steps if low <= one <= high]
-    axes.set_xticks(ticks, [f"{one:g}" for one in ticks])
-    axes.set_xticks([], minor=True)

@@ -19,7 +19,6 @@ from jaxstab.analysis.comparison import (
     Difference,
 )
 from jaxstab.analysis.reference import FAULTS
-from jaxstab.analysis.seed_study import SeedStudy
 from jaxstab.analysis.validity import Correlations, Validity
 from jaxstab.measures import MEAN, MEASURES, Results
 
@@ -113,7 +112,7 @@ def scores_table(comparison: Comparison) -> Table:
                 interval(one.joint_interval),
                 number(one.largest),
                 negligible,
-                f"{one.probability:.0%} ({_percent(one.probability_interval)})",
+                f"{one.probability:.0%} ({percent(one.probability_interval)})",
             ]
         )
     return Table(
@@ -223,70 +222,6 @@ def failed_table(found: Validity) -> Table:
     return Table(f"{found.name}: successful and failed seeds", ["measure", "successful", "failed", "adjusted p"], rows)
 
 
-def needed_table(study: SeedStudy) -> Table:
-    """A row for each question, with the number of seeds that it needs."""
-    rows = [
-        [one.question, _count(one.formula, 10_000), _range(one.range), _count(one.simulation, 1_000)]
-        for one in study.needed
-    ]
-    caption = "Seeds of each method. Range: at both ends of the interval of this run's standard deviation."
-    return Table(f"{study.name}: seeds needed", ["question", "by formula", "range", "by simulation"], rows, caption)
-
-
-def joint_table(study: SeedStudy) -> Table:
-    """A row for each number of seeds, with the test examples that it takes besides."""
-    found = study.joint
-    rows = []
-    for one in [] if found is None else found.rows:
-        seeds = "any number" if one.seeds is None else f"{one.seeds}"
-        rows.append([seeds, _examples(one.low), _examples(one.high), one.enough])
-    if found is None:
-        return Table("", [], [])
-    return Table(
-        f"{study.name}: test examples needed, so that a difference of {found.delta:g} holds for others too",
-        ["seeds of each method", "at best", "if methods disagree as seeds do", f"are {found.examples} enough?"],
-        rows,
-        "At best: where one method is right wherever the other is. -: no number of examples makes up for so few seeds.",
-    )
-
-
-def shares_table(study: SeedStudy) -> Table:
-    """A row for each quantity, with the variance share of each source of randomness."""
-    shares = study.shares or []
-    sources = list(shares[0].shares) if shares else []
-    rows = [
-        [
-            f"variance of {study.metric}" if one.quantity == MEAN else one.quantity,
-            *(f"{one.shares[source]:.0%} ({_percent(one.intervals[source])})" for source in sources),
-        ]
-        for one in shares
-    ]
-    if shares:
-        limits = [shares[0].no_effect[source] for source in sources]
-        rows.append(
-            ["without effect", *("-" if one is None else f"{one[0]:.0%} (up to {one[1]:.0%})" for one in limits)]
-        )
-    caption = (
-        "together: what sources do only in combination. 95 % intervals; of measures they are wider than they need be. "
-        "without effect: what a source that does nothing would get on average, because no share is negative."
-    )
-    return Table(f"{study.name}: which randomness matters", ["of", *sources], rows, caption)
-
-
-def floor_table(study: SeedStudy) -> Table:
-    """A row for each quantity: repeats of a seed compared with different seeds."""
-    rows = [
-        [
-            f"SD of {study.metric}" if name == MEAN else name,
-            "-" if row["floor"] is None else f"{row['floor']:.3g}",
-            "-" if row["value"] is None else f"{row['value']:.3g}",
-            "-" if row["share"] is None else f"{row['share']:.1%}",
-        ]
-        for name, row in (study.floor or {}).items()
-    ]
-    return Table(f"{study.name}: noise floor", ["measure", "same seed repeated", "other seeds", "share"], rows)
-
-
 def comparison_tables(comparison: Comparison) -> list[Table]:
     """The tables of `jaxstab compare`: values, differences, scores and rankings for every task."""
     tables = []
@@ -373,19 +308,8 @@ def _mean(row: Mapping[str, Any] | None) -> str:
     return "-" if row is None else f"{number(row['mean'])} ({interval(row['interval'])})"
 
 
-def _count(seeds: int | None, most: int) -> str:
-    return f"more than {most:,}" if seeds is None else f"{seeds}"
-
-
-def _examples(count: int | None) -> str:
-    return "-" if count is None else f"{count:,}"
-
-
-def _range(ends: Sequence[int | None] | None) -> str:
-    return "" if ends is None else f"{_count(ends[0], 10_000)} to {_count(ends[1], 10_000)}"
-
-
-def _percent(ends: Sequence[float] | None) -> str:
+def percent(ends: Sequence[float] | None) -> str:
+    """Both ends of an interval of shares as text."""
     return "-" if ends is None else f"{ends[0]:.0%} to {ends[1]:.0%}"
 
 
