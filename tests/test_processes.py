@@ -77,7 +77,7 @@ def _slurm(count, i):
 
 
 def _finish(started, code=0):
-    ended = [(*process.communicate(timeout=300), process.returncode) for process in started]
+    ended = [(*process.communicate(timeout=600), process.returncode) for process in started]
     assert [returned for *_, returned in ended] == [code] * len(ended), ended
     return [out for out, *_ in ended], [error for _, error, _ in ended]
 
