@@ -14,7 +14,7 @@ import jaxstab
 from jaxstab.config import TaskConfig, load_config
 from jaxstab.data.task import load_task
 from jaxstab.errors import InputError
-from jaxstab.runs.outputs import load_outputs
+from jaxstab.runs.reading import load_outputs
 
 MANY = settings(
     max_examples=200,

@@ -102,6 +102,7 @@ def study_seeds(
     power: float = 0.8,
     metric: str | None = None,
     labels: str | Path | None = None,
+    task: str | None = None,
 ) -> SeedStudy:
     """Estimates how many seeds are needed and which source of randomness matters, with a sample as the pilot.
 
@@ -113,6 +114,7 @@ def study_seeds(
         power: the probability of success.
         metric: the score for a source read from a path; default: the run's own metric, otherwise accuracy.
         labels: file with the true labels, for a source that does not hold them.
+        task: the task, for a source that holds several.
 
     Returns:
         Numbers of seeds, expected scores of the best of n seeds, variance shares, and the results as sentences.
@@ -129,7 +131,7 @@ def study_seeds(
         [19, 28, 49, 7]
     """
     _check(delta, factor, methods, power)
-    sample = as_sample(sample, metric=metric, labels=labels)
+    sample = as_sample(sample, metric=metric, labels=labels, task=task)
     if sample.scores is None:
         raise InputError(f"{sample.source}: no labels, so no scores; give them with --labels FILE")
     notes, names = [], of_pairs(PAPER)

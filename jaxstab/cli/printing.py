@@ -95,9 +95,10 @@ def print_results(results: Results, title: str, console: Console | None = None) 
     console = console or make_console()
     if results.scores is not None:
         scores, seeds = results.scores, results.seeds
+        both = scores["joint_interval"]
         console.print(
             f"{title}: {scores['metric']} of {seeds} seeds: mean {scores['mean']:.4f}; 95 % {worth(scores)} for other "
-            f"seeds, {interval(scores['joint_interval'])} for other seeds and examples",
+            f"seeds{'' if both is None else f', {interval(both)} for other seeds and examples'}",
             markup=False,
             highlight=False,
         )
