@@ -1,6 +1,7 @@
 """Tables of runs, with a column of seeds and one of scores: what Weights & Biases exports, and spreadsheets."""
 
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,31 +14,8 @@ from jaxstab.runs.seed_files import seed_numbers
 
 NAMES, STATES, FINISHED = ("name", "run", "run_name", "run name", "id"), ("state", "status"), ("finished", "", "done")
 # Columns that Weights & Biases adds to every table of runs.
-NO_SCORES = {
-    "notes",
-    "user",
-    "tags",
-    "created",
-    "runtime",
-    "sweep",
-    "group",
-    "_step",
-    "_runtime",
-    "_timestamp",
-    "_wandb",
-}
-SCORES = {
-    "accuracy",
-    "acc",
-    "f1",
-    "matthews",
-    "mcc",
-    "macro_f1",
-    "f1_macro",
-    "micro_f1",
-    "f1_micro",
-    "matthews_correlation",
-}
+NO_SCORES = set("notes user tags created runtime sweep group _step _runtime _timestamp _wandb".split())
+SCORES = set("accuracy acc f1 macro_f1 f1_macro micro_f1 f1_micro matthews mcc matthews_correlation".split())
 BLANK = {"", "-", "null", "none", "undefined"}
 SMALLER_IS_BETTER = re.compile(r"(^|[^a-z])(loss|perplexity|ppl|error|wer|cer|mse|rmse|mae|brier_score)($|[^a-z])")
 LINE = re.compile(r"(?P<run>.+) - (?P<metric>.+?)__MIN")  # of a chart: a column for each run, and its ends
@@ -137,13 +115,11 @@ def _choose(path: Path, frame: pd.DataFrame, metric: str | None) -> str:
     scores = [name for name in good if _last_part(name) in SCORES or name.lower() in SCORES]
     if scores or len(good) < 2:
         return one_score(path, scores or good)
-    raise InputError(
-        f"{path}: which column holds the scores? choose one: {' or '.join('--metric ' + _quoted(name) for name in good)}"
-    )
+    raise InputError(f"{path}: which column holds the scores? {_choices(good)}")
 
 
-def _quoted(name: str) -> str:
-    return f'"{name}"' if " " in name else name
+def _choices(names: Sequence[str]) -> str:
+    return "choose one: " + " or ".join(f"--metric {shlex.quote(name)}" for name in names)
 
 
 def _last_part(name: str) -> str:

@@ -18,7 +18,9 @@ from jaxstab.runs.outputs import Outputs
 
 SUFFIXES = (".npy", ".csv", ".tsv", ".txt")
 # A file in a folder of a seed: logits.npy, predictions.csv, predict_results.txt, predict_results_mnli.txt.
-IN_FOLDER = re.compile(r"(?:logits|predict_results|predictions?|predicted_labels)(?:_(?P<task>.+))?")
+IN_FOLDER = re.compile(
+    r"(?:logits|predict_results|predict(?:ed)?_labels|predictions?|predicted|predict|preds?)(?:_(?P<task>.+))?"
+)
 # What a column that says which example a row belongs to is called, and one that holds predictions or labels.
 IDS, CLASSES = {"index", "idx", "id", "example_id", ""}, {"prediction", "predictions", "predicted", "label", "labels"}
 
@@ -85,7 +87,7 @@ def read(path: Path, task: str, files: Mapping[str, Path], labels: Path | None) 
         arrays: dict[str, Any] = {"logits": np.stack([table.values for table in tables])}
         if truth is not None:
             arrays["labels"] = to_indices([], truth, classes, where)[1]
-            if truth.dtype.kind == "U" and not classes:
+            if truth.dtype.kind == "U" and not {*truth.tolist()} <= {*classes}:
                 notes.append(f"classes of the logits are taken in this order: {_some(truth)}")
     else:
         codes, known = to_indices([table.values for table in tables], truth, classes, where)
