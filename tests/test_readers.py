@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.special import softmax
 from scipy.stats import entropy
@@ -28,6 +29,10 @@ def _error(capsys, *arguments):
     return captured.err
 
 
+def _lines(file):
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
 def _lm_eval_says(task, name):
     """The score of each seed in the results of lm-evaluation-harness itself."""
     files = [next(LM_EVAL.glob(f"*seed-{seed}/results_*.json")) for seed in SEEDS]
@@ -35,7 +40,7 @@ def _lm_eval_says(task, name):
 
 
 def _samples(task, seed=1):
-    return [json.loads(line) for line in next(LM_EVAL.glob(f"*seed-{seed}/samples_{task}_*")).open()]
+    return _lines(next(LM_EVAL.glob(f"*seed-{seed}/samples_{task}_*")))
 
 
 @pytest.mark.parametrize("task", ["colours", "my_words"])
@@ -73,7 +78,8 @@ def test_lm_eval_by_length_and_by_exact_match():
         assert free.scores == pytest.approx(_lm_eval_says("free", f"exact_match,{name}"))
         assert free.metric == "exact_match"
     assert as_sample(LM_EVAL, task="free").scores == pytest.approx(_lm_eval_says("free", "exact_match,first-word"))
-    right = np.array([[row["exact_match"] for row in _samples("free", seed)][::2] for seed in SEEDS])
+    rows = [[row for row in _samples("free", seed) if row["filter"] == "first-word"] for seed in SEEDS]
+    right = np.array([[row["exact_match"] for row in one] for one in rows])
     differ = [(right[i] != right[j]).mean() for i, j in ((0, 1), (0, 2), (1, 2))]
     results = jaxstab.measure(LM_EVAL, task="free", only=["sd", "pairwise_disagreement", "ambiguity"])
     assert results["pairwise_disagreement"]["value"] == pytest.approx(np.mean(differ))
@@ -122,7 +128,7 @@ def test_lm_eval_runs_of_one_model_differ_by_their_seeds(tmp_path):
     # The same model and seeds again: the newer samples count.
     newest = _copy_runs(tmp_path, [("model", "2026-02-01T10-00-00.5", 7)]) / "model"
     file = newest / "samples_colours_2026-02-01T10-00-00.5.jsonl"
-    rows = [json.loads(line) for line in file.open()]
+    rows = _lines(file)
     first, second, *rest = rows[0]["filtered_resps"]
     rows[0] |= {"filtered_resps": [second, first, *rest], "acc": 1 - rows[0]["acc"]}
     file.write_text("".join(json.dumps(row) + "\n" for row in rows[:1]))
@@ -170,7 +176,7 @@ def test_trainer_predictions_with_labels_from_the_data():
     assert sample.scores == pytest.approx(_trainer_says("predict_accuracy"))
     assert len(set(sample.scores)) > 1
     # Indices of classes are those of the model, so that F1 is that of its class 1.
-    labels = [json.loads(line)["label"] for line in (TRAINER / "test.jsonl").open()]
+    labels = [row["label"] for row in _lines(TRAINER / "test.jsonl")]
     assert sample.inputs.labels.tolist() == labels
     rows = (TRAINER / "seed-2/predict_results.txt").read_text().splitlines()[1:]
     assert sample.inputs.predictions[1].tolist() == [int(row.endswith("positive")) for row in rows]
@@ -226,7 +232,8 @@ def test_runs_exported_by_weights_and_biases_are_compared(tmp_path, capsys):
         files.append(tmp_path / f"{name}.csv")
     compared = jaxstab.compare(files)
     assert compared.paired == {"given scores": True}
-    assert "better bleu (+4" in compared.verdict("given scores", "better")
+    means = [pd.read_csv(file)["bleu"].mean() for file in files]
+    assert f"better bleu (+{means[1] - means[0]:.3f})" in compared.verdict("given scores", "better")
     study = jaxstab.study_seeds(files[0], delta=2)
     assert study.needed[0].formula > 2
     assert cli.main(["report", *map(str, files), "-o", str(tmp_path / "report.html")]) == 0
@@ -280,7 +287,9 @@ def test_tables_logged_to_weights_and_biases():
 
 def test_tables_in_folders_are_put_in_order(tmp_path, capsys):
     for seed in (3, 1):
-        _table(tmp_path / f"seed-{seed}/p.table.json", [[2, "b", "a"], [0, "a" if seed == 1 else "b", "a"], [1, "b", "b"]])
+        _table(
+            tmp_path / f"seed-{seed}/p.table.json", [[2, "b", "a"], [0, "a" if seed == 1 else "b", "a"], [1, "b", "b"]]
+        )
     outputs = load_outputs(tmp_path)
     assert outputs.seeds == [1, 3]
     assert outputs.arrays["predictions"].tolist() == [[0, 1, 1], [1, 1, 1]]
@@ -289,7 +298,7 @@ def test_tables_in_folders_are_put_in_order(tmp_path, capsys):
     assert "other label than" in _error(capsys, "measure", tmp_path)
     _table(tmp_path / "seed-4/p.table.json", [[0, "a", "a"]])
     assert "1 rows, but" in _error(capsys, "measure", tmp_path)
-    _table(tmp_path / "seed-4/p.table.json", [[0, "a"]], columns=("id", "answer"))
+    _table(tmp_path / "seed-4/p.table.json", [[0, "a"], [1, "b"], [2, "a"]], columns=("id", "answer"))
     assert "no column `prediction`" in _error(capsys, "measure", tmp_path)
     (tmp_path / "seed-4/p.table.json").write_text("[]")
     assert "no table of Weights & Biases" in _error(capsys, "measure", tmp_path)

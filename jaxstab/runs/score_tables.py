@@ -14,8 +14,8 @@ from jaxstab.runs.seed_files import seed_numbers
 
 NAMES, STATES, FINISHED = ("name", "run", "run_name", "run name", "id"), ("state", "status"), ("finished", "", "done")
 # Columns that Weights & Biases adds to every table of runs.
-NO_SCORES = set("notes user tags created runtime sweep group _step _runtime _timestamp _wandb".split())
-SCORES = set("accuracy acc f1 macro_f1 f1_macro micro_f1 f1_micro matthews mcc matthews_correlation".split())
+NO_SCORES = {"notes", "user", "tags", "created", "runtime", "sweep", "group", "_step", "_runtime", "_timestamp"}
+SCORES = {"accuracy", "acc", "f1", "macro_f1", "f1_macro", "micro_f1", "f1_micro", "matthews", "mcc"}
 BLANK = {"", "-", "null", "none", "undefined"}
 SMALLER_IS_BETTER = re.compile(r"(^|[^a-z])(loss|perplexity|ppl|error|wer|cer|mse|rmse|mae|brier_score)($|[^a-z])")
 LINE = re.compile(r"(?P<run>.+) - (?P<metric>.+?)__MIN")  # of a chart: a column for each run, and its ends
@@ -66,9 +66,7 @@ def one_score(path: Path, names: Sequence[str]) -> str:
         return names[0]
     if not names:
         raise InputError(f"{path}: no score in it; name one with --metric NAME")
-    raise InputError(
-        f"{path}: several scores; choose one: {' or '.join('--metric ' + _quoted(name) for name in names)}"
-    )
+    raise InputError(f"{path}: several scores; {_choices(names)}")
 
 
 def refuse_loss(path: Path, metric: str) -> None:

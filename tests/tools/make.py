@@ -1,11 +1,11 @@
 """Makes the directories beside this file: what other tools leave, in the form in which they leave it.
 
     pip install lm_eval accelerate wandb
-    python tests/tools/make.py       # about two minutes on a CPU, without network
+    python tests/tools/make.py    # or only one of lm_eval, trainer, wandb; about two minutes on a CPU, without network
 
-lm-evaluation-harness 0.4.13 evaluates three tiny random language models, transformers 5.24 fine-tunes a tiny random BERT
-with three seeds, and wandb 0.31 logs offline. Kept is what jaxstab reads: no weights, and of lm-evaluation-harness's
-results neither a description of the machine nor the tasks' configs. Nothing else is changed.
+lm-evaluation-harness 0.4.13 evaluates three tiny random language models, transformers 5.24 fine-tunes a tiny random
+BERT with three seeds, and wandb 0.31 logs offline. Kept is what jaxstab reads: no weights, and of the results of
+lm-evaluation-harness neither a description of the machine nor the tasks' configs. Nothing else is changed.
 
 `wandb/runs.csv` and `wandb/chart.csv` are not made here, because only the web page of Weights & Biases exports them:
 they are typed in its layout.
@@ -23,8 +23,9 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path += [str(HERE.parent), str(HERE.parents[1])]
 SEEDS = (1, 2, 3)
-WORDS = "[UNK] [EOS] the sky grass is blue green red big small fast slow cat dog a".split()
-SUBJECTS, ADJECTIVES = ("the sky", "grass", "the cat", "a dog"), WORDS[6:13]
+COLOURS, SIZES = ["blue", "green", "red"], ["big", "small", "fast", "slow"]
+WORDS = ["[UNK]", "[EOS]", "the", "sky", "grass", "is", *COLOURS, *SIZES, "cat", "dog", "a"]
+SUBJECTS, ADJECTIVES = ("the sky", "grass", "the cat", "a dog"), COLOURS + SIZES
 
 TASK = """\
 task: {name}
@@ -35,13 +36,18 @@ test_split: train
 doc_to_text: "{{{{question}}}}"
 doc_to_target: "{{{{answer}}}}"
 """
-CHOICES = TASK + """\
+CHOICES = (
+    TASK
+    + """\
 doc_to_choice: "{{{{choices}}}}"
 metric_list:
   - {{metric: acc, aggregation: mean, higher_is_better: true}}
   - {{metric: acc_norm, aggregation: mean, higher_is_better: true}}
 """
-FREE = TASK + """\
+)
+FREE = (
+    TASK
+    + """\
 generation_kwargs: {{until: ["\\n"], max_gen_toks: 2}}
 filter_list:
   - {{name: first-word, filter: [{{function: regex, regex_pattern: "(\\\\w+)"}}, {{function: take_first}}]}}
@@ -49,6 +55,7 @@ filter_list:
 metric_list:
   - {{metric: exact_match, aggregation: mean, higher_is_better: true}}
 """
+)
 
 
 def write_lines(file: Path, rows: list[dict]) -> None:
@@ -62,9 +69,7 @@ def make_lm_eval() -> None:
 
     words = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=words, unk_token="[UNK]", eos_token="[EOS]", pad_token="[EOS]"
-    )
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]", eos_token="[EOS]", pad_token="[EOS]")
     sizes = {"vocab_size": len(WORDS), "n_positions": 64, "n_embd": 16, "n_layer": 1, "n_head": 2}
     for seed in SEEDS:
         torch.manual_seed(seed)
@@ -73,7 +78,9 @@ def make_lm_eval() -> None:
         tokenizer.save_pretrained(f"models/seed-{seed}")
     rng = random.Random(0)
     questions = [f"{rng.choice(SUBJECTS)} is" for _ in range(6)]
-    of_three = [{"question": one, "choices": rng.sample(ADJECTIVES, 3), "answer": rng.randrange(3)} for one in questions]
+    of_three = [
+        {"question": one, "choices": rng.sample(ADJECTIVES, 3), "answer": rng.randrange(3)} for one in questions
+    ]
     by_text = [{"question": one, "choices": rng.sample(ADJECTIVES, 2 + i % 3)} for i, one in enumerate(questions)]
     write_lines(Path("colours.jsonl"), of_three)
     write_lines(Path("my_words.jsonl"), [{**one, "answer": rng.choice(one["choices"])} for one in by_text])
@@ -122,12 +129,15 @@ def make_trainer() -> None:
         arguments = TrainingArguments(
             output_dir=f"trainer/seed-{seed}",
             seed=seed,
-            num_train_epochs=4,
+            num_train_epochs=12,
             per_device_train_batch_size=8,
-            learning_rate=3e-3,
-            eval_strategy="epoch",
-            logging_strategy="epoch",
-            save_strategy="epoch",
+            learning_rate=1e-3,
+            eval_strategy="steps",
+            eval_steps=18,
+            logging_strategy="steps",
+            logging_steps=18,
+            save_strategy="steps",
+            save_steps=18,
             save_total_limit=1,
             load_best_model_at_end=True,
             metric_for_best_model="accuracy",
@@ -170,21 +180,26 @@ def make_wandb() -> None:
                 run.log({"test/predictions": table})
 
 
+def copy(tool: str) -> None:
+    """Keeps what jaxstab reads."""
+    for old in (HERE / "wandb").glob("offline-run-*") if tool == "wandb" else [HERE / tool]:
+        shutil.rmtree(old, ignore_errors=True)
+    for file in sorted(Path(tool).rglob("*")):
+        kept = file.suffix in (".jsonl", ".txt", ".json") and "tokenizer" not in file.name
+        if file.is_file() and kept and file.name != "requirements.txt":
+            (HERE / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, HERE / file)
+
+
 def main() -> None:
     os.environ |= {"HF_HUB_OFFLINE": "1", "WANDB_SILENT": "true", "TOKENIZERS_PARALLELISM": "false"}
+    makers = {"lm_eval": make_lm_eval, "trainer": make_trainer, "wandb": make_wandb}
     with tempfile.TemporaryDirectory() as directory:
         os.environ["HF_DATASETS_CACHE"] = f"{directory}/cache"
         os.chdir(directory)
-        make_lm_eval()
-        make_trainer()
-        make_wandb()
-        for old in (HERE / "lm_eval", HERE / "trainer", *(HERE / "wandb").glob("offline-run-*")):
-            shutil.rmtree(old, ignore_errors=True)
-        for file in [one for tool in ("lm_eval", "trainer", "wandb") for one in sorted(Path(tool).rglob("*"))]:
-            kept = file.suffix in (".jsonl", ".txt", ".json") and "tokenizer" not in file.name
-            if file.is_file() and kept and file.name != "requirements.txt":
-                (HERE / file).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(file, HERE / file)
+        for tool in sys.argv[1:] or makers:
+            makers[tool]()
+            copy(tool)
 
 
 if __name__ == "__main__":
