@@ -185,11 +185,8 @@ def _arrays(runs: Sequence[_Samples], metric: str) -> tuple[dict[str, Any], str,
         reason = "; it needs choices, of which the samples hold none" if name in METRICS else ""
         raise InputError(f"{runs[0].file}: no metric {name}{reason}; there are {', '.join(there) or 'none'}")
     refuse_loss(runs[0].file, name)
-    try:
-        values = np.array([one.scores[name] for one in runs], np.float64)
-    except (ValueError, TypeError):
-        raise InputError(f"{runs[0].file}: {name} is no number for each sample; choose another --metric") from None
-    if values.ndim != 2:
+    values = _numbers([one.scores[name] for one in runs])
+    if values is None:
         raise InputError(f"{runs[0].file}: {name} is no number for each sample; choose another --metric")
     scores = {"scores": values.mean(axis=1)}
     if not np.isin(values, (0, 1)).all():
@@ -215,8 +212,9 @@ def _classes(
     if not all(len(each) > 1 for one in every for each in one):
         return None
     chosen = np.array([[int(each.argmax()) for each in one] for one in every])
-    logged = [one.scores.get(metric) for one in runs]
-    right = None if None in logged else np.array(logged)
+    right = _numbers([one.scores.get(metric, []) for one in runs])
+    if right is None and all(metric in one.scores for one in runs):
+        return None
     sizes = np.array([len(each) for each in every[0]])
     for labels in (
         _by_number(runs[0].targets),
@@ -228,6 +226,15 @@ def _classes(
         if right is None or np.array_equal(chosen == labels, right):
             return chosen, labels
     return None
+
+
+def _numbers(logged: Sequence[Sequence[Any]]) -> Floats | None:
+    """A metric [S, N], if it is one number for each sample."""
+    try:
+        found = np.array(logged, np.float64)
+    except (ValueError, TypeError):
+        return None
+    return found if found.ndim == 2 and found.size and np.isfinite(found).all() else None
 
 
 def _by_number(targets: Sequence[Any]) -> NDArray[np.int64] | None:

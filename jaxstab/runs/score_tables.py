@@ -33,7 +33,8 @@ def read(path: Path, metric: str | None) -> Outputs:
         InputError: no such column, a seed twice, or a score that is no number.
     """
     frame = _read_frame(path)
-    lines = [match for match in map(LINE.fullmatch, frame.columns) if match]
+    found = [match for match in map(LINE.fullmatch, frame.columns) if match]
+    lines = [line for line in found if line[0].removesuffix("__MIN") in frame.columns]
     if lines:
         frame = _last_of_lines(frame, lines)
     column = _choose(path, frame, metric)
@@ -90,7 +91,7 @@ def _last_of_lines(frame: pd.DataFrame, lines: Sequence[re.Match[str]]) -> pd.Da
     """The last value of each run in a chart."""
     rows = []
     for line in lines:
-        values = frame[f"{line['run']} - {line['metric']}"]
+        values = frame[line[0].removesuffix("__MIN")]
         there = values[~values.str.strip().str.lower().isin(BLANK)]
         rows.append({"Name": line["run"], line["metric"]: there.iloc[-1] if len(there) else ""})
     return pd.DataFrame(rows).fillna("")

@@ -71,7 +71,10 @@ def _numbers(folder: Path) -> dict[str, float]:
     entries: list[Any] = []
     state = _state(folder)
     if state is not None:
-        entries += _load(state)["log_history"]
+        content = _load(state)
+        if not isinstance(content, dict) or not isinstance(content.get("log_history"), list):
+            raise InputError(f"{state}: damaged (no log_history); mend it, or leave that seed out")
+        entries += content["log_history"]
     entries += [_load(file) for file in sorted(folder.glob("*_results.json"))]
     found: dict[str, float] = {}
     for entry in entries:

@@ -91,7 +91,14 @@ def _by_seed(
 def _read_frame(file: Path) -> pd.DataFrame:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        return pd.DataFrame(content["data"], columns=[str(name) for name in content["columns"]])
+        columns, rows = [str(name) for name in content["columns"]], content["data"]
+        if (
+            len(set(columns)) < len(columns)
+            or not rows
+            or not all(isinstance(row, list) and len(row) == len(columns) for row in rows)
+        ):
+            raise ValueError(f"expected rows of {len(columns)} different columns")
+        return pd.DataFrame(rows, columns=columns)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{file}: no table of Weights & Biases ({type(error).__name__}: {error})") from None
 
@@ -105,9 +112,14 @@ def _column(frame: pd.DataFrame, names: Sequence[str]) -> str | None:
 def _ordered(frame: pd.DataFrame) -> pd.DataFrame:
     """Rows in the order of the examples' ids, if there are any."""
     column = _column(frame, IDS)
-    return (
-        frame.reset_index(drop=True) if column is None else frame.sort_values(column, kind="stable", ignore_index=True)
-    )
+    if column is None:
+        return frame.reset_index(drop=True)
+    numbered = frame[column].dtype.kind in "iuf"
+    return frame.sort_values(column, kind="stable", ignore_index=True, key=None if numbered else _as_text)
+
+
+def _as_text(values: "pd.Series[Any]") -> "pd.Series[str]":
+    return values.astype(str)
 
 
 def _check_same_examples(tables: Sequence[tuple[Path, pd.DataFrame]]) -> None:
