@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from jaxstab.analysis.how_many import Needed, best_of, seeds_needed
 from jaxstab.analysis.joint_power import FEWEST_EXAMPLES, JointPower, joint_power
 from jaxstab.analysis.sample import PAPER, Sample, Source, as_sample
-from jaxstab.analysis.variance import Shares, noise_floor, of_pairs, variance_shares
+from jaxstab.analysis.variance import UNKNOWN, Shares, noise_floor, of_pairs, variance_shares
 from jaxstab.errors import InputError
 from jaxstab.measures import MEAN, Tabular, as_plain
 
@@ -134,7 +134,8 @@ def study_seeds(
     sample = as_sample(sample, metric=metric, labels=labels, task=task)
     if sample.scores is None:
         raise InputError(f"{sample.source}: no labels, so no scores; give them with --labels FILE")
-    notes, names = [], of_pairs(PAPER)
+    notes: list[str] = []
+    names = of_pairs(PAPER)
     needed: list[Needed] = []
     shares = floor = None
     distinct = _once(sample)
@@ -155,11 +156,11 @@ def study_seeds(
     try:
         shares = variance_shares(sample, names)
     except ValueError as error:
-        notes.append(str(error))
+        notes.append(str(error) if sample.run is not None else UNKNOWN)
     try:
         floor = noise_floor(sample, names)
     except ValueError as error:
-        notes.append(str(error))
+        notes += [str(error)] if sample.run is not None else []  # the remedy is to train again
     validation = _validation_scores(distinct)
     best = best_of(scores)
     by_validation = None if validation is None else best_of(scores, validation)

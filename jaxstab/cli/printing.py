@@ -96,9 +96,11 @@ def print_results(results: Results, title: str, console: Console | None = None) 
     if results.scores is not None:
         scores, seeds = results.scores, results.seeds
         both = scores["joint_interval"]
+        ends = [f"{worth(scores)} for other seeds"] if scores["interval"] else []
+        ends += [f"{interval(both)} for other seeds and examples"] if both else []
         console.print(
-            f"{title}: {scores['metric']} of {seeds} seeds: mean {scores['mean']:.4f}; 95 % {worth(scores)} for other "
-            f"seeds{'' if both is None else f', {interval(both)} for other seeds and examples'}",
+            f"{title}: {scores['metric']} of {seeds} seeds: mean {scores['mean']:.4f}"
+            f"{'; 95 % ' if ends else ''}{', '.join(ends)}",
             markup=False,
             highlight=False,
         )

@@ -46,15 +46,17 @@ class Outputs:
         """[S] numbers of the seeds; 0, 1, ... where none are given."""
         if self.seeds is not None:
             return self.seeds
-        return list(range(len(np.atleast_1d(next(array for name, array in self.arrays.items() if name != "labels")))))
+        first = next(array for name, array in self.arrays.items() if name != "labels")
+        return list(range(len(np.atleast_1d(first))))
 
     def take(self, places: Sequence[int]) -> "Outputs":
         """The outputs of the seeds at these positions."""
         numbers = self.numbers
-        arrays = {
-            name: array if name == "labels" or len(array) != len(numbers) else array[list(places)]
-            for name, array in self.arrays.items()
-        }
+
+        def by_seed(name: str, array: Any) -> bool:  # arrays of the wrong shape are named later
+            return name != "labels" and getattr(array, "ndim", 1) > 0 and len(array) == len(numbers)
+
+        arrays = {name: array[list(places)] if by_seed(name, array) else array for name, array in self.arrays.items()}
         return replace(self, seeds=[numbers[place] for place in places], arrays=arrays)
 
     def without_diverged(self) -> "Outputs":
@@ -63,10 +65,10 @@ class Outputs:
         In a run, one such example is enough. Of other outputs no example may be finite, because a single value is
         rather a mistake in the file.
         """
-        logits, seeds = self.arrays.get("logits"), self.numbers
+        logits = self.arrays.get("logits")
         if not isinstance(logits, np.ndarray) or logits.ndim != 3 or logits.dtype.kind != "f":
             return self  # no logits, or an error that is found later
-        finite = np.asarray(np.isfinite(logits).all(axis=2))
+        finite, seeds = np.asarray(np.isfinite(logits).all(axis=2)), self.numbers
         good = np.asarray(finite.any(axis=1) if self.run is None else finite.all(axis=1))
         if good.all() or not good.any() or len(seeds) != len(logits):
             return self
