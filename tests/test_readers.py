@@ -60,6 +60,20 @@ def test_lm_eval_choices_are_logits_and_labels(task):
     assert outputs.arrays["labels"].tolist() == known
 
 
+def test_samples_of_earlier_versions_of_lm_eval_are_read_too(tmp_path):
+    shutil.copytree(LM_EVAL, tmp_path, dirs_exist_ok=True)
+    for file in tmp_path.rglob("samples_my_words_*"):
+        rows = _lines(file)
+        for row in rows:  # numbers instead of texts, and lists instead of names
+            row["filtered_resps"] = [[float(value), greedy == "True"] for value, greedy in row["filtered_resps"]]
+            row["arguments"] = [[one["arg_0"], one["arg_1"]] for one in row["arguments"].values()]
+            del row["doc_hash"], row["filter"]
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    old, new = (load_outputs(path, task="my_words").arrays for path in (tmp_path, LM_EVAL))
+    for name in ("logits", "labels"):
+        np.testing.assert_array_equal(old[name], new[name])
+
+
 def test_choices_that_an_example_lacks_do_not_count():
     found = jaxstab.measure(LM_EVAL, task="my_words", only=["jsd"]).distances["jsd"][0]
     divergences = []
@@ -180,6 +194,13 @@ def test_trainer_predictions_with_labels_from_the_data():
     assert sample.inputs.labels.tolist() == labels
     rows = (TRAINER / "seed-2/predict_results.txt").read_text().splitlines()[1:]
     assert sample.inputs.predictions[1].tolist() == [int(row.endswith("positive")) for row in rows]
+
+
+def test_trainers_that_did_not_predict_are_named(tmp_path):
+    shutil.copytree(TRAINER, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "seed-2/predict_results.txt").unlink()
+    outputs = load_outputs(tmp_path)
+    assert (outputs.seeds, outputs.notes) == ([1, 3], ("left out, because they hold no predictions: seed-2",))
 
 
 def test_trainer_scores_without_predictions(tmp_path, capsys):

@@ -39,7 +39,7 @@ def by_task(samples: Sequence[Sample]) -> dict[str, dict[str, Sample]]:
         by_key.setdefault(f"{one.examples_key} {one.metric}", []).append(one)
     for key, group in list(by_key.items()):
         # Labels of different tasks may be the same, as those of two tables of predictions for other inputs.
-        if len({(one.name) for one in group}) < len(group) and len({one.task for one in group}) > 1:
+        if len({one.name for one in group}) < len(group) and len({one.task for one in group}) > 1:
             del by_key[key]
             for one in group:
                 by_key.setdefault(f"{key} {one.task}", []).append(one)

@@ -80,7 +80,7 @@ def _of_directory(path: Path, labels: Path | None, metric: str | None) -> dict[s
         return {"": partial(trainer.read, path, trainers, metric)}
     if not files:
         raise InputError(f"{path}: no run, and no file by seed in it{_inside(path)}")
-    readers = {task: partial(seed_files.read, path, task, found, labels) for task, found in files.items()}
+    readers = {task: partial(seed_files.read, path, task, found, labels, trainers) for task, found in files.items()}
     return {task: partial(_scored, reader, metric) for task, reader in readers.items()}
 
 

@@ -5,7 +5,7 @@ Hugging Face's example scripts write `predict_results.txt` or `predict_results_T
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,7 +52,9 @@ def _preferred(file: Path) -> tuple[bool, int, str]:
     return not file.stem.startswith("logits"), kinds, str(file)
 
 
-def read(path: Path, task: str, files: Mapping[str, Path], labels: Path | None) -> Outputs:
+def read(
+    path: Path, task: str, files: Mapping[str, Path], labels: Path | None, folders: Collection[str] = ()
+) -> Outputs:
     """Reads a file for each seed.
 
     Args:
@@ -60,6 +62,7 @@ def read(path: Path, task: str, files: Mapping[str, Path], labels: Path | None) 
         task: the task, "" if it has no name.
         files: from `find`.
         labels: file with the true labels; by default `labels.*` in the directory, or in every folder.
+        folders: names of the folders of all seeds, also of those that left no file.
 
     Raises:
         InputError: a file cannot be read, or files do not belong together; the message names them.
@@ -82,7 +85,8 @@ def read(path: Path, task: str, files: Mapping[str, Path], labels: Path | None) 
             )
     where, truth = _truth(path, ordered, labels)
     classes = first.classes or _classes_of_model(ordered[0].parent)
-    notes = []
+    without = [name for name in folders if name not in files] if set(folders) & set(files) else []
+    notes = [f"left out, because they hold no predictions: {', '.join(without)}"] if without else []
     if first.values.ndim == 2:
         arrays: dict[str, Any] = {"logits": np.stack([table.values for table in tables])}
         if truth is not None:
