@@ -96,10 +96,12 @@ def print_results(results: Results, title: str, console: Console | None = None) 
     console = console or make_console()
     if results.scores is not None:
         scores, seeds = results.scores, results.seeds
-        of_seeds = f"{worth(scores)} for other seeds, " if scores["interval"] else ""
+        both = scores["joint_interval"]
+        ends = [f"{worth(scores)} for other seeds"] if scores["interval"] else []
+        ends += [f"{interval(both)} for other seeds and examples"] if both else []
         console.print(
-            f"{title}: {scores['metric']} of {seeds} seeds: mean {scores['mean']:.4f}; 95 % {of_seeds}"
-            f"{interval(scores['joint_interval'])} for other seeds and examples",
+            f"{title}: {scores['metric']} of {seeds} seeds: mean {scores['mean']:.4f}"
+            f"{'; 95 % ' if ends else ''}{', '.join(ends)}",
             markup=False,
             highlight=False,
         )

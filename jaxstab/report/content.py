@@ -33,7 +33,9 @@ def run_section(sample: Sample, results: Results, name: str, *, texts: bool = Tr
         alone: whether the run is the only content of the page, whose headline is then that of the run.
     """
     study = None if sample.scores is None else study_seeds(sample)
-    trust = validity(sample) if sample.seeds >= 3 and set(sample.names) & set(PAPER) else None
+    trust = (
+        validity(sample) if sample.seeds >= 3 and sample.inputs.examples and set(sample.names) & set(PAPER) else None
+    )
     parts = [
         _scores(sample, name, study),
         _instability(sample, results, name),
