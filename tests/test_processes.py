@@ -98,8 +98,11 @@ def _same_with_weights(run, whole):
 @pytest.mark.slow
 def test_two_processes_of_two_devices_equal_one_of_four(config, start, whole, tmp_path):
     directory = tmp_path / "run"
-    out, _ = _finish(start(2, 2, "run", config, "--output.dir", directory, slurm=True))
+    options = "--output.dir", directory, "--output.tensorboard", "true"
+    out, _ = _finish(start(2, 2, "run", config, *options, slurm=True))
     assert "2 processes" in out[0]
+    files = sorted(path.parent.name for path in directory.glob("tensorboard/*/events.*"))
+    assert files == ["all-seeds", *(f"seed-{seed}" for seed in range(5))]
     assert "Instability" in out[0]
     assert all(line.startswith("[Gloo]") for line in out[1].splitlines())  # XLA's log
     run = jaxstab.Run.load(directory)

@@ -12,6 +12,7 @@ from jaxstab.experiment.progress import Progress
 from jaxstab.experiment.status import PendingRun
 from jaxstab.runs.directory import seed_file
 from jaxstab.runs.files import load_arrays
+from jaxstab.training import processes
 from jaxstab.training.lowering import Job
 from jaxstab.training.step import Evaluation
 from jaxstab.training.waves import SeedResult
@@ -135,8 +136,8 @@ class _RunCurves:
             one.close(complete=False)
 
     def _write_bands(self) -> None:
-        """Adds the epochs that all seeds have by now."""
-        if len(self._history) < len(self._pending.info.seeds):
+        """Adds the epochs that all seeds have by now; one process does it for all."""
+        if len(self._history) < len(self._pending.info.seeds) or not processes.is_first():
             return
         while self._banded < min(map(len, self._history.values())):
             if not self._bands:
