@@ -1,5 +1,5 @@
 # make demo: install and run the quickstart. make test: install what the tests need and run those that are not slow.
-# make slow: the others. make check: lint and types. CI runs all of them.
+# make slow: the others, but for repetitions that only a release needs. make check: lint and types. CI runs all of them.
 PYTHON ?= python3
 VENV ?= .venv
 PIP = $(VENV)/bin/pip install --quiet --disable-pip-version-check
@@ -21,7 +21,7 @@ test: $(VENV)/test
 	$(PYTEST) -m "not slow"
 
 slow: $(VENV)/test
-	$(PYTEST) -m slow --durations 15
+	$(PYTEST) -m "slow and not release" --durations 15
 
 test-all: $(VENV)/test
 	$(PYTEST)

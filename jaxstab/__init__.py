@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from jaxstab.experiment.run import resume as resume
     from jaxstab.experiment.run import run as run
     from jaxstab.experiment.run import run_grid as run_grid
+    from jaxstab.report.plots import plot as plot
     from jaxstab.report.writing import write_report as write_report
     from jaxstab.runs.directory import Run as Run
 
@@ -29,6 +30,7 @@ _HOMES = {
     "compare": "analysis.compare",
     "study_seeds": "analysis.seed_study",
     "validity": "analysis.validity",
+    "plot": "report.plots",
     "write_report": "report.writing",
     "InputError": "errors",
     "Run": "runs.directory",
@@ -50,6 +52,7 @@ __all__ = [
     "load_config",
     "measure",
     "plan",
+    "plot",
     "resume",
     "run",
     "run_grid",

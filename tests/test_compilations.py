@@ -14,8 +14,8 @@ from jaxstab import measures
 from jaxstab.cli.printing import print_summary
 from jaxstab.experiment import run as experiment
 
-MOST_AFTER_TRAINING = 4  # pairs of seeds, sets of seeds, distances by representations of all seeds and of a null's six
-MOST = 12
+MOST_AFTER_TRAINING = 6  # pairs of seeds, sets of seeds; two for representations, of all seeds and of a null's six
+MOST = 14
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """All measures of arrays: inputs of any framework, nulls, warnings, bad input."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import stats
 
 from jaxstab import measures
 from jaxstab.measures import nulls, paper
@@ -244,3 +246,42 @@ def test_every_measure_is_explained():
     headings, rows = ("\n".join(line for line in lines if line.startswith(start)) for start in ("### ", "| [`"))
     assert [name for name in measures.MEASURES if f"`{name}`" not in headings] == []
     assert [name for name in measures.MEASURES if f"[`{name}`](#" not in rows] == []
+
+
+def test_given_scores_are_measured_without_predictions():
+    scores = np.array([88.1, 90.2, 87.0, 86.4, 91.3])
+    found = measures.all(scores=scores, metric="bleu", only=["sd", "jsd", "pairwise_disagreement"])
+    assert found["sd"]["value"] == pytest.approx(scores.std(ddof=1))
+    ends = stats.t.interval(0.95, 4, scores.mean(), stats.sem(scores))
+    assert found.scores["interval"] == pytest.approx(ends, rel=1e-6)
+    assert found.scores["joint_interval"] is None
+    assert found.left_out == {"jsd": "needs logits", "pairwise_disagreement": "needs predictions"}
+    # With predictions but without labels both are measured.
+    votes = np.eye(5, 8, dtype=int)
+    both = measures.all(scores=scores, predictions=votes, metric="bleu")
+    assert both["sd"]["value"] == found["sd"]["value"]
+    assert both["pairwise_disagreement"]["value"] == pytest.approx(2 / 8)
+    assert "ambiguity" not in both
+
+
+def test_the_range_of_given_scores_is_that_of_their_name():
+    scores = np.array([0.99, 0.999, 0.9])
+    assert measures.all(scores=scores, metric="eval/accuracy").scores["interval"][1] == 1
+    assert measures.all(scores=scores, metric="reward").scores["interval"][1] > 1
+    assert measures.all(scores=100 * scores, metric="accuracy").scores["interval"][1] > 100
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"scores": [0.5, np.nan, 0.5]}, "scores: nan of seed 1; leave that seed out"),
+        ({"scores": ["a", "b"]}, "scores: of type <U1; expected real numbers"),
+        ({"scores": [[0.5, 0.6]]}, r"scores: 2 axes (1, 2); expected [S]: seeds"),
+        ({"scores": [0.5, 0.6], "labels": [0, 1]}, "labels and scores: give one of them"),
+        ({"scores": [0.5, 0.6], "predictions": [[0, 1]] * 3}, "numbers of seeds differ: predictions 3, scores 2"),
+        ({"scores": [0.5]}, "one seed only"),
+    ],
+)
+def test_bad_scores_are_named(arrays, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        measures.all(**arrays)

@@ -16,6 +16,7 @@ MODULES = (
     "analysis.validity",
     "experiment.run",
     "measures.compute",
+    "report.plots",
     "report.writing",
 )
 

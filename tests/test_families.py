@@ -198,6 +198,7 @@ def test_bfloat16_and_rematerialisation(loaded):
     assert 0 < np.abs(low - plain).max() < 0.1
 
 
+@pytest.mark.slow
 def test_what_accelerators_train_is_the_same_but_adds_nothing_in_random_order(loaded):
     """With dropout and packed rows: the gradients of a lean, ordered and unrolled model are those of a plain one."""
     batch, key = _batch(_inputs()), jax.random.key(3)

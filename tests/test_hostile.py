@@ -1,6 +1,7 @@
 """Arbitrary input gives a result or a one-line error, never a traceback, and nothing in it is executed."""
 
 import gc
+import json
 import pickle
 import string
 
@@ -14,7 +15,7 @@ import jaxstab
 from jaxstab.config import TaskConfig, load_config
 from jaxstab.data.task import load_task
 from jaxstab.errors import InputError
-from jaxstab.runs.outputs import load_outputs
+from jaxstab.runs.reading import load_outputs
 
 MANY = settings(
     max_examples=200,
@@ -129,7 +130,7 @@ def test_odd_but_good_data(name, content, tmp_path):
         ("train.csv", (GOOD + "a,b,c,d\n").encode(), "Expected 2 fields in line 22, saw 4"),
         ("train.csv", (GOOD + "text\n").encode(), "train row 20: label '' is no class"),
         ("train.csv", GOOD.replace("sentence,", "sentence,sentence,").encode(), "column 'sentence' is there twice"),
-        ("train.csv", (GOOD + "caf\xe9,1\n").encode("latin-1"), "can't decode byte 0xe9"),
+        ("train.csv", (GOOD + "caf\xe9,1\n").encode("latin-1"), "is no UTF-8, perhaps LATIN1; save it as UTF-8"),
         ("train.csv", (GOOD + "text,\n").encode(), "train row 20: label '' is no class"),
         ("train.jsonl", LINES + b'{"sentence": "c"}\n', "train row 2: label None is no class"),
         ("train.jsonl", LINES + NULL, "train row 2: column 'sentence' is empty"),
@@ -185,6 +186,74 @@ def test_seed_files_of_any_bytes(tmp_path_factory, suffix, content):
         (directory / f"seed-{seed}.{suffix}").write_bytes(content)
     try:
         jaxstab.measure(directory, only=["pairwise_disagreement"])
+    except InputError as error:
+        _one_line(error)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 3) | st.floats() | st.text("a1,", max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["0", "arg_1", "step"]), inner),
+    max_leaves=4,
+)
+SAMPLE = {
+    "doc_id": 0,
+    "doc_hash": "a",
+    "target": "1",
+    "arguments": {"gen_args_0": {"arg_0": "a", "arg_1": " b"}, "gen_args_1": {"arg_0": "a", "arg_1": " c"}},
+    "filtered_resps": [["-1.5", "False"], ["-2.5", "False"]],
+    "filter": "none",
+    "metrics": ["acc", "acc_norm"],
+    "acc": 0.0,
+    "acc_norm": 0.0,
+}
+
+
+@MANY
+@given(st.sampled_from([None, "acc_norm", "f1"]), st.dictionaries(st.sampled_from(list(SAMPLE)), JSON, max_size=2))
+def test_samples_of_lm_eval_of_any_kind(tmp_path_factory, metric, changes):
+    directory = tmp_path_factory.mktemp("lm-eval")
+    for seed in range(2):
+        rows = [SAMPLE, {**SAMPLE, "doc_id": 1, **changes}]
+        file = directory / f"seed-{seed}" / "samples_a_2026-01-01T00-00-00.0.jsonl"
+        file.parent.mkdir()
+        file.write_text("\n".join(map(json.dumps, rows)))
+    _measured_or_one_line(directory, metric)
+
+
+@MANY
+@given(st.sampled_from(["id prediction label", "seed prediction", "prediction prediction", "label"]), st.data())
+def test_tables_of_any_kind(tmp_path_factory, columns, data):
+    directory = tmp_path_factory.mktemp("tables")
+    names = columns.split()
+    for seed in range(2):
+        rows = data.draw(st.lists(st.lists(JSON, min_size=len(names), max_size=len(names)), max_size=3) | JSON)
+        (directory / f"seed-{seed}").mkdir()
+        (directory / f"seed-{seed}" / "a.table.json").write_text(json.dumps({"columns": names, "data": rows}))
+    _measured_or_one_line(directory)
+
+
+@pytest.mark.parametrize("name", ["trainer_state.json", "all_results.json"])
+@MANY
+@given(st.dictionaries(st.sampled_from(["log_history", "eval_f1"]), JSON) | JSON)
+def test_states_of_trainers_of_any_kind(tmp_path_factory, name, state):
+    directory = tmp_path_factory.mktemp("trainers")
+    for seed in range(2):
+        (directory / f"seed-{seed}").mkdir()
+        (directory / f"seed-{seed}" / name).write_text(json.dumps(state))
+    _measured_or_one_line(directory)
+
+
+@MANY
+@given(st.lists(st.lists(st.sampled_from(["seed", "name", "f1", "x - y", "x - y__MIN", "1", "", "nan", "b"]))))
+def test_tables_of_runs_of_any_kind(tmp_path, rows):
+    path = tmp_path / "runs.csv"
+    path.write_text("\n".join(",".join(row) for row in rows))
+    _measured_or_one_line(path)
+
+
+def _measured_or_one_line(path, metric=None):
+    try:
+        jaxstab.measure(path, only=["sd", "pairwise_disagreement"], metric=metric)
     except InputError as error:
         _one_line(error)
 

@@ -1,20 +1,25 @@
 """After an interrupt, a kill or a second start, no finished work is lost and the numbers are the same."""
 
+import io
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 import tomli_w
 from filelock import FileLock
+from rich.console import Console
 
 import jaxstab
 from jaxstab.cli import main
+from jaxstab.cli.display import Display
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +29,8 @@ def command(tmp_path_factory):
     environment = os.environ | {
         "XLA_FLAGS": "",
         "XDG_CACHE_HOME": str(caches),
-        "JAX_COMPILATION_CACHE_DIR": str(caches / "compiled"),
+        "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
+        "JAX_COMPILATION_CACHE_MAX_SIZE": str(jax.config.jax_compilation_cache_max_size),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
 
@@ -76,6 +82,50 @@ def _wait_for_a_seed(process, directory, more_than=0):
         time.sleep(0.02)
 
 
+def _first_epoch(out):
+    """The first epoch of which a display printed a line."""
+    return int(re.search(r"^wave 1/\d+ epoch (\d+)/", out, re.MULTILINE)[1])
+
+
+class Timed(Display):
+    """Prints to a string; by its clock a step of a wave takes a second and everything before the first step 1000."""
+
+    def __init__(self, monkeypatch, interrupt_after=None):
+        super().__init__(console=Console(file=io.StringIO(), width=500))
+        self.now, self.last, self.interrupt_after = 0, None, interrupt_after
+        monkeypatch.setattr("jaxstab.cli.display.time.perf_counter", lambda: self.now)
+
+    def stepped(self, wave, step):
+        self.now += 1000 if self.last is None else max(0, step - self.last)
+        self.last = step
+        super().stepped(wave, step)
+
+    def evaluated(self, wave, epoch, evaluation):
+        super().evaluated(wave, epoch, evaluation)
+        if (wave, epoch) == self.interrupt_after:
+            raise KeyboardInterrupt
+
+    @property
+    def printed(self):
+        return self.console.file.getvalue()
+
+
+@pytest.mark.optimiser
+def test_a_resumed_run_says_where_it_continues_and_how_long_it_takes_from_there(settings, monkeypatch):
+    settings["seeds"] = {"count": 6, "group_size": 2}
+    with pytest.raises(KeyboardInterrupt):
+        jaxstab.run(settings, display=Timed(monkeypatch, interrupt_after=(1, 1)))
+    display = Timed(monkeypatch)
+    run = jaxstab.run(settings, display=display)
+    assert "resumed at epoch 2 of 2 (2 seeds); 2 seeds finished before; 2 seeds not begun\n" in display.printed
+    lines = re.findall(r"wave (\d)/2 epoch (\d)/2: .*; step (\d+)/(\d+), (\d+):(\d+) min to go", display.printed)
+    steps = run.info.steps_per_epoch
+    assert [tuple(map(int, line)) for line in lines] == [
+        (1, 2, 2 * steps, 4 * steps, *divmod(2 * steps, 60)),
+        (2, 2, 4 * steps, 4 * steps, 0, 0),
+    ]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_loses_no_finished_seed_and_says_how_to_resume(number, config, command, whole, tmp_path):
@@ -92,11 +142,21 @@ def test_a_signal_loses_no_finished_seed_and_says_how_to_resume(number, config, 
     moved = directory.rename(tmp_path / "moved")
     out = _finish(command("resume", moved))
     assert f"{6 - len(kept)} waves" in out or f"/{6 - len(kept)} epoch" in out
+    assert re.search(rf"^resumed.*; {len(kept)} seeds? finished before", out, re.MULTILINE)
+    assert _first_epoch(out) == (
+        int(found[1]) if (found := re.search(r"^resumed at epoch (\d) of 8", out, re.M)) else 1
+    )
     _same(jaxstab.Run.load(moved), whole)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dice", [random.Random(number) for number in range(4)], ids=range(4))
+@pytest.mark.parametrize(
+    "dice",
+    [
+        pytest.param(random.Random(number), id=f"{number}", marks=[pytest.mark.release] * (number > 1))
+        for number in range(4)
+    ],
+)
 def test_kills_at_random_moments_change_nothing(dice, config, command, whole, tmp_path):
     killed, kills = tmp_path / "run", 0
     # Checkpoints are written all the time, so that some kills happen while one is written.

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from jaxstab import measures
-from jaxstab.measures.intervals import Facts, explain, limits, row
+from jaxstab.measures.intervals import Facts, explain, limits, row, score_range
 
 RNG = np.random.default_rng(0)
 LABELS = RNG.integers(2, size=139)
@@ -58,7 +58,7 @@ def test_kappa_needs_votes_for_more_than_one_class():
     votes[np.arange(9), np.arange(9) % 6] = 1
     found = measures.all(predictions=votes, only=["fleiss_kappa", "pairwise_disagreement"])
     assert found["fleiss_kappa"]["reason"] == "rests on 9 votes"
-    facts = Facts(range(9), 60, 2, "accuracy", deviating=12, minority=9)
+    facts = Facts(range(9), 60, 2, deviating=12, minority=9)
     value, left_out = 0.5, 0.5 + 0.05 * RNG.normal(size=9)
     assert row("fleiss_kappa", value, left_out, facts)["reason"] == "9 votes outside one class"
     assert row("pairwise_disagreement", value, left_out, facts)["interval"] is not None
@@ -112,7 +112,9 @@ def test_no_interval_is_absurd_on_1000_odd_inputs():
         metric = str(rng.choice(["accuracy", "matthews"]))
         name = str(rng.choice([measures.MEAN, *measures.MEASURES]))
         numbers = dict.fromkeys((measures.MEAN, *measures.STANDARD_DEVIATIONS), _odd(rng, seeds)[1].astype(float))
-        facts = Facts(range(seeds), 20, 2, metric, int(rng.integers(0, 40)), int(rng.integers(0, 40)), numbers)
+        facts = Facts(
+            range(seeds), 20, 2, score_range(metric), int(rng.integers(0, 40)), int(rng.integers(0, 40)), numbers
+        )
         value, left_out = _odd(rng, seeds)
         if name in numbers:
             quantity = np.mean if name == measures.MEAN else measures.sd

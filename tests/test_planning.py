@@ -94,6 +94,7 @@ def test_layers_are_unrolled_where_it_saves_more_time_than_it_costs(inputs, monk
     assert not planning.pays_to_unroll(longer, seeds)  # not measured there
 
 
+@pytest.mark.slow
 def test_layers_are_unrolled_if_asked(inputs):
     plan, trainer = plan_trainer(*inputs, 1, jax.devices()[:1], unroll=True)
     assert plan.unroll

@@ -77,7 +77,7 @@ def _slurm(count, i):
 
 
 def _finish(started, code=0):
-    ended = [(*process.communicate(timeout=300), process.returncode) for process in started]
+    ended = [(*process.communicate(timeout=600), process.returncode) for process in started]
     assert [returned for *_, returned in ended] == [code] * len(ended), ended
     return [out for out, *_ in ended], [error for _, error, _ in ended]
 
@@ -98,8 +98,11 @@ def _same_with_weights(run, whole):
 @pytest.mark.slow
 def test_two_processes_of_two_devices_equal_one_of_four(config, start, whole, tmp_path):
     directory = tmp_path / "run"
-    out, _ = _finish(start(2, 2, "run", config, "--output.dir", directory, slurm=True))
+    options = "--output.dir", directory, "--output.tensorboard", "true"
+    out, _ = _finish(start(2, 2, "run", config, *options, slurm=True))
     assert "2 processes" in out[0]
+    files = sorted(path.parent.name for path in directory.glob("tensorboard/*/events.*"))
+    assert files == ["all-seeds", *(f"seed-{seed}" for seed in range(5))]
     assert "Instability" in out[0]
     assert all(line.startswith("[Gloo]") for line in out[1].splitlines())  # XLA's log
     run = jaxstab.Run.load(directory)
@@ -122,6 +125,20 @@ def test_three_terminated_processes_resume_as_two(config, start, whole, tmp_path
     assert list(directory.glob("checkpoints/seed-*-step-*"))
     _finish(start(2, 1, "resume", directory, "--quiet"))
     _same_with_weights(jaxstab.Run.load(directory), whole)
+
+
+@pytest.mark.slow
+def test_a_seed_in_training_resumes_on_more_processes_than_there_are_seeds(config, start, whole, tmp_path):
+    directory = tmp_path / "run"
+    options = "--output.dir", directory, "--output.checkpoint_minutes", "1e-6", "--seeds.count", "1"
+    (process,) = start(1, 1, "run", config, "--quiet", *options)
+    while not list(directory.glob("checkpoints/seed-0-step-*")) and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    _finish([process], 130)
+    out, _ = _finish(start(2, 1, "resume", directory))
+    assert "resumed at epoch" in out[0]
+    np.testing.assert_array_equal(jaxstab.Run.load(directory).final_logits[0], whole.final_logits[0])
 
 
 @pytest.mark.slow

@@ -6,12 +6,15 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_hex
+from matplotlib.text import Text
 
 import jaxstab
 from jaxstab.cli import main
-from jaxstab.report import drawing, figures
-from jaxstab.report.formats import Table
-from jaxstab.report.page import Page, Picture, Section, render
+from jaxstab.report import drawing, figures, forest, matrices
+from jaxstab.report.formats import Cell, Table
+from jaxstab.report.page import Page, Picture, Point, Section, render
+from jaxstab.report.style import DARK, VERMILION, WIDTH, look
 from jaxstab.runs.directory import INFO, TEXTS
 from jaxstab.runs.files import digest, write_frame
 from jaxstab.runs.info import write_info

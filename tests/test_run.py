@@ -93,9 +93,9 @@ def test_an_interrupted_run_resumes_to_the_same_numbers(settings, tmp_path):
     trained = []
 
     class Listening(Display):
-        def compiled(self, seconds, waves, plan):
+        def compiled(self, seconds, waves, taken, plan):
             trained.extend(waves)
-            super().compiled(seconds, waves, plan)
+            super().compiled(seconds, waves, taken, plan)
 
     run = jaxstab.run(settings, display=Listening(quiet=True))
     assert trained == [["2", "3"]]
@@ -397,9 +397,9 @@ def test_a_grid_resumes_and_grows(settings, monkeypatch):
     trained = []
 
     class Listening(Display):
-        def compiled(self, seconds, waves, plan):
+        def compiled(self, seconds, waves, taken, plan):
             trained.extend(seed for wave in waves for seed in wave)
-            super().compiled(seconds, waves, plan)
+            super().compiled(seconds, waves, taken, plan)
 
     grid["grid"]["train"]["learning_rate"].append(5e-3)
     runs = jaxstab.run_grid(grid, display=Listening(quiet=True))

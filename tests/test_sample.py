@@ -90,7 +90,7 @@ def test_options_of_paths_are_refused_for_samples(sample, better):
         lambda: jaxstab.measure(sample, labels="labels.csv"),
         lambda: jaxstab.validity(sample, metric="f1"),
     ):
-        with pytest.raises(jaxstab.InputError, match="plain: a sample has its metric and labels"):
+        with pytest.raises(jaxstab.InputError, match="plain: a sample has its metric, labels and task"):
             call()
     with pytest.raises(jaxstab.InputError, match="nothing to compare"):
         jaxstab.compare([])

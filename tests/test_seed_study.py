@@ -14,11 +14,12 @@ from statsmodels.stats.power import TTestIndPower
 import jaxstab
 from jaxstab.analysis.failures import DIVERGED, FLAT, MAJORITY, failures
 from jaxstab.analysis.how_many import best_of, difference_power, ranking_probability, sd_factor, seeds_needed
+from jaxstab.analysis.joint_power import joint_power
 from jaxstab.analysis.sample import Identity, Sample
 from jaxstab.analysis.variance import noise_floor, variance_shares
 from jaxstab.cli import main
 from jaxstab.measures import check
-from jaxstab.report.tables import shares_table
+from jaxstab.report.seed_tables import shares_table
 
 rng = np.random.default_rng(0)
 
@@ -196,7 +197,8 @@ def test_a_study_says_what_no_effect_would_give():
     draw = np.random.default_rng(3)
     wrong = draw.random((9, 40)) < np.array([0.1, 0.3, 0.5])[[one[0] for one in factors], None]
     inputs = check(predictions=np.where(wrong, 1 - labels, labels), labels=labels)
-    study = jaxstab.study_seeds(Sample("a", None, "t", "accuracy", inputs, {}, tuple(factors), (None,) * 9))
+    identities = tuple(Identity(*one) for one in factors)
+    study = jaxstab.study_seeds(Sample("a", None, "t", "accuracy", inputs, {}, identities, (None,) * 9))
     assert study.shares[0].untold() == ["order"]
     assert re.search(r"accuracy: init \d+%, order \d+% \(cannot be told from none\), together", study.sentences[1])
     assert study.sentences[2].startswith(
@@ -206,6 +208,27 @@ def test_a_study_says_what_no_effect_would_give():
     frame = study.to_frame().set_index(["part", "item"])
     assert frame.loc[("share without effect", "order"), "value"] == pytest.approx(0.12, abs=0.01)
     assert json.loads(json.dumps(study.as_json()))["shares"][0]["no_effect"]["together"] is None
+
+
+def test_a_study_says_how_many_test_examples_it_takes(tmp_path, capsys):
+    draw = np.random.default_rng(4)
+    labels = draw.integers(0, 2, 80)
+    votes = np.where(draw.random((6, 80)) < 0.8, labels, 1 - labels)
+    np.savez(tmp_path / "a.npz", predictions=votes, labels=labels)
+    study = jaxstab.study_seeds(tmp_path / "a.npz", delta=0.05)
+    expected = joint_power("accuracy", votes, labels, 2, delta=0.05)
+    assert study.joint.as_json() == expected.as_json()
+    frame = study.to_frame()
+    rows = frame[frame["part"] == "examples needed"]
+    assert rows["item"].tolist() == [3, 5, 10, 20, 50, np.inf]
+    assert rows["low"].iloc[-1] == expected.rows[-1].low
+    assert json.loads(json.dumps(study.as_json(), allow_nan=False))["joint"]["examples"] == 80
+    assert main(["seeds", str(tmp_path / "a.npz"), "--delta", "0.05"]) == 0
+    printed = capsys.readouterr().out
+    assert "a difference of 0.05 holds for others too" in printed
+    assert f"{expected.rows[3].low:,}" in printed
+    # A failed pilot says nothing.
+    assert jaxstab.study_seeds(Sample.from_arrays("x", predictions=0 * votes, labels=labels)).joint is None
 
 
 def test_an_incomplete_design_is_refused():

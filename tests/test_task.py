@@ -46,6 +46,39 @@ def test_formats_give_the_same_task(tmp_path, ending):
     assert (len(task.validation.labels), len(task.test.labels)) == (20, 20)
 
 
+ODD = ['He said "no".', "a\ttab", "two\nlines", '"quoted"', "a; b, c"]
+
+
+@pytest.mark.parametrize(
+    ("name", "separator"), [("all.tsv", "\t"), ("all.csv", ";"), ("all.csv", "\t"), ("all.csv", ",")]
+)
+def test_what_pandas_writes_is_read_whatever_separates_columns(tmp_path, name, separator):
+    texts = ODD * 8
+    frame = pd.DataFrame({"sentence": texts, "label": [0, 1] * 20})
+    frame.to_csv(tmp_path / name, index=False, sep=separator)
+    assert list(load_splits(str(tmp_path / name))["train"]["sentence"]) == texts
+
+
+def test_bare_quotation_marks_of_glue_are_part_of_the_text(tmp_path):
+    texts = ['"Yes," she said.', "it's 5\" long", '"All of it"']
+    lines = [f"{text}\t{i % 2}" for i, text in enumerate(texts)]
+    (tmp_path / "all.tsv").write_text("\n".join(["sentence\tlabel", *lines]) + "\n")
+    assert list(load_splits(str(tmp_path / "all.tsv"))["train"]["sentence"]) == texts
+
+
+def test_the_index_of_pandas_is_no_column(tmp_path):
+    frame = pd.DataFrame({"sentence": ["a", "b", "c"], "label": [0, 1, 0]}).iloc[[2, 0]]
+    frame.to_parquet(tmp_path / "all.parquet")
+    assert load_splits(str(tmp_path / "all.parquet"))["train"].column_names == ["sentence", "label"]
+
+
+@pytest.mark.parametrize(("encoding", "named"), [("utf-16", "UTF-16"), ("latin-1", "LATIN1")])
+def test_other_encodings_are_named_with_the_remedy(tmp_path, encoding, named):
+    (tmp_path / "all.csv").write_text("sentence,label\nd\u00e9j\u00e0 vu,1\n", encoding=encoding)
+    with pytest.raises(InputError, match=f"all.csv: is no UTF-8, perhaps {named}; .*iconv -f {named} -t UTF-8 all.csv"):
+        load_splits(str(tmp_path / "all.csv"))
+
+
 def test_save_to_disk_with_and_without_splits(tmp_path):
     from datasets import ClassLabel, Dataset, DatasetDict
 

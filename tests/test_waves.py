@@ -26,6 +26,9 @@ class Silent:
     def stepped(self, wave, step):
         pass
 
+    def restored(self, wave, history):
+        pass
+
     def evaluated(self, wave, epoch, evaluation):
         pass
 

@@ -21,6 +21,7 @@ def compare(
     only: Sequence[str] | None = None,
     metric: str | None = None,
     labels: str | Path | None = None,
+    task: str | None = None,
     without_failed: bool = False,
     delta: float | None = None,
 ) -> Comparison:
@@ -35,6 +36,7 @@ def compare(
         only: names of measures; default: the mean score and those of the paper's seven that all samples have.
         metric: the score for sources read from a path; default: the run's own metric, otherwise accuracy.
         labels: file with the true labels, for sources that do not hold them.
+        task: one task, for sources that hold several; default: all of them.
         without_failed: whether to leave out failed seeds.
         delta: the largest difference in mean score that does not matter, for the verdict "no difference larger than";
             default: a tenth of the pooled standard deviation over seeds.
@@ -54,7 +56,7 @@ def compare(
         ...     return Sample.from_arrays(name, predictions=votes, labels=labels, task="toy")
         >>> found = compare([method("standard", 0.7), method("better", 0.9)], only=["sd"])
         >>> found
-        better against standard on toy: better accuracy (+0.230); cannot tell by sd
+        better against standard on toy: better accuracy (+0.230, for other test examples too); cannot tell by sd
         >>> found.to_frame()[["method", "measure", "difference"]].round(3)
            method measure  difference
         0  better    mean       0.230
@@ -62,7 +64,7 @@ def compare(
     """
     if delta is not None and not 0 < delta < np.inf:
         raise InputError(f"delta = {delta:g}: give a difference in mean score, as 0.01")
-    given = as_samples(samples, metric=metric, labels=labels, only=only)
+    given = as_samples(samples, metric=metric, labels=labels, task=task, only=only)
     return _compare([one.without_failed() for one in given] if without_failed else given, baseline, only, delta)
 
 

@@ -37,6 +37,12 @@ def by_task(samples: Sequence[Sample]) -> dict[str, dict[str, Sample]]:
     by_key: dict[str, list[Sample]] = {}
     for one in samples:
         by_key.setdefault(f"{one.examples_key} {one.metric}", []).append(one)
+    for key, group in list(by_key.items()):
+        # Labels of different tasks may be the same, as those of two tables of predictions for other inputs.
+        if len({one.name for one in group}) < len(group) and len({one.task for one in group}) > 1:
+            del by_key[key]
+            for one in group:
+                by_key.setdefault(f"{key} {one.task}", []).append(one)
     tasks: dict[str, dict[str, Sample]] = {}
     for group in by_key.values():
         named = next((one.task for one in group if one.run is not None), group[0].task)
@@ -54,6 +60,7 @@ def by_task(samples: Sequence[Sample]) -> dict[str, dict[str, Sample]]:
 def match_seeds(task: str, group: Mapping[str, Sample], notes: list[str]) -> tuple[dict[str, Sample], bool]:
     """All seeds of every method, and whether they are the same; these come in the same order."""
     for name, one in group.items():
+        notes.extend(f"{task}: {name}: {note}" for note in one.notes)
         if one.diverged:
             notes.append(
                 f"{task}: left out of {name}, because logits are not finite: seed {', '.join(map(str, one.diverged))}"
@@ -64,7 +71,10 @@ def match_seeds(task: str, group: Mapping[str, Sample], notes: list[str]) -> tup
         return dict(group), False
     known = [one.identities for one in group.values() if one.identities is not None]
     same = len(known) == len(group) and all(len(set(one)) == len(one) and set(one) == set(known[0]) for one in known)
-    if not same:
+    if len(known) < len(group):
+        unknown = ", ".join(name for name, one in group.items() if one.identities is None)
+        notes.append(f"{task}: the seeds of {unknown} have no numbers, so they are compared unpaired")
+    elif not same:
         notes.append(f"{task}: the methods' seeds are not the same, so they are compared unpaired")
     elif fewest < FEWEST_PAIRS:
         notes.append(

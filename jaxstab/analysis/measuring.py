@@ -11,7 +11,7 @@ from jaxstab.analysis.sample import Sample, Source, check_options, why_failed
 from jaxstab.errors import InputError
 from jaxstab.measures import MEAN, Inputs, Results
 from jaxstab.runs.directory import Run
-from jaxstab.runs.outputs import load_outputs
+from jaxstab.runs.reading import load_outputs
 
 
 def measure(
@@ -21,6 +21,7 @@ def measure(
     subset: str | None = None,
     metric: str | None = None,
     labels: str | Path | None = None,
+    task: str | None = None,
     compat: str | None = None,
 ) -> Results:
     """Measures how much the seeds of a run, of a sample, or of saved outputs of any framework differ.
@@ -28,11 +29,15 @@ def measure(
     Arrays in memory are measured by `jaxstab.measures.all`.
 
     Args:
-        source: a run or its directory; an npz or npy file; a directory with a file for each seed; or a `Sample`.
+        source: a `Sample`; a run or its directory; an npz or npy file; a csv file of runs with their scores; or a
+            directory with files by seed, samples of lm-evaluation-harness, output directories of Hugging Face's
+            Trainer, or tables of Weights & Biases.
         only: names of measures; by default all but those on request (`Measure.default`).
         subset: which seeds, such as `seeds=0-9` or `seeds=0,3,5-7`.
-        metric: the score for a source read from a path; default: the run's own metric, otherwise accuracy.
+        metric: the score for a source read from a path; default: the run's own metric, otherwise accuracy. Where scores
+            are given, their column or key, such as `eval_accuracy`.
         labels: file with the true labels, for a source that does not hold them.
+        task: the task, for a source that holds several.
         compat: `paper` adds the number of the released code of Du & Nguyen (2023) where it differs.
 
     Returns:
@@ -51,30 +56,32 @@ def measure(
         0.2876 to 0.3885
     """
     if isinstance(source, Sample):
-        check_options(source, metric, labels)
+        check_options(source, metric, labels, task)
         return _measure_sample(source, only, subset, compat)
-    outputs = load_outputs(source, labels)
-    metric = metric or outputs.metric
+    outputs = load_outputs(source, labels, metric, task)
     try:
         chosen = measures.select(only)
-        # The subset comes first, so that a seed with values that are not finite can be left out.
-        outputs = outputs if subset is None else outputs.take(_places(subset, outputs.numbers))
+        # The subset comes first, so that a seed with odd values can be left out.
+        places, diverged = _chosen(subset, outputs.numbers, outputs.diverged)
+        outputs = outputs if subset is None else outputs.take(places)
         inputs = measures.check(**outputs.arrays, seeds=outputs.seeds)
         if inputs.seeds < 2:
             raise ValueError("one seed only; instability needs at least two")
-        results = measures.measure_inputs(inputs, metric, chosen, compat)
+        results = measures.measure_inputs(inputs, outputs.metric, chosen, compat)
     except ValueError as error:
         raise InputError(f"{outputs.path}: {error}") from None
     if outputs.run is not None and "representations" not in outputs.arrays:
         _add_recorded(results, outputs.run, [one.name for one in chosen], inputs.names)
-    return add_without_failed(results, inputs, why_failed(outputs, inputs, metric), outputs.diverged)
+    results.warnings.extend(outputs.notes)
+    return add_without_failed(results, inputs, why_failed(outputs, inputs), diverged)
 
 
 def _measure_sample(sample: Sample, only: Iterable[str] | None, subset: str | None, compat: str | None) -> Results:
     """Measures a sample; nulls and warnings of its representations are those recorded with it."""
     try:
         chosen = measures.select(only)
-        sample = sample.take(_places(subset, sample.inputs.names))
+        places, diverged = _chosen(subset, sample.inputs.names, sample.diverged)
+        sample = sample.take(places)
         results = measures.measure_inputs(replace(sample.inputs, representations=None), sample.metric, chosen, compat)
     except ValueError as error:
         raise InputError(f"{sample.source}: {error}") from None
@@ -82,8 +89,8 @@ def _measure_sample(sample: Sample, only: Iterable[str] | None, subset: str | No
         if one.name in sample.nulls and one.name in sample.distances:
             nulls = {key: sample.nulls[one.name][key] for key in ("null", "null_shuffled")}
             measures.add_layers(results, one.name, sample.distances[one.name], nulls, sample.inputs.names)
-    results.warnings.extend(sample.warnings)
-    return add_without_failed(results, sample.inputs, sample.reasons, sample.diverged)
+    results.warnings.extend([*sample.warnings, *sample.notes])
+    return add_without_failed(results, sample.inputs, sample.reasons, diverged)
 
 
 def add_without_failed(
@@ -102,7 +109,7 @@ def add_without_failed(
         of what the number of failed seeds leaves open.
     """
     places = [place for place, reason in enumerate(reasons) if reason is None]
-    if results.scores is None:
+    if inputs.labels is None or results.scores is None:
         return results
     if diverged:
         named = ", ".join(map(str, diverged))
@@ -118,10 +125,10 @@ def add_without_failed(
     return replace(results, without_failed={"seeds": len(places), "scores": scores, "measures": rows})
 
 
-def _places(subset: str | None, seeds: Sequence[int]) -> list[int]:
-    """Positions of the seeds in a subset such as `seeds=0-9` or `seeds=0,3,5-7`."""
+def _chosen(subset: str | None, seeds: Sequence[int], diverged: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Positions of the seeds in a subset such as `seeds=0-9` or `seeds=0,3,5-7`, and the diverged seeds in it."""
     if subset is None:
-        return list(range(len(seeds)))
+        return list(range(len(seeds))), list(diverged)
     match = re.fullmatch(r"seeds=(\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*)", subset)
     if not match:
         raise ValueError(f"subset {subset!r} is not understood; write seeds=0-9 or seeds=0,3,5-7")
@@ -129,10 +136,11 @@ def _places(subset: str | None, seeds: Sequence[int]) -> list[int]:
     for part in match[1].split(","):
         first, _, last = part.partition("-")
         wanted |= set(range(int(first), int(last or first) + 1))
-    unknown = sorted(wanted - set(seeds))
+    there = sorted({*seeds, *diverged})
+    unknown = sorted(wanted - set(there))
     if unknown:
-        raise ValueError(f"there is no seed {unknown[0]}; there are {', '.join(map(str, sorted(seeds)))}")
-    return [i for i, seed in enumerate(seeds) if seed in wanted]
+        raise ValueError(f"there is no seed {unknown[0]}; there are {', '.join(map(str, there))}")
+    return [i for i, seed in enumerate(seeds) if seed in wanted], [seed for seed in diverged if seed in wanted]
 
 
 def _add_recorded(results: Results, run: Run, names: Sequence[str], seeds: Sequence[int]) -> None:

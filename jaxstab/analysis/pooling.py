@@ -30,11 +30,13 @@ def pool(first: Sample, second: Sample, names: Sequence[str]) -> Sample:
             samples must have them, and only the last layer counts.
     """
     one, other = first.inputs, second.inputs
-    logits = predictions = None
+    logits = predictions = scores = None
     if one.logits is not None and other.logits is not None and one.classes == other.classes:
         logits = np.concatenate([one.logits, other.logits])
     if one.predictions is not None and other.predictions is not None:
         predictions = np.concatenate([one.predictions, other.predictions])
+    if one.scores is not None and other.scores is not None:
+        scores = np.concatenate([one.scores, other.scores])
     inputs = replace(
         one,
         classes=max(one.classes, other.classes),
@@ -42,9 +44,10 @@ def pool(first: Sample, second: Sample, names: Sequence[str]) -> Sample:
         predictions=predictions,
         representations=None,
         names=range(first.seeds + second.seeds),
+        scores=scores,
     )
     chosen = [MEASURES[name] for name in names if name in MEASURES and MEASURES[name].shape == "pairs"]
-    of_predictions = tuple(m.name for m in chosen if m.needs <= inputs.available)
+    of_predictions = tuple(m.name for m in chosen if not m.lacks(inputs.available))
     matrices = pair_distances(OnDevice.of(inputs, first.metric), of_predictions) if of_predictions else {}
     distances = {name: np.asarray(matrix)[None] for name, matrix in matrices.items()}
     of_layers = [m.name for m in chosen if m.granularity == "representation"]

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,11 @@ from jaxstab.config import SeedTriple
 from jaxstab.errors import InputError
 from jaxstab.measures import MEAN, MEASURES, METRICS, Inputs
 from jaxstab.runs.directory import Run
-from jaxstab.runs.outputs import Outputs, load_outputs
+from jaxstab.runs.outputs import Outputs
+from jaxstab.runs.reading import load_outputs, load_tasks
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Floats = NDArray[np.float64]
 
@@ -54,13 +58,15 @@ class Sample:
         source: name of the sample in messages: the path, or `name`.
         task: description of the task.
         metric: the score.
-        inputs: the arrays: predictions, and logits, labels and representations if given.
+        inputs: the arrays: predictions, and logits, labels and representations if given; or scores.
         distances: [L, S, S] for every measure of pairs.
         identities: [S] identity of each seed, to match seeds across samples; None for a seed without a number.
         reasons: [S] why a seed counts as failed, or None.
         diverged: seeds left out because their logits are not finite.
         nulls: for each measure of representations `null` and `null_shuffled`, as in `measures.Results`.
         warnings: warnings from measuring, one line each.
+        notes: what a user should know of how it was read, one line each.
+        examples: a key of the test examples, if one is known other than their labels.
         run: the run, if the sample comes from one.
     """
 
@@ -75,6 +81,8 @@ class Sample:
     diverged: tuple[int, ...] = ()
     nulls: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    examples: str | None = None
     run: Run | None = None
 
     @classmethod
@@ -86,6 +94,7 @@ class Sample:
         predictions: Any = None,
         labels: Any = None,
         representations: Any = None,
+        scores: Any = None,
         seeds: Sequence[int] | None = None,
         metric: str = "accuracy",
         task: str | None = None,
@@ -99,8 +108,9 @@ class Sample:
             predictions: [S, N] class indices, instead of logits.
             labels: [N] class indices; without them there are no scores.
             representations: [S, L, N, D], or S arrays [L, N, D].
+            scores: [S] any score of which more is better, instead of labels.
             seeds: [S] numbers; seeds with the same number in other samples are compared in pairs.
-            metric: the score: accuracy, f1, matthews or macro_f1.
+            metric: the score: accuracy, f1, matthews or macro_f1; or what given scores are called.
             task: description of the task; samples with the same labels are on the same task.
             only: names of the measures needed; by default all but those on request (`Measure.default`).
 
@@ -118,8 +128,8 @@ class Sample:
             Sample('mine' on toy: 8 seeds, 50 examples, mean accuracy 0.7475)
         """
         try:
-            inputs = measures.check(logits, predictions, labels, representations, seeds)
-            if metric not in METRICS:
+            inputs = measures.check(logits, predictions, labels, representations, seeds, scores)
+            if metric not in METRICS and scores is None:
                 raise ValueError(f"unknown metric {metric!r}; use {', '.join(METRICS[:-1])} or {METRICS[-1]}")
             numbers = None if seeds is None else [int(seed) for seed in seeds]
             if numbers is not None and len(set(numbers)) < len(numbers):
@@ -132,7 +142,14 @@ class Sample:
         """One line."""
         scores = self.scores
         mean = "" if scores is None else f", mean {self.metric} {scores.mean():.4f}"
-        return f"Sample({self.name!r} on {self.task}: {self.seeds} seeds, {self.inputs.examples} examples{mean})"
+        examples = f", {self.inputs.examples} examples" if self.inputs.examples else ""
+        return f"Sample({self.name!r} on {self.task}: {self.seeds} seeds{examples}{mean})"
+
+    def plot(self, what: str | None = None, *, layer: int | None = None, ax: "Axes | None" = None) -> Any:
+        """Draws the seeds on matplotlib axes and returns them; `jaxstab.plot` says what there is."""
+        import jaxstab
+
+        return jaxstab.plot(self, what, layer=layer, ax=ax)
 
     @property
     def seeds(self) -> int:
@@ -146,12 +163,14 @@ class Sample:
 
     @cached_property
     def scores(self) -> Floats | None:
-        """[S]; None without labels."""
+        """[S]; None without labels or given scores."""
         return measures.seed_scores(self.inputs, self.metric)
 
     @cached_property
     def examples_key(self) -> str:
         """A key that is equal for samples with the same labels, which count as the same test examples."""
+        if self.examples is not None:
+            return self.examples
         labels = self.inputs.labels
         content = b"" if labels is None else np.ascontiguousarray(labels, np.int32).tobytes()
         return hashlib.sha256(content + str(self.inputs.examples).encode()).hexdigest()
@@ -160,7 +179,7 @@ class Sample:
     def names(self) -> list[str]:
         """The available measures; `mean`, the mean score, comes first."""
         scored = [] if self.scores is None else [MEAN]
-        sets = [one.name for one in MEASURES.values() if one.shape == "set" and one.needs <= self.inputs.available]
+        sets = [one.name for one in MEASURES.values() if one.shape == "set" and not one.lacks(self.inputs.available)]
         return scored + [name for name in MEASURES if name in self.distances or name in sets]
 
     def take(self, places: Sequence[int]) -> "Sample":
@@ -206,6 +225,7 @@ def as_sample(
     *,
     metric: str | None = None,
     labels: str | Path | None = None,
+    task: str | None = None,
     only: Iterable[str] | None = None,
 ) -> Sample:
     """Returns a sample from a run, from saved outputs of any framework, or from a sample.
@@ -215,27 +235,37 @@ def as_sample(
         name: name in tables; default: that of the sample, directory or file.
         metric: the score; default: the run's own metric, otherwise accuracy.
         labels: file with the true labels, for a source that does not hold them.
+        task: the task, for a source that holds several.
         only: names of the measures needed; by default all but those on request (`Measure.default`).
 
     Raises:
-        InputError: something cannot be read or measured; the message names the file.
+        InputError: something cannot be read or measured, or there are several tasks; the message names the file.
     """
     if isinstance(source, Sample):
-        check_options(source, metric, labels)
+        check_options(source, metric, labels, task)
         return source if name is None else replace(source, name=name)
+    source, name = _named(source, name)
+    return _of_outputs(load_outputs(source, labels, metric, task), name, only)
+
+
+def _named(source: str | Path | Run, name: str | None) -> tuple[str | Path | Run, str | None]:
+    """A source and its name, which may be written `NAME=PATH`."""
     if not isinstance(source, Run) and not Path(source).exists() and "=" in str(source):
         given, _, source = str(source).partition("=")
         name = name or given
-    outputs = load_outputs(source, labels)
+    return source, name
+
+
+def _of_outputs(outputs: Outputs, name: str | None, only: Iterable[str] | None) -> Sample:
     name = name or outputs.path.resolve().name.removesuffix(outputs.path.suffix if outputs.run is None else "")
     try:
         chosen = _of_pairs(only)
         inputs = measures.check(**outputs.arrays, seeds=outputs.seeds)
         if outputs.run is not None:
-            return _of_run(outputs, outputs.run, name, metric or outputs.metric, inputs, chosen)
+            return _of_run(outputs, outputs.run, name, inputs, chosen)
         identities = _of_numbers(outputs.seeds)
-        made = _measured(name, str(outputs.path), None, metric or outputs.metric, inputs, identities, chosen)
-        return replace(made, diverged=outputs.diverged)
+        made = _measured(name, str(outputs.path), outputs.task, outputs.metric, inputs, identities, chosen)
+        return replace(made, diverged=outputs.diverged, notes=outputs.notes, examples=outputs.examples)
     except ValueError as error:
         raise InputError(f"{outputs.path}: {error}") from None
 
@@ -245,24 +275,32 @@ def as_samples(
     *,
     metric: str | None = None,
     labels: str | Path | None = None,
+    task: str | None = None,
     only: Iterable[str] | None = None,
 ) -> list[Sample]:
-    """Calls `as_sample` for one source, for several, or for a mapping from names to sources."""
+    """Calls `as_sample` for every task of one source, of several, or of a mapping from names to sources."""
     if isinstance(sources, str | Path | Run | Sample):
         sources = [sources]
     by_name = sources.items() if isinstance(sources, Mapping) else [(None, one) for one in sources]
-    return [as_sample(one, name, metric=metric, labels=labels, only=only) for name, one in by_name]
+    samples: list[Sample] = []
+    for name, one in by_name:
+        if isinstance(one, Sample):
+            samples.append(as_sample(one, name, metric=metric, labels=labels, task=task))
+        else:
+            source, name = _named(one, name)
+            samples += [_of_outputs(outputs, name, only) for outputs in load_tasks(source, labels, metric, task)]
+    return samples
 
 
-def check_options(sample: Sample, metric: str | None, labels: str | Path | None) -> None:
+def check_options(sample: Sample, metric: str | None, labels: str | Path | None, task: str | None) -> None:
     """Raises InputError if an option is given that applies to paths only."""
-    if metric not in (None, sample.metric) or labels is not None:
-        raise InputError(f"{sample.source}: a sample has its metric and labels; give them to Sample.from_arrays")
+    if metric not in (None, sample.metric) or task not in (None, sample.task) or labels is not None:
+        raise InputError(f"{sample.source}: a sample has its metric, labels and task; give them to Sample.from_arrays")
 
 
-def why_failed(outputs: Outputs, inputs: Inputs, metric: str) -> tuple[str | None, ...]:
+def why_failed(outputs: Outputs, inputs: Inputs) -> tuple[str | None, ...]:
     """Returns why each seed in `inputs` failed, or None. For a run, by its last parameters and training loss."""
-    run = outputs.run
+    run, metric = outputs.run, outputs.metric
     if run is None:
         return _why_failed(inputs, metric)
     losses = run.history.pivot(index="seed", columns="epoch", values="train_loss").loc[run.seeds].to_numpy()
@@ -292,7 +330,7 @@ def _measured(
 ) -> Sample:
     results = measures.measure_inputs(inputs, metric, chosen)
     nulls = {key: row for key, row in results.items() if "null" in row}
-    task = task or f"{inputs.examples} examples"
+    task = task or (f"{inputs.examples} examples" if inputs.examples else "given scores")
     reasons = _why_failed(inputs, metric)
     return Sample(
         name,
@@ -308,22 +346,20 @@ def _measured(
     )
 
 
-def _of_run(
-    outputs: Outputs, run: Run, name: str, metric: str, inputs: Inputs, chosen: Sequence[measures.Measure]
-) -> Sample:
+def _of_run(outputs: Outputs, run: Run, name: str, inputs: Inputs, chosen: Sequence[measures.Measure]) -> Sample:
     triples = {triple.seed: triple for triple in run.config.seeds.resolve()}
     recorded = {one.name: run.distances[one.name] for one in chosen if one.name in run.distances}
-    others = [one for one in chosen if one.name not in recorded and one.needs <= inputs.available]
-    found = measures.measure_inputs(inputs, metric, others) if others else measures.Results()
+    others = [one for one in chosen if one.name not in recorded and not one.lacks(inputs.available)]
+    found = measures.measure_inputs(inputs, outputs.metric, others) if others else measures.Results()
     return Sample(
         name,
         str(outputs.path),
         task=Path(run.config.task.source.rpartition(":")[2]).name,
-        metric=metric,
+        metric=outputs.metric,
         inputs=inputs,
         distances=recorded | found.distances,
         identities=tuple(Identity.of(triples[int(seed)]) for seed in inputs.names),
-        reasons=why_failed(outputs, inputs, metric),
+        reasons=why_failed(outputs, inputs),
         diverged=outputs.diverged,
         nulls={key: row for key, row in [*run.measures["measures"].items(), *found.items()] if "null" in row},
         warnings=(*run.measures["warnings"], *found.warnings),

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from jaxstab.analysis.how_many import Needed, best_of, seeds_needed
 from jaxstab.analysis.joint_power import FEWEST_EXAMPLES, JointPower, joint_power
 from jaxstab.analysis.sample import PAPER, Sample, Source, as_sample
-from jaxstab.analysis.variance import Shares, noise_floor, of_pairs, variance_shares
+from jaxstab.analysis.variance import UNKNOWN, Shares, noise_floor, of_pairs, variance_shares
 from jaxstab.errors import InputError
 from jaxstab.measures import MEAN, Tabular, as_plain
 
@@ -102,6 +102,7 @@ def study_seeds(
     power: float = 0.8,
     metric: str | None = None,
     labels: str | Path | None = None,
+    task: str | None = None,
 ) -> SeedStudy:
     """Estimates how many seeds are needed and which source of randomness matters, with a sample as the pilot.
 
@@ -113,6 +114,7 @@ def study_seeds(
         power: the probability of success.
         metric: the score for a source read from a path; default: the run's own metric, otherwise accuracy.
         labels: file with the true labels, for a source that does not hold them.
+        task: the task, for a source that holds several.
 
     Returns:
         Numbers of seeds, expected scores of the best of n seeds, variance shares, and the results as sentences.
@@ -129,10 +131,11 @@ def study_seeds(
         [19, 28, 49, 7]
     """
     _check(delta, factor, methods, power)
-    sample = as_sample(sample, metric=metric, labels=labels)
+    sample = as_sample(sample, metric=metric, labels=labels, task=task)
     if sample.scores is None:
         raise InputError(f"{sample.source}: no labels, so no scores; give them with --labels FILE")
-    notes, names = [], of_pairs(PAPER)
+    notes: list[str] = []
+    names = of_pairs(PAPER)
     needed: list[Needed] = []
     shares = floor = None
     distinct = _once(sample)
@@ -153,11 +156,11 @@ def study_seeds(
     try:
         shares = variance_shares(sample, names)
     except ValueError as error:
-        notes.append(str(error))
+        notes.append(str(error) if sample.run is not None else UNKNOWN)
     try:
         floor = noise_floor(sample, names)
     except ValueError as error:
-        notes.append(str(error))
+        notes += [str(error)] if sample.run is not None else []  # the remedy is to train again
     validation = _validation_scores(distinct)
     best = best_of(scores)
     by_validation = None if validation is None else best_of(scores, validation)

@@ -147,6 +147,7 @@ def validity(
     shares: Sequence[float] = (0.1, 0.5),
     metric: str | None = None,
     labels: str | Path | None = None,
+    task: str | None = None,
 ) -> Validity:
     """Checks which measures can be trusted, by every part of the framework that the sample allows.
 
@@ -156,6 +157,7 @@ def validity(
         shares: shares of the test examples to sub-sample.
         metric: the score for a source read from a path; default: the run's own metric, otherwise accuracy.
         labels: file with the true labels, for a source that does not hold them.
+        task: the task, for a source that holds several.
 
     Returns:
         Correlations, values on fewer examples, nulls, and the results as sentences.
@@ -173,9 +175,11 @@ def validity(
           measure                  other  correlation   low  high
         0      sd  pairwise_disagreement        -0.44 -0.98   0.9
     """
-    sample = as_sample(sample, metric=metric, labels=labels, only=only)
+    sample = as_sample(sample, metric=metric, labels=labels, task=task, only=only)
     if sample.seeds < 3:
         raise InputError(f"{sample.source}: {sample.seeds} seeds; validity needs at least 3")
+    if not sample.inputs.examples:
+        raise InputError(f"{sample.source}: scores only; validity needs predictions, logits or representations")
     names = [name for name in MEASURES if name in (PAPER if only is None else only) and name in sample.names]
     if not names:
         raise InputError(f"{sample.source}: none of the measures {', '.join(PAPER if only is None else only)} is there")

@@ -18,6 +18,7 @@ Floats = NDArray[np.float64]
 INTERACTIONS, REPEATS = "together", "repeat"
 DRAWS = 10_000
 ROUNDING = 1e-12  # of all squares: less is rounding, as between repeats that are equal bit for bit
+UNKNOWN = "of these seeds it is not known what they share; variance shares need a run"
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def noise_floor(sample: Sample, names: Sequence[str]) -> dict[str, dict[str, Any
 def _design(sample: Sample) -> tuple[dict[str, NDArray[np.int64]], int]:
     """The level of every seed in each source that varies, and the number of repeats of each combination."""
     if sample.identities is None:
-        raise ValueError("of these seeds it is not known what they share; variance shares need a run")
+        raise ValueError(UNKNOWN)
     columns = {name: [getattr(one, name) for one in sample.identities] for name in SOURCES}
     levels = {
         name: np.unique(column, return_inverse=True)[1] for name, column in columns.items() if len(set(column)) > 1

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
@@ -10,34 +10,45 @@ import click
 from jaxstab.errors import InputError
 
 
+def reading(command: Callable[..., None]) -> Callable[..., None]:
+    """Adds the options of how outputs are read."""
+    for option in (
+        click.option("--task", metavar="NAME", help="The task, where there are several."),
+        click.option("--labels", metavar="FILE", help="The true labels, where they are not beside the predictions."),
+        click.option(
+            "--metric",
+            metavar="NAME",
+            help="accuracy (default), f1, matthews or macro_f1; the run's own; or the column or key of given scores.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 @click.command("measure")
 @click.argument("path")
 @click.option("--measures", "only", metavar="A,B", help="Only these; jaxstab measures lists them.")
 @click.option("--subset", metavar="seeds=0-9", help="Only these seeds, e.g. seeds=0-9 or seeds=0,3,5-7.")
-@click.option("--metric", metavar="NAME", help="accuracy (default), f1, matthews or macro_f1; that of the run.")
-@click.option("--labels", metavar="FILE", help="The true labels, where they are not beside the predictions.")
+@reading
 @click.option("--compat", type=click.Choice(["paper"]), help="Show the released code's number beside the right one.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
 def measure_command(
-    path: str,
-    only: str | None,
-    subset: str | None,
-    metric: str | None,
-    labels: str | None,
-    compat: str | None,
-    as_json: bool,
+    path: str, only: str | None, subset: str | None, compat: str | None, as_json: bool, **how: Any
 ) -> None:
     """Measure how much the seeds in PATH differ, whatever they were trained with.
 
     PATH is a run directory; an npz file with any of logits [seeds, examples, classes], predictions [seeds, examples],
-    labels [examples] and representations [seeds, layers, examples, features]; or a directory with a file for each seed
-    (npy or csv of logits or of predicted labels, or Hugging Face's predictions.txt), and perhaps labels.csv:
+    labels [examples], representations [seeds, layers, examples, features] and scores [seeds]; a directory with a file
+    or a folder for each seed (npy or csv of logits or of predicted labels, or Hugging Face's predict_results.txt), and
+    perhaps labels.csv; the --log_samples of lm-evaluation-harness; or a csv of runs from Weights & Biases:
 
     jaxstab measure predictions.npz --measures jsd,fleiss_kappa --subset seeds=0-9
+
+    jaxstab measure lm-eval-output/ --task rte
     """
     from jaxstab.analysis.measuring import measure
 
-    results = measure(path, only=_names(only), subset=subset, metric=metric, labels=labels, compat=compat)
+    results = measure(path, only=_names(only), subset=subset, compat=compat, **how)
     if as_json:
         print(json.dumps(results.as_json(), indent=2, allow_nan=False))
     else:
@@ -52,8 +63,7 @@ def measure_command(
     "--baseline", metavar="NAME", help="What the others are compared with; by default the run without a method."
 )
 @click.option("--measures", "only", metavar="A,B", help="Only these; jaxstab measures lists them.")
-@click.option("--metric", metavar="NAME", help="accuracy (default), f1, matthews or macro_f1; that of the runs.")
-@click.option("--labels", metavar="FILE", help="The true labels, where they are not beside the predictions.")
+@reading
 @click.option("--without-failed", is_flag=True, help="Leave failed seeds out.")
 @click.option(
     "--delta", type=float, help="The difference in mean score that does not matter; by default a tenth of the SD."
@@ -66,8 +76,8 @@ def compare_command(
 ) -> None:
     """Say whether methods differ, measure by measure, and whether that can be told from so many seeds.
 
-    RUNS are run directories or saved outputs of any framework, at least two, each perhaps as NAME=PATH. Runs of one
-    name on several tasks are one method. Seeds that match are compared in pairs.
+    RUNS are at least two paths as for jaxstab measure, each perhaps as NAME=PATH. Runs of one name on several tasks are
+    one method. Seeds that match are compared in pairs.
 
     jaxstab compare runs/standard runs/mixout
 
@@ -93,12 +103,9 @@ def compare_command(
 @click.argument("runs", nargs=-1, required=True)
 @click.option("--measures", "only", metavar="A,B", help="Only these; jaxstab measures lists them.")
 @click.option("--examples", metavar="10,50", default="10,50", help="Percentages of the test examples to sub-sample.")
-@click.option("--metric", metavar="NAME", help="accuracy (default), f1, matthews or macro_f1; that of the run.")
-@click.option("--labels", metavar="FILE", help="The true labels, where they are not beside the predictions.")
+@reading
 @click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
-def validity_command(
-    runs: Sequence[str], only: str | None, examples: str, metric: str | None, labels: str | None, as_json: bool
-) -> None:
+def validity_command(runs: Sequence[str], only: str | None, examples: str, as_json: bool, **how: Any) -> None:
     """Say which measures can be trusted: whether they agree, rise where they should, and need many examples.
 
     The framework of Du & Nguyen (2023): convergent validity (over seeds and layers), concurrent validity (depth, failed
@@ -109,7 +116,7 @@ def validity_command(
     from jaxstab.analysis.validity import validity
 
     names, shares = _names(only), _percentages(examples)
-    found = [validity(path, only=names, shares=shares, metric=metric, labels=labels) for path in runs]
+    found = [validity(path, only=names, shares=shares, **how) for path in runs]
     if as_json:
         print(json.dumps([one.as_json() for one in found], indent=2, allow_nan=False))
     else:
@@ -125,8 +132,7 @@ def validity_command(
 @click.option("--factor", type=float, default=1.25, show_default=True, help="Within which the SD is to be known.")
 @click.option("--methods", type=int, default=5, show_default=True, help="How many are to be ranked.")
 @click.option("--power", type=float, default=0.8, show_default=True, help="Probability of success.")
-@click.option("--metric", metavar="NAME", help="accuracy (default), f1, matthews or macro_f1; that of the run.")
-@click.option("--labels", metavar="FILE", help="The true labels, where they are not beside the predictions.")
+@reading
 @click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
 def seeds_command(run: str, as_json: bool, **how: Any) -> None:
     """Say how many seeds are needed, with RUN as a pilot, and which randomness matters.
@@ -162,8 +168,7 @@ def seeds_command(run: str, as_json: bool, **how: Any) -> None:
 @click.option("--reference", metavar="PATH", help="Published numbers beside them: a csv file or a directory of some.")
 @click.option("--brief", is_flag=True, help="Only what is compared, without a part for each run.")
 @click.option("--no-texts", is_flag=True, help="Leave the examples' texts out, where they may not be passed on.")
-@click.option("--metric", metavar="NAME", help="accuracy (default), f1, matthews or macro_f1; that of the runs.")
-@click.option("--labels", metavar="FILE", help="The true labels, where they are not beside the predictions.")
+@reading
 def report_command(
     runs: Sequence[str], output: str, figures: str | None, table: str | None, no_texts: bool, **how: Any
 ) -> None:

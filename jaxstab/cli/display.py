@@ -1,6 +1,7 @@
 """The live display of training: a progress bar on a terminal, plain lines elsewhere."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -14,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 
 from jaxstab.config import Config
 from jaxstab.experiment.progress import Progress
+from jaxstab.runs.directory import TENSORBOARD
 from jaxstab.runs.info import RunInfo
 from jaxstab.training.planning import Plan
 
@@ -42,8 +44,7 @@ class Display(Progress):
         )
         self._started = time.perf_counter()
         self._waves: list[list[str]] = []
-        self._steps = self._done = 0
-        self._before: int | None = None  # steps already done when training resumed
+        self._steps = self._done = self._before = 0  # steps of a wave; of all waves; and of these, before a resume
 
     @property
     def is_live(self) -> bool:
@@ -79,28 +80,47 @@ class Display(Progress):
         where = f"one {device} device" if count == 1 else f"each of {count} {device} devices"
         seeds = f"{len(info.seeds)} seeds" if len(configs) == 1 else f"{len(configs)} x {len(info.seeds)} seeds"
         self._print(f"{seeds} on {where} in {config.train.precision}; {self._steps} steps in {epochs} epochs")
+        if config.output.tensorboard:
+            files = config.directory / TENSORBOARD if len(configs) == 1 else config.directory.parent
+            self._print(f"learning curves: tensorboard --logdir {files}")
+        if config.output.wandb:
+            self._print(f"learning curves: project {config.output.wandb} of Weights & Biases")
         if info.processes > 1:
             self._print(f"{info.processes} processes; the lines below are about the seeds of the first")
+
+    def resumed(self, finished: int, steps: Sequence[int]) -> None:
+        """Prints where training continues."""
+        counts = Counter(min(step // self._info.steps_per_epoch + 1, self._epochs) for step in steps if step)
+        places = [
+            f"epoch {epoch} of {self._epochs} ({_seeds(count)})"
+            for epoch, count in sorted(counts.items(), reverse=True)
+        ]
+        others = {"finished before": finished, "not begun": sum(not step for step in steps)}
+        rest = [f"{_seeds(count)} {name}" for name, count in others.items() if count]
+        where = [f"resumed at {', '.join(places)}"] if places else ["resumed"]
+        self._print("; ".join([*where, *rest]))
 
     def compiling(self) -> None:
         """Prints that compilation begins."""
         self._print("compiling ...")
 
-    def compiled(self, seconds: float, waves: list[list[str]], plan: Plan) -> None:
-        """Prints the compile time and the plan; `waves` holds the labels of the seeds still to be trained."""
-        self._waves = waves
+    def compiled(self, seconds: float, waves: list[list[str]], taken: list[int], plan: Plan) -> None:
+        """Prints the compile time and the plan."""
+        self._waves, self._taken = waves, taken
+        self._total, self._done = self._steps * len(waves), sum(taken)
+        self._before, self._is_training = self._done, False
         before, self._started = time.perf_counter() - self._started, time.perf_counter()
         self._print(
             f"compiled in {seconds:.1f} s, first step {before:.1f} s after the start; "
             f"{plan.group_size} seeds at once on each device, {describe_memory(plan)}"
         )
-        self._task = self._bar.add_task("", total=self._steps * len(waves))
+        self._task = self._bar.add_task("", total=self._total, completed=self._done)
 
     def stepped(self, wave: int, step: int) -> None:
         """Moves the bar."""
-        self._done = wave * self._steps + step
-        if self._before is None:
-            self._before = self._done
+        if not self._is_training:  # the checkpoints have been loaded; from here on, time is a matter of steps
+            self._is_training, self._started = True, time.perf_counter()
+        self._done = self._steps * wave + step + sum(self._taken[wave + 1 :])
         description = f"wave {wave + 1} of {len(self._waves)}"
         self._bar.update(self._task, completed=self._done, description=description)
 
@@ -112,14 +132,13 @@ class Display(Progress):
         seeds = self._waves[wave]
         failed = int(np.sum(scores <= self._info.majority_score.validation))
         spread = f" SD {scores.std(ddof=1):.3f}" if len(scores) > 1 else ""
-        total = self._steps * len(self._waves)
-        to_go = (time.perf_counter() - self._started) * (total - self._done) / max(1, self._done - (self._before or 0))
+        seconds_per_step = (time.perf_counter() - self._started) / max(1, self._done - self._before)
         self._print(
             f"wave {wave + 1}/{len(self._waves)} epoch {epoch}/{self._epochs}: "
             f"train loss {np.mean(evaluation.train_loss):.3f}, validation {self._info.metric} "
             f"mean {scores.mean():.3f}{spread}, best {scores.max():.3f} (seed {seeds[scores.argmax()]}), "
             f"worst {scores.min():.3f} (seed {seeds[scores.argmin()]}), failed {failed} of {len(scores)}; "
-            f"step {self._done}/{total}, {minutes(to_go)} to go"
+            f"step {self._done}/{self._total}, {minutes(seconds_per_step * (self._total - self._done))} to go"
         )
 
     def warn(self, line: str) -> None:
@@ -142,6 +161,10 @@ class Display(Progress):
 
     def _print(self, line: str) -> None:
         self.console.print(line, markup=False, highlight=False, soft_wrap=not self.console.is_terminal)
+
+
+def _seeds(count: int) -> str:
+    return f"{count} seed{'s' * (count != 1)}"
 
 
 def describe_memory(plan: Plan) -> str:

@@ -15,6 +15,7 @@ from jaxstab.cli.display import describe_memory, make_console, minutes
 from jaxstab.measures import MEASURES, Results, example_disagreement, explain, say_remaining, select
 from jaxstab.report import tables
 from jaxstab.report.formats import interval, number, to_rich, worth
+from jaxstab.report.seed_tables import study_tables
 from jaxstab.runs.directory import Run
 from jaxstab.training.planning import Estimate, Plan
 
@@ -95,9 +96,12 @@ def print_results(results: Results, title: str, console: Console | None = None) 
     console = console or make_console()
     if results.scores is not None:
         scores, seeds = results.scores, results.seeds
+        both = scores["joint_interval"]
+        ends = [f"{worth(scores)} for other seeds"] if scores["interval"] else []
+        ends += [f"{interval(both)} for other seeds and examples"] if both else []
         console.print(
-            f"{title}: {scores['metric']} of {seeds} seeds: mean {scores['mean']:.4f}; 95 % {worth(scores)} for other "
-            f"seeds, {interval(scores['joint_interval'])} for other seeds and examples",
+            f"{title}: {scores['metric']} of {seeds} seeds: mean {scores['mean']:.4f}"
+            f"{'; 95 % ' if ends else ''}{', '.join(ends)}",
             markup=False,
             highlight=False,
         )
@@ -155,15 +159,8 @@ def print_validity(found: Validity, console: Console | None = None) -> None:
 def print_study(study: SeedStudy, console: Console | None = None) -> None:
     """Prints how many seeds are needed and which source of randomness matters."""
     console = console or make_console()
-    shown = [
-        tables.needed_table(study),
-        tables.joint_table(study),
-        tables.shares_table(study),
-        tables.floor_table(study),
-    ]
-    for table in shown:
-        if table.rows:
-            console.print(to_rich(table))
+    for table in study_tables(study):
+        console.print(to_rich(table))
     _print_lines(console, "note:", study.notes)
     _print_lines(console, f"{study.name}:", study.sentences)
 

@@ -193,12 +193,16 @@ class OutputConfig:
         keep_weights: what `jaxstab export` needs: `true` or `best` saves every seed's weights of the best validation
             score, `final` the last ones, a list the best ones of some seeds.
         checkpoint_minutes: minutes between checkpoints of the seeds in training, which an interrupted run resumes from.
+        tensorboard: write learning curves for TensorBoard during training, to `tensorboard` in the run directory.
+        wandb: project of Weights & Biases to which learning curves are sent during training.
     """
 
     dir: str | None = None
     keep_representations: bool = False
     keep_weights: bool | Literal["best", "final"] | tuple[int, ...] = False
     checkpoint_minutes: float = 10.0
+    tensorboard: bool = False
+    wandb: str | None = None
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -1,5 +1,6 @@
 """Loading texts from the hub, a local file or directory, or the bundled demo: one `datasets.Dataset` per split."""
 
+import codecs
 import csv
 import importlib.util
 from collections import Counter
@@ -21,10 +22,12 @@ SPLIT_NAMES = {
 }
 
 # Keyword arguments of `datasets.load_dataset` by file ending. Missing values stay empty strings, so that a text
-# such as "NA" is a text; GLUE's TSV files hold bare quotation marks.
+# such as "NA" is a text. How columns are separated and quoted is in the file (`_dialect`).
+SEPARATORS = {".csv": (",", ";", "\t"), ".tsv": ("\t",)}
+PANDAS_INDEX = "__index_level_0__"  # what pandas leaves in a Parquet file of a frame with an index
 READERS: dict[str, dict[str, Any]] = {
     ".csv": {"path": "csv", "keep_default_na": False},
-    ".tsv": {"path": "csv", "keep_default_na": False, "sep": "\t", "quoting": 3},
+    ".tsv": {"path": "csv", "keep_default_na": False},
     ".jsonl": {"path": "json"},
     ".json": {"path": "json"},
     ".parquet": {"path": "parquet"},
@@ -133,22 +136,47 @@ def _read_files(files: dict[str, Path]) -> "dict[str, Dataset]":
     (file,) = files.values()
     if file.suffix not in READERS:
         raise InputError(f"{file}: cannot read {file.suffix or 'a file without ending'}; use {', '.join(READERS)}")
-    if READERS[file.suffix]["path"] == "csv":
-        _check_header(file, READERS[file.suffix].get("sep", ","))
+    _check_encoding(file)
+    options = READERS[file.suffix] | (_dialect(file) if file.suffix in SEPARATORS else {})
     data_files = {split: str(file) for split, file in files.items()}
-    return _read(str(file), lambda: datasets.load_dataset(data_files=data_files, **READERS[file.suffix]))
+    return _read(str(file), lambda: datasets.load_dataset(data_files=data_files, **options))
 
 
-def _check_header(file: Path, separator: str) -> None:
-    """Raises InputError if two columns have the same name; pandas would quietly rename one."""
-    with file.open(encoding="utf-8-sig", errors="replace", newline=None) as lines:
+def _check_encoding(file: Path) -> None:
+    """Raises InputError if a file of text is not UTF-8."""
+    if file.suffix == ".parquet":
+        return
+    with file.open("rb") as opened:
+        start = opened.read(2)
+    encoding = "UTF-16" if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "LATIN1"
+    try:
+        with file.open(encoding="utf-8-sig") as lines:
+            for _ in lines:
+                pass
+    except UnicodeDecodeError:
+        remedy = f"iconv -f {encoding} -t UTF-8 {file.name} > utf8{file.suffix}"
+        raise InputError(f"{file}: is no UTF-8, perhaps {encoding}; save it as UTF-8, as with: {remedy}") from None
+
+
+def _dialect(file: Path) -> dict[str, Any]:
+    """How columns are separated, and whether quotation marks enclose fields or are part of them, as in GLUE's files.
+
+    Raises:
+        InputError: two columns have the same name; pandas would quietly rename one.
+    """
+    with file.open(encoding="utf-8-sig", newline="") as lines:
+        header = next(lines, "")
+        of_each = {one: next(csv.reader([header], delimiter=one), []) for one in SEPARATORS[file.suffix]}
+        separator, names = max(of_each.items(), key=lambda one: len(one[1]))
         try:
-            names = next(csv.reader(lines, delimiter=separator), [])
-        except csv.Error:  # reading the file with pandas gives a better message
-            return
+            quoted = all(len(row) in (0, len(names)) for row in csv.reader(lines, delimiter=separator, strict=True))
+        except csv.Error:
+            quoted = False
     twice = [name for name, count in Counter(names).items() if count > 1 and name]
     if twice:
         raise InputError(f"{file}: column {twice[0]!r} is there twice; rename or remove one")
+    bare = file.suffix == ".tsv" and not quoted
+    return {"sep": separator, "quoting": csv.QUOTE_NONE if bare else csv.QUOTE_MINIMAL}
 
 
 def _read(source: str, load: Callable[[], Any]) -> "dict[str, Dataset]":
@@ -164,4 +192,8 @@ def _read(source: str, load: Callable[[], Any]) -> "dict[str, Dataset]":
         raise InputError(f"{source}: cannot be read: {reason}") from error
     finally:
         datasets.enable_progress_bars()
-    return dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
+    splits = dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
+    return {
+        name: rows.remove_columns(PANDAS_INDEX) if PANDAS_INDEX in rows.column_names else rows
+        for name, rows in splits.items()
+    }

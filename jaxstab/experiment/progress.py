@@ -31,14 +31,27 @@ class Progress:
     def prepared(self, configs: Sequence[Config], epochs: int, info: RunInfo) -> None:
         """Everything is loaded and checked."""
 
+    def resumed(self, finished: int, steps: Sequence[int]) -> None:
+        """An earlier start left something: `finished` seeds, and the steps that each of the others has taken."""
+
     def compiling(self) -> None:
         """Compilation begins."""
 
-    def compiled(self, seconds: float, waves: list[list[str]], plan: Plan) -> None:
-        """Everything is compiled; `waves` holds the labels of the seeds still to be trained."""
+    def compiled(self, seconds: float, waves: list[list[str]], taken: list[int], plan: Plan) -> None:
+        """Everything is compiled.
+
+        Args:
+            seconds: time that it took.
+            waves: labels of the seeds still to be trained, wave by wave.
+            taken: steps that all seeds of each wave have taken before.
+            plan: how many seeds train at once.
+        """
 
     def stepped(self, wave: int, step: int) -> None:
         """A wave has taken this many steps."""
+
+    def restored(self, wave: int, history: Sequence[Evaluation]) -> None:
+        """A wave continues from checkpoints, which hold these evaluations, one for each epoch that is done."""
 
     def evaluated(self, wave: int, epoch: int, evaluation: Evaluation) -> None:
         """A wave has finished an epoch; arrays are [seeds in the wave]."""

@@ -14,6 +14,7 @@ from jaxstab.config import Config, expand_grid, hyperparameters, load_config, ma
 from jaxstab.data.task import Task
 from jaxstab.data.tokens import EncodedTask, import_libraries
 from jaxstab.errors import InputError
+from jaxstab.experiment.curves import check_tracking, group_id
 from jaxstab.experiment.finish import finish, reopen
 from jaxstab.experiment.inputs import check_reinit, load_inputs, recipe_for
 from jaxstab.experiment.progress import Progress
@@ -147,6 +148,7 @@ def _is_finished(config: Config) -> bool:
 
 def _load(configs: Sequence[Config], display: Progress) -> tuple[Task, EncodedTask, Recipe]:
     """Loads and checks what all configs share."""
+    check_tracking(configs[0])
     task, encoded, pretrained = load_inputs(configs[0], show_progress=display.is_live)
     recipe = recipe_for(configs[0], task, encoded, pretrained)
     check_reinit(configs, recipe)
@@ -162,6 +164,8 @@ def _lock_and_create(pending: Sequence[PendingRun], encoded: EncodedTask, locks:
         begin_run(one.run, one.config)
         if one.config.output.keep_weights:
             write_array(vocabulary_file(one.run), encoded.vocabulary)
+        if one.config.output.wandb:
+            group_id(one.run)
     return resumed
 
 

@@ -11,6 +11,7 @@ import jax
 from jaxstab.config import OutputConfig
 from jaxstab.experiment.progress import Progress
 from jaxstab.experiment.status import PendingRun, record
+from jaxstab.experiment.tracking import Tracker
 from jaxstab.runs.directory import representation_file, seed_file, weights_file
 from jaxstab.runs.files import write_array, write_arrays, write_weights
 from jaxstab.runs.info import Memory
@@ -70,6 +71,9 @@ def _train_waves(
     """Plans, compiles and trains all waves."""
     devices, by_path = local_devices(), {one.run.path: one for one in pending}
     with display, Checkpoints(pending[0].config.output.checkpoint_minutes, display.warn) as checkpoints:
+        everything = sum(len(one.info.seeds) for one in pending)
+        if len(jobs) < everything or any(job.step for job in jobs):
+            display.resumed(everything - len(jobs), [job.step for job in jobs])
         display.compiling()
         started = time.perf_counter()
         plan, trainer = _plan(pending, make_trainer, devices)
@@ -85,18 +89,21 @@ def _train_waves(
         )
         waves = make_waves(jobs, trainer.width, trainer.groups * jax.process_count())
         shares = [processes.shares(wave, trainer.groups)[jax.process_index()] for wave in waves]
-        # A process without seeds in this wave trains padding, so that all processes stay in step.
-        own = [share or wave[:1] for share, wave in zip(shares, waves, strict=True)]
+        # A process without seeds in this wave trains padding, so that all processes stay in step; it has no checkpoint.
+        own = [share or [[wave[0][0]._replace(step=0)]] for share, wave in zip(shares, waves, strict=True)]
         labels = [[_label(by_path, job) for group in share for job in group] for share in own]
-        display.compiled(compile_seconds, labels, plan)
-        for number, (wave, share) in enumerate(zip(waves, shares, strict=True)):
-            results = trainer.train_wave(own[number], number, display, checkpoints if share else None)
-            for job, result in processes.gathered(wave, trainer.groups, results):
-                if processes.is_first():
-                    _write_seed(by_path[job.run], job.triple.seed, result)
-            for group in share:
-                for job in group:
-                    checkpoints.forget(job)
+        taken = [min(job.step for group in share for job in group) for share in own]
+        display.compiled(compile_seconds, labels, taken, plan)
+        with Tracker(pending, shares, display) as tracker:
+            for number, (wave, share) in enumerate(zip(waves, shares, strict=True)):
+                results = trainer.train_wave(own[number], number, tracker, checkpoints if share else None)
+                for job, result in processes.gathered(wave, trainer.groups, results):
+                    if processes.is_first():
+                        _write_seed(by_path[job.run], job.triple.seed, result)
+                    tracker.finished(job, result)
+                for group in share:
+                    for job in group:
+                        checkpoints.forget(job)
     record(pending, memory=replace(memory, peak_bytes=peak_memory(devices)))
 
 

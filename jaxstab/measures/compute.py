@@ -28,6 +28,7 @@ def measure_arrays(
     predictions: Any = None,
     labels: Any = None,
     representations: Any = None,
+    scores: Any = None,
     metric: str = "accuracy",
     only: Iterable[str] | None = None,
     compat: str | None = None,
@@ -40,7 +41,8 @@ def measure_arrays(
         predictions: [S, N] class indices, instead of logits.
         labels: [N] class indices; without them there are no scores.
         representations: [S, L, N, D], or S arrays [L, N, D].
-        metric: the score: accuracy, f1, matthews or macro_f1.
+        scores: [S] any score of which more is better, instead of labels.
+        metric: the score: accuracy, f1, matthews or macro_f1; the name of given scores.
         only: names of measures; by default all but those on request (`Measure.default`).
         compat: `paper` adds `paper`, the number that the released code of Du & Nguyen (2023) gives, where it differs.
         max_examples: if there are more examples, representations are compared on a random subset of this size.
@@ -66,7 +68,7 @@ def measure_arrays(
         1                     sd  0.0535  0.0353  0.1088
         2  pairwise_disagreement  0.3343  0.2876  0.3885
     """
-    inputs = check(logits, predictions, labels, representations)
+    inputs = check(logits, predictions, labels, representations, scores=scores)
     if inputs.seeds < 2:
         raise ValueError("one seed only; instability needs at least two")
     return measure_inputs(inputs, metric, select(only), compat, max_examples)
@@ -87,14 +89,14 @@ def measure_inputs(
     """Measures checked arrays, see `measure_arrays`. With one seed there are scores, and every measure is None."""
     results = Results(scores=_scores(inputs, metric))
     for one in chosen:
-        missing = sorted(one.needs - inputs.available)
+        missing = one.lacks(inputs.available)
         if missing:
             results.left_out[one.name] = f"needs {' and '.join(missing)}"
         elif one.granularity == "representation" and inputs.examples < FEWEST_EXAMPLES:
             results.left_out[one.name] = f"needs at least {FEWEST_EXAMPLES} examples"
     there = [one for one in chosen if one.name not in results.left_out]
-    if inputs.predictions is not None:
-        of_predictions = [one for one in there if one.granularity != "representation"]
+    of_predictions = [one for one in there if one.granularity != "representation"]
+    if of_predictions:
         _measure_predictions(results, inputs, metric, of_predictions)
     of_layers = [one for one in there if one.granularity == "representation"]
     if of_layers and inputs.seeds > 1:
@@ -128,7 +130,7 @@ def prepare(*, seeds: int, examples: int, features: int, classes: int, metric: s
 
 def _scores(inputs: Inputs, metric: str) -> dict[str, Any] | None:
     per_seed = seed_scores(inputs, metric)
-    if per_seed is None or inputs.predictions is None or inputs.labels is None:
+    if per_seed is None:
         return None
     found = {"metric": metric, "mean": plain(per_seed.mean()), "per_seed": [plain(one) for one in per_seed]}
     if inputs.seeds < 2:

@@ -12,6 +12,7 @@ AXES = {
     "predictions": "[S, N]: seeds, examples",
     "labels": "[N]: examples",
     "representations": "[S, L, N, D]: seeds, layers, examples, features",
+    "scores": "[S]: seeds",
 }
 FEWEST_EXAMPLES = 4  # debiased CKA needs 4
 
@@ -27,6 +28,7 @@ class Inputs:
         labels: [N] int32.
         representations: S arrays [L, N, D], of any floating type.
         names: [S] names of the seeds in messages.
+        scores: [S] float64, if they are given and do not follow from predictions and labels.
     """
 
     classes: int
@@ -35,6 +37,7 @@ class Inputs:
     labels: Array | None
     representations: Sequence[Array] | None
     names: Sequence[int]
+    scores: Array | None = None
 
     @property
     def seeds(self) -> int:
@@ -57,6 +60,7 @@ class Inputs:
             predictions=None if self.predictions is None else self.predictions[rows],
             representations=None if self.representations is None else [self.representations[i] for i in rows],
             names=[self.names[i] for i in rows],
+            scores=None if self.scores is None else self.scores[rows],
         )
 
     @property
@@ -71,6 +75,7 @@ def check(
     labels: Any = None,
     representations: Any = None,
     seeds: Sequence[int] | None = None,
+    scores: Any = None,
 ) -> Inputs:
     """Checks arrays.
 
@@ -80,22 +85,30 @@ def check(
         labels: [N] class indices.
         representations: [S, L, N, D] floating, or a sequence of S arrays [L, N, D].
         seeds: names of the seeds in messages; 0, 1, ... by default.
+        scores: [S] floating, instead of labels: any score of which more is better.
 
     Raises:
         ValueError: an array is wrong; one line says which and where.
     """
     if logits is not None and predictions is not None:
         raise ValueError("logits and predictions: give one of them; predictions follow from logits")
-    if logits is None and predictions is None and representations is None:
-        raise ValueError("nothing to measure: give logits, predictions or representations")
-    logits, predictions, labels = (
+    if labels is not None and scores is not None:
+        raise ValueError("labels and scores: give one of them; scores follow from labels")
+    if logits is None and predictions is None and representations is None and scores is None:
+        raise ValueError("nothing to measure: give logits, predictions, representations or scores")
+    logits, predictions, labels, scores = (
         None if array is None else _as_numpy(array, name)
-        for name, array in (("logits", logits), ("predictions", predictions), ("labels", labels))
+        for name, array in (
+            ("logits", logits),
+            ("predictions", predictions),
+            ("labels", labels),
+            ("scores", scores),
+        )
     )
     per_seed = None if representations is None else _representations(representations)
-    for name, array in (("logits", logits), ("predictions", predictions), ("labels", labels)):
+    for name, array in (("logits", logits), ("predictions", predictions), ("labels", labels), ("scores", scores)):
         _check_axes(name, array)
-    count = _check_lengths(logits, predictions, labels, per_seed)
+    count = _check_lengths(logits, predictions, labels, per_seed, scores)
     names = range(count) if seeds is None else seeds
     if len(names) != count:
         raise ValueError(f"seeds: {len(names)} numbers for {count} seeds")
@@ -116,7 +129,7 @@ def check(
             raise ValueError(f"representations: {layers.shape[1]} examples; at least {FEWEST_EXAMPLES} are needed")
         for number, layer in enumerate(layers, start=1):
             _check_finite("representations", layer, ("example", "feature"), f"{seed}, layer {number}")
-    return Inputs(classes, logits, predictions, labels, per_seed, names)
+    return Inputs(classes, logits, predictions, labels, per_seed, names, _given_scores(scores, names))
 
 
 def _as_numpy(array: Any, name: str) -> Array:
@@ -160,7 +173,11 @@ def _check_axes(name: str, array: Array | None) -> None:
 
 
 def _check_lengths(
-    logits: Array | None, predictions: Array | None, labels: Array | None, per_seed: list[Array] | None
+    logits: Array | None,
+    predictions: Array | None,
+    labels: Array | None,
+    per_seed: list[Array] | None,
+    scores: Array | None,
 ) -> int:
     """Checks that all arrays have equally many seeds and examples; returns the number of seeds."""
     seeds: dict[str, int] = {}
@@ -172,6 +189,8 @@ def _check_lengths(
         seeds["representations"], examples["representations"] = len(per_seed), per_seed[0].shape[1]
     if labels is not None:
         examples["labels"] = len(labels)
+    if scores is not None:
+        seeds["scores"] = len(scores)
     for what, lengths in (("seeds", seeds), ("examples", examples)):
         if len(set(lengths.values())) > 1:
             counts = ", ".join(f"{name} {count}" for name, count in lengths.items())
@@ -183,6 +202,19 @@ def _floating(name: str, array: Array) -> Array:
     if array.dtype.kind not in "fiu" and array.dtype.name != "bfloat16":
         raise ValueError(f"{name}: of type {array.dtype}; expected real numbers")
     return array if name == "representations" and array.dtype.kind == "f" else array.astype(np.float32)
+
+
+def _given_scores(scores: Array | None, names: Sequence[int]) -> Array | None:
+    """Scores as float64."""
+    if scores is None:
+        return None
+    if scores.dtype.kind not in "fiub":
+        raise ValueError(f"scores: of type {scores.dtype}; expected real numbers")
+    wrong = np.flatnonzero(~np.isfinite(scores))
+    if len(wrong):
+        place = int(wrong[0])
+        raise ValueError(f"scores: {scores[place]} of seed {names[place]}; leave that seed out")
+    return scores.astype(np.float64)
 
 
 def _check_finite(name: str, array: Array, axes: Sequence[str], seed: int | str) -> None:

@@ -6,6 +6,7 @@ handful of votes, they are arbitrarily narrow or wide. There a row has a reason 
 how often the intervals that remain are right.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,7 @@ NO_DIFFERENCE = "no difference seen"
 ALIKE = "the same without any seed"
 TOO_FEW = "too few seeds"
 
+BOUNDED = {"accuracy", "acc", "f1", "match", "precision", "recall", "auc", "matthews", "mcc"}  # words of scores up to 1
 REST = 0.1  # a value rests on a seed if less than this share of it is left without that seed
 FEW_VOTES = 10
 WIDEST = 30  # an interval whose ends differ by a larger factor says nothing
@@ -41,7 +43,7 @@ class Facts:
         seeds: [S] names of the seeds.
         examples: N.
         classes: C.
-        metric: the score.
+        score_range: the smallest and largest possible score.
         deviating: votes that are not for the class that most seeds give the example; None without predictions.
         minority: votes that are not for the most frequent class.
         numbers: for `mean` and each standard deviation the number [S] of each seed.
@@ -50,7 +52,7 @@ class Facts:
     seeds: Sequence[int]
     examples: int = 0
     classes: int = 2
-    metric: str = "accuracy"
+    score_range: tuple[float, float] = (0, 1)
     deviating: int | None = None
     minority: int | None = None
     numbers: Mapping[str, Floats] | None = None
@@ -60,18 +62,19 @@ class Facts:
         """Collects what these measures need of the seeds at these positions (all by default)."""
         places = list(range(inputs.seeds) if places is None else places)
         seeds = [inputs.names[place] for place in places]
-        if inputs.predictions is None:
-            return cls(seeds)
-        predictions = inputs.predictions[places]
-        votes = np.stack([(predictions == c).sum(axis=0) for c in range(inputs.classes)])
         numbers = {
             name: seed_numbers(name, inputs, metric)[places] for name in (MEAN, *STANDARD_DEVIATIONS) if name in names
         }
+        ends = score_range(metric, inputs.scores)
+        if inputs.predictions is None:
+            return cls(seeds, score_range=ends, numbers=numbers)
+        predictions = inputs.predictions[places]
+        votes = np.stack([(predictions == c).sum(axis=0) for c in range(inputs.classes)])
         return cls(
             seeds,
             inputs.examples,
             inputs.classes,
-            metric,
+            ends,
             int(votes.sum() - votes.max(axis=0).sum()),
             int(votes.sum() - votes.sum(axis=1).max()),
             numbers,
@@ -116,19 +119,34 @@ def row(name: str, value: float, left_out: Floats, facts: Facts) -> dict[str, An
 
 def limits(name: str, facts: Facts) -> tuple[float, float]:
     """Returns the smallest and largest possible value of a measure, or of the mean score, for these seeds."""
-    seeds, least = len(facts.seeds), -1 if facts.metric == "matthews" else 0
+    seeds, (least, most) = len(facts.seeds), facts.score_range
     # The largest standard deviation: half of the seeds at either end of the range.
     spread = 0.5 * np.sqrt(seeds / max(seeds - 1, 1))
     special = {
-        MEAN: (least, 1),
-        "sd": (0, (1 - least) * spread),
+        MEAN: (least, most),
+        "sd": (0, (most - least) * spread),
         "calibration_spread": (0, spread),
         "fleiss_kappa": (0, seeds / max(seeds - 1, 1)),
         "krippendorff_alpha": (0, seeds / max(seeds - 1, 1)),
         "generalised_jsd": (0, np.log(max(min(seeds, facts.classes), 1))),
-        "ensemble_gain": (least - 1, 1 - least),
+        "ensemble_gain": (least - most, most - least),
     }
     return special[name] if name in special else (MEASURES[name].low, MEASURES[name].high)
+
+
+def score_range(metric: str, given: Floats | None = None) -> tuple[float, float]:
+    """Returns the smallest and largest possible score.
+
+    Args:
+        metric: the score.
+        given: scores of unknown origin, such as a BLEU or an accuracy in per cent. They have any range, unless the
+            words of their name are those of a known one, as in `eval/accuracy`, and all are in it.
+    """
+    words = set(re.split(r"[^a-z0-9]+", metric.lower()))
+    low, high = (-1.0, 1.0) if words & {"matthews", "mcc"} else (0.0, 1.0)
+    if given is None or (words & BOUNDED and low <= given.min() and given.max() <= high):
+        return low, high
+    return -np.inf, np.inf
 
 
 def why_none(name: str, value: float, left_out: Floats, facts: Facts) -> str | None:

@@ -1,7 +1,7 @@
 """The registry of all measures of instability: their names, inputs, units and meaning."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -50,6 +50,12 @@ class Measure:
     default: bool = True
     compute: Callable[..., jax.Array] | None = None
     grows: bool = False
+
+    def lacks(self, available: Collection[str]) -> list[str]:
+        """Returns the names of the arrays that it needs and that are not there; scores may be given themselves."""
+        if self.granularity == "score" and "scores" in available:
+            return []
+        return sorted(self.needs - set(available))
 
     def as_json(self) -> dict[str, Any]:
         """The row as plain values; an infinite end of the range is None."""

@@ -29,13 +29,18 @@ def distances(representations: Float[np.ndarray, "S N D"], names: Sequence[str])
     # XLA calls LAPACK from several threads. If each call starts its own threads, the work takes up to 20 times as
     # long.
     with threadpool_limits(1, user_api="blas"):
-        found = {name: np.array(one) for name, one in compiled_layer_distances(representations, tuple(names)).items()}
+        found: dict[str, np.ndarray] = {}
+        # Two programs, because in one of all measures XLA's threads on a CPU sometimes wait for each other forever.
+        for some in ([n for n in names if n in SUBSPACES], [n for n in names if n not in SUBSPACES]):
+            if some:
+                made = compiled_layer_distances(representations, tuple(some))
+                found |= {name: np.array(one) for name, one in made.items()}
         for name, matrix in found.items():
             for i, j in np.argwhere(np.triu(~np.isfinite(matrix))):
                 # LAPACK's iteration sometimes fails to converge. For the pair alone, rounding differs and it converges.
                 alone = np.asarray(compiled_layer_distances(representations[[j, i]], (name,))[name])
                 matrix[i, j] = matrix[j, i] = alone[0, 1]
-    return found
+    return {name: found[name] for name in names}
 
 
 @in_full_precision

@@ -1,5 +1,6 @@
 """What measuring finds: values with their intervals, as plain numbers, tables and JSON."""
 
+import html
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -8,6 +9,9 @@ import numpy as np
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
+
+SHOWN_ROWS = 60  # of a longer table, notebooks show the beginning and the end
 
 
 class Interval(NamedTuple):
@@ -32,14 +36,24 @@ class Interval(NamedTuple):
 
 
 class Tabular:
-    """A result that can be shown as a table; notebooks do."""
+    """A result that can be shown as a table, as notebooks do, and drawn."""
 
     def to_frame(self) -> "pd.DataFrame":
         """Returns a tidy data frame: a row for each observation."""
         raise NotImplementedError
 
+    def plot(self, what: str | None = None, *, layer: int | None = None, ax: "Axes | None" = None) -> Any:
+        """Draws the result on matplotlib axes and returns them; `jaxstab.plot` says what of each result."""
+        import jaxstab
+
+        return jaxstab.plot(self, what, layer=layer, ax=ax)
+
     def _repr_html_(self) -> str:
-        return str(self.to_frame().to_html(index=False, float_format="{:.4f}".format, na_rep=""))
+        lines = "<br>".join(html.escape(line) for line in repr(self).splitlines())
+        frame = self.to_frame()
+        shown = frame.astype(object).where(frame.notna(), "")
+        table = shown.to_html(index=False, float_format=_shown, max_rows=SHOWN_ROWS)
+        return f"<p>{lines}</p>{table}"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -146,6 +160,10 @@ def as_plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [as_plain(item) for item in value]
     return value
+
+
+def _shown(number: float) -> str:
+    return f"{number:.0f}" if number.is_integer() else f"{number:.4f}"
 
 
 def _observations(name: str, row: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -28,7 +28,9 @@ def all_then_without_each(seeds: int) -> Mask:
 
 
 def seed_scores(inputs: Inputs, metric: str) -> Floats | None:
-    """Returns the score [S] of every seed; None without labels."""
+    """Returns the score [S] of every seed; None if there are no scores and no labels."""
+    if inputs.scores is not None:
+        return inputs.scores
     if inputs.predictions is None or inputs.labels is None:
         return None
     return scores(metric, inputs.predictions, inputs.labels, inputs.classes)

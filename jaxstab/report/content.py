@@ -15,6 +15,7 @@ from jaxstab.report.figures import Seeds, curves, layer_curves, seed_curves, see
 from jaxstab.report.formats import ZERO, Table, number, share, slug, with_interval
 from jaxstab.report.matrices import correlations, heat_map
 from jaxstab.report.page import Picture, Point, Section
+from jaxstab.report.seed_tables import say_count, say_range, study_tables
 from jaxstab.report.style import HEIGHT, Floats
 
 MOST_EXAMPLES, MOST_NAMED = 300, 12
@@ -37,7 +38,9 @@ def run_section(
         folded: whether only its headline is shown at first.
     """
     study = None if sample.scores is None else study_seeds(sample)
-    trust = validity(sample) if sample.seeds >= 3 and set(sample.names) & set(PAPER) else None
+    trust = (
+        validity(sample) if sample.seeds >= 3 and sample.inputs.examples and set(sample.names) & set(PAPER) else None
+    )
     history = _history(sample)
     parts = [
         _training(sample, history, name),
@@ -97,8 +100,8 @@ def _points(sample: Sample, results: Results, study: SeedStudy | None) -> list[P
         points.append(Point("Report", " ".join([said, *say_remaining(results.scores)])))
     if study is not None and study.needed:
         one = study.needed[0]
-        ends = "" if one.range is None else f" ({tables.say_range(one.range)})"
-        points.append(Point("Seeds needed", f"{tables.say_count(one.formula)}{ends} of each {one.question}."))
+        ends = "" if one.range is None else f" ({say_range(one.range)})"
+        points.append(Point("Seeds needed", f"{say_count(one.formula)}{ends} of each {one.question}."))
     if study is not None and len(study.best) > 1:
         points.append(Point("The best seed", study.sentences[0]))
     reasons: dict[str, list[str]] = {}
@@ -243,17 +246,11 @@ def _trust(found: Validity | None, name: str) -> Section | None:
 def _seeds(study: SeedStudy | None, name: str) -> Section | None:
     if study is None:
         return None
-    shown = [
-        tables.needed_table(study),
-        tables.joint_table(study),
-        tables.shares_table(study),
-        tables.floor_table(study),
-    ]
     return Section(
         "How many seeds",
         [tables.humane(line) for line in study.sentences],
         pictures=_best_pictures(study, name),
-        tables=[table for table in shown if table.rows],
+        tables=study_tables(study),
         notes=[tables.humane(line) for line in study.notes],
         summary="how many the next experiment needs, and test examples",
     )

@@ -10,7 +10,7 @@ import matplotlib
 from matplotlib.figure import Figure
 from PIL import Image
 
-from jaxstab.report.style import BACKGROUND, DARK, FOREGROUND, STYLE, Drawing, Part
+from jaxstab.report.style import BACKGROUND, DARK, FOREGROUND, PARTS, STYLE, Part
 from jaxstab.runs.files import whole_file
 
 PNG_DPI = 200
@@ -49,13 +49,16 @@ def to_svg(figure: Figure, name: str, title: str) -> str:
         SVG that scales with the page, with text as text in the page's colours. The output is deterministic. Parts that
         say something have a `title`; those that show a method have it as `data-method`.
     """
+    parts = {f"part{number}": one for number, one in enumerate(figure.findobj(lambda one: one in PARTS))}
+    for gid, artist in parts.items():
+        artist.set_gid(gid)
     buffer = io.StringIO()
     with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     root = ElementTree.fromstring(buffer.getvalue())
     root.remove(root.find(f"{SVG}metadata"))  # type: ignore[arg-type]
-    for gid, part in figure.parts.items() if isinstance(figure, Drawing) else ():
-        _name_part(root.find(f".//*[@id='{gid}']"), part)
+    for gid, artist in parts.items():
+        _name_part(root.find(f".//*[@id='{gid}']"), PARTS[artist])
     used = {one[1:] for element in root.iter() for one in (element.get(HREF, ""),) if one[:1] == "#"}
     for element in list(root.iter()):
         _make_lean(element, name, used)

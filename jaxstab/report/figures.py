@@ -1,14 +1,16 @@
 """Figures of arrays: each function draws one figure and computes only what drawing needs.
 
 Figures are narrow, to be readable on a phone and to fit a column. Each has a sensible look for one seed, for equal
-seeds, for failed ones and for hundreds. S seeds, E epochs, L layers, K methods.
+seeds, for failed ones and for hundreds. Where there is an argument `on`, axes or an empty figure can be given instead
+of a new figure. S seeds, E epochs, L layers, K methods.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from jaxstab.report.style import (
@@ -18,7 +20,6 @@ from jaxstab.report.style import (
     HEIGHT,
     LEAST_SPAN,
     VERMILION,
-    Drawing,
     Floats,
     Mask,
     key,
@@ -26,8 +27,10 @@ from jaxstab.report.style import (
     line_key,
     look,
     new,
+    new_figure,
     span,
     styled,
+    tell,
     wrapped,
 )
 
@@ -57,25 +60,30 @@ class Seeds:
 
 @styled
 def seed_dots(
-    panels: Sequence[tuple[str, Sequence[Seeds]]], *, majority: float | None = None, height: float = HEIGHT
-) -> Drawing:
+    panels: Sequence[tuple[str, Sequence[Seeds]]],
+    *,
+    majority: float | None = None,
+    height: float = HEIGHT,
+    on: Axes | Figure | None = None,
+) -> Figure:
     """A dot for the score of each seed, a row for each method or split, and the mean of each row.
 
     Args:
         panels: for each task the name of its score, and its rows.
         majority: the score of always predicting the most frequent class; a line if it is near, otherwise a number.
         height: of the figure, in inches.
+        on: see above; given axes have room for one panel.
     """
-    figure = Drawing(height)
-    for axes, (metric, rows) in zip(_column(figure, len(panels)), panels, strict=True):
+    figure, column = _column(len(panels), height, on)
+    for axes, (metric, rows) in zip(column, panels, strict=True):
         for place, row in enumerate(rows):
-            _dots(figure, axes, -place, row)
+            _dots(axes, -place, row)
         low, high = span(np.concatenate([row.scores for row in rows]), most=1)
         near = [one for one in [majority] if one is not None and 2 * low - high <= one <= 2 * high - low]
         axes.set_xlim(*(span(np.array([low, high, *near]), margin=0.02) if near else (low, high)))
         axes.set_yticks(-np.arange(len(rows)), [wrapped(row.name) for row in rows])
         for text, row in zip(axes.get_yticklabels(), rows, strict=True):
-            figure.name(text, method=row.method)
+            tell(text, method=row.method)
         axes.set_ylim(0.6 - len(rows), 0.6)
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
@@ -85,15 +93,47 @@ def seed_dots(
             axes.set_xlabel(f"{metric}; dashed: majority class")
         elif majority is not None:
             axes.set_xlabel(f"{metric} (majority class: {majority:.3f})")
-    failed = np.concatenate([row.failed for _, rows in panels for row in rows])
-    if failed.any():
-        good = [] if failed.all() else [key("seed", GREY, "o")]
-        legend(figure, [*good, key("failed seed", VERMILION, "X")])
+    _say_failed(figure, np.concatenate([row.failed for _, rows in panels for row in rows]), on)
     return figure
 
 
 @styled
-def seed_curves(values: Floats, *, ylabel: str, names: Sequence[int], failed: Mask) -> Drawing:
+def evaluation_dots(
+    validation: Floats, test: Seeds, *, metric: str, majority: float | None, on: Axes | Figure | None = None
+) -> Figure:
+    """A dot for each seed's score at every evaluation and on the test split, and the means.
+
+    Args:
+        validation: [S, E] scores.
+        test: scores on the test split.
+        metric: the score.
+        majority: the score of always predicting the most frequent class.
+        on: see above.
+    """
+    figure, axes = new(HEIGHT, on)
+    epochs = validation.shape[1]
+    for epoch, scores in enumerate(validation.T, start=1):
+        _dots(axes, epoch, replace(test, scores=scores, name=f"validation, epoch {epoch}"), upright=True)
+    _dots(axes, epochs + 1.5, test, upright=True)
+    axes.axvline(epochs + 0.75, color=GREY, linewidth=0.6)
+    step = -(-epochs // 8)
+    shown = range(step, epochs + 1, step)
+    axes.set_xticks([*shown, epochs + 1.5], [*map(str, shown), "test"])
+    axes.set_xlim(0.4, epochs + 2.1)
+    axes.set_xlabel("epoch (validation)")
+    axes.set_ylabel(metric)
+    axes.set_ylim(*span(np.append(np.append(validation, test.scores), majority or np.nan), most=1))
+    if majority is not None:
+        axes.axhline(majority, color=FOREGROUND, linewidth=0.8, linestyle=(0, (4, 3)))
+        axes.set_xlabel("epoch (validation); dashed: majority class")
+    _say_failed(figure, test.failed, on)
+    return figure
+
+
+@styled
+def seed_curves(
+    values: Floats, *, ylabel: str, names: Sequence[int], failed: Mask, on: Axes | Figure | None = None
+) -> Figure:
     """A line over epochs for each seed, and of those that did not fail the median and a band with 80 %.
 
     Args:
@@ -101,15 +141,16 @@ def seed_curves(values: Floats, *, ylabel: str, names: Sequence[int], failed: Ma
         ylabel: what they are.
         names: [S] numbers of the seeds.
         failed: [S] whether each seed failed; drawn dashed.
+        on: see above.
     """
-    figure, axes = new()
+    figure, axes = new(on=on)
     epochs = np.arange(1, values.shape[1] + 1)
     marker = "o" if len(epochs) == 1 else None
     width = 0.8 if len(values) <= FEW_SEEDS else 0.4
     for one, seed, bad in zip(values, names, failed, strict=True):
         (line,) = axes.plot(epochs, one, linewidth=width, alpha=0.7, marker=marker, markersize=4)
         line.set(color=VERMILION if bad else GREY, linestyle="--" if bad else "-")
-        figure.name(line, [f"seed {seed}{', failed' * bool(bad)}: {one[-1]:.4g} at the end"])
+        tell(line, [f"seed {seed}{', failed' * bool(bad)}: {one[-1]:.4g} at the end"])
     finite = values[np.isfinite(values).all(axis=1) & ~failed]
     if len(finite) > 1:
         low, median, high = np.quantile(finite, [0.1, 0.5, 0.9], axis=0)
@@ -124,37 +165,52 @@ def seed_curves(values: Floats, *, ylabel: str, names: Sequence[int], failed: Ma
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     if failed.any():
         good = [line_key("median", BLUE), line_key("seed", GREY)] if len(finite) > 1 else []
-        legend(figure, [*good, line_key("failed seed", VERMILION, "--")])
+        legend(figure, [*good, line_key("failed seed", VERMILION, "--")], on)
     return figure
 
 
 @styled
-def layer_curves(lines: Sequence[tuple[str, Floats, Floats, Floats]]) -> Drawing:
+def layer_curves(
+    lines: Sequence[tuple[str, Floats, Floats, Floats]],
+    *,
+    null: float | None = None,
+    on: Axes | Figure | None = None,
+) -> Figure:
     """Measures by layer, with 95 % bands; dotted: the same with each seed's examples shuffled.
 
     Args:
         lines: for each measure its name, values [L], intervals [L, 2] and values [L] of shuffled examples; NaN where
             there is none.
+        null: what unrelated data would give.
+        on: see above.
     """
-    figure, axes = new()
+    figure, axes = new(on=on)
     every = [np.zeros(1)]
     for place, (name, values, intervals, shuffled) in enumerate(lines, start=1):
         layers = np.arange(1, len(values) + 1)
         colour, marker = look(place)
         axes.fill_between(layers, *intervals.T, color=colour, alpha=0.2, linewidth=0)
         (line,) = axes.plot(layers, values, color=colour, marker=marker, markersize=4, label=name)
-        figure.name(line, [f"{name}: {values[-1]:.3g} in the last layer"])
+        tell(line, [f"{name}: {values[-1]:.3g} in the last layer"])
         axes.plot(layers, shuffled, color=colour, linewidth=1.2, linestyle=":")
         every += [values, intervals.ravel(), shuffled]
         axes.set_xticks(layers if len(layers) <= 13 else layers[:: -(-len(layers) // 12)])
-    axes.set_ylim(*span(np.concatenate(every)))
+    drawn = axes.get_lines()[::2]
     axes.set_xlabel("layer (dotted: examples shuffled)")
-    legend(figure, axes.get_lines()[::2])
+    if null is not None:
+        axes.axhline(null, color=FOREGROUND, linewidth=0.8, linestyle=(0, (4, 3)))
+        axes.set_xlabel("layer (dotted: examples shuffled; dashed: unrelated data)")
+        every.append(np.array([null]))
+    axes.set_ylim(*span(np.concatenate(every)))
+    if len(lines) > 1:
+        legend(figure, drawn, on)
+    else:
+        axes.set_ylabel(lines[0][0])
     return figure
 
 
 @styled
-def profiles(thresholds: Floats, lines: Sequence[tuple[str, Floats, Floats]]) -> Drawing:
+def profiles(thresholds: Floats, lines: Sequence[tuple[str, Floats, Floats]]) -> Figure:
     """The share of seeds that score above each threshold, a line with its band for each method.
 
     Args:
@@ -166,9 +222,9 @@ def profiles(thresholds: Floats, lines: Sequence[tuple[str, Floats, Floats]]) ->
     for place, (name, shares, band) in enumerate(lines):
         colour, _ = look(place)
         (line,) = axes.plot(thresholds, shares, color=colour, linestyle=dashes[place % len(dashes)], label=name)
-        figure.name(line, [name], method=name)
+        tell(line, [name], method=name)
         filled = axes.fill_between(thresholds, *band.T, color=colour, alpha=0.13, linewidth=0)
-        figure.name(filled, method=name)
+        tell(filled, method=name)
     axes.set_xlim(*span(thresholds, margin=0))
     axes.set_xlabel("score")
     axes.set_ylabel("seeds above it")
@@ -179,7 +235,7 @@ def profiles(thresholds: Floats, lines: Sequence[tuple[str, Floats, Floats]]) ->
 
 
 @styled
-def votes_histogram(agreement: Floats) -> Drawing:
+def votes_histogram(agreement: Floats) -> Figure:
     """A histogram of the seeds' agreement over examples.
 
     Args:
@@ -193,7 +249,7 @@ def votes_histogram(agreement: Floats) -> Drawing:
     bars = axes.bar(edges[1:] - gap / 2, counts, width=0.85 * gap, color=BLUE)
     for bar, count, right in zip(bars, counts, edges[1:], strict=True):
         if count:
-            figure.name(bar, [f"{count} examples: {min(right - gap / 2, 1):.0%} of the seeds agree"])
+            tell(bar, [f"{count} examples: {min(right - gap / 2, 1):.0%} of the seeds agree"])
     axes.set_xlim(edges[0], edges[-1] + gap / 2)
     axes.set_xlabel("share of seeds that predict the same")
     axes.set_ylabel("test examples")
@@ -204,7 +260,14 @@ def votes_histogram(agreement: Floats) -> Drawing:
 
 
 @styled
-def curves(x: Floats, lines: Sequence[tuple[str, Floats]], *, xlabel: str, ylabel: str) -> Drawing:
+def curves(
+    x: Floats,
+    lines: Sequence[tuple[str, Floats]],
+    *,
+    xlabel: str,
+    ylabel: str,
+    on: Axes | Figure | None = None,
+) -> Figure:
     """A few lines over a common x axis of whole numbers.
 
     Args:
@@ -212,57 +275,67 @@ def curves(x: Floats, lines: Sequence[tuple[str, Floats]], *, xlabel: str, ylabe
         lines: the name and the values [n] of each line.
         xlabel: label of the x axis.
         ylabel: label of the y axis.
+        on: see above.
     """
-    figure, axes = new()
+    figure, axes = new(on=on)
     for place, (name, y) in enumerate(lines, start=1):
         colour, marker = look(place)
         shown = marker if len(x) <= FEW_SEEDS else None
         (line,) = axes.plot(x, y, color=colour, linestyle=("-", "--")[place % 2 - 1], marker=shown, markersize=4)
         line.set_label(name)
-        figure.name(line, [f"{name}: {y[-1]:.4f} at {x[-1]:g}"])
+        tell(line, [f"{name}: {y[-1]:.4f} at {x[-1]:g}"])
     axes.set_ylim(*span(np.concatenate([y for _, y in lines]), most=1))
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
     if len(lines) > 1:
-        legend(figure, axes.get_lines())
+        legend(figure, axes.get_lines(), on)
     return figure
 
 
-def _column(figure: Drawing, count: int) -> list[Axes]:
-    return list(np.atleast_1d(figure.subplots(count, 1)))
+def _column(count: int, height: float, on: Axes | Figure | None) -> tuple[Figure, list[Axes]]:
+    if isinstance(on, Axes):
+        return on.figure, [on]  # type: ignore[return-value]  # see `new`
+    figure = new_figure(height, on)
+    return figure, list(np.atleast_1d(figure.subplots(count, 1)))
 
 
-def _dots(figure: Drawing, axes: Axes, place: float, row: Seeds) -> None:
-    """Draws seeds as dots, equal scores above each other, and a line at their mean."""
+def _say_failed(figure: Figure, failed: Mask, on: Axes | Figure | None) -> None:
+    """Adds a legend that tells failed seeds from others, if some failed."""
+    if failed.any():
+        good = [] if failed.all() else [key("seed", GREY, "o")]
+        legend(figure, [*good, key("failed seed", VERMILION, "X")], on)
+
+
+def _dots(axes: Axes, place: float, row: Seeds, *, upright: bool = False) -> None:
+    """Draws seeds as dots, equal scores beside each other, and a line at their mean; `upright`: scores upwards."""
     finite = np.isfinite(row.scores)
     scores, failed, names = row.scores[finite], row.failed[finite], np.asarray(row.names)[finite]
     offsets = _spread(scores)
     size = 26 if len(scores) <= FEW_SEEDS else 9
+    many = len(scores) > MANY_SEEDS
     colour, marker = (BLUE, "o") if row.place is None else look(row.place)
-    for mask, shape, filled in ((~failed, marker, colour), (failed, "X", VERMILION)):
+    for mask, shape, filled, suffix in ((~failed, marker, colour, ""), (failed, "X", VERMILION, ", failed")):
         if not mask.any():
             continue
-        many = len(scores) > MANY_SEEDS
-        drawn = axes.scatter(
-            scores[mask],
-            place + offsets[mask],
-            s=size,
-            marker=shape,
-            color=filled,
-            alpha=0.8,
-            linewidths=0,
-            zorder=2,
-            rasterized=many,
-        )
-        suffix = ", failed" if shape == "X" and filled == VERMILION else ""
-        said = [f"{row.name}, seed {seed}{suffix}: {score:.4f}" for seed, score in zip(names, scores, strict=True)]
-        figure.name(drawn, [] if many else [one for one, shown in zip(said, mask, strict=True) if shown], row.method)
+        x, y = _turned(scores[mask], place + offsets[mask], upright)
+        drawn = axes.scatter(x, y, s=size, marker=shape, color=filled, alpha=0.8, linewidths=0, zorder=2)
+        drawn.set_rasterized(many)
+        said = [
+            f"{row.name}, seed {seed}{suffix}: {score:.4f}"
+            for seed, score in zip(names[mask], scores[mask], strict=True)
+        ]
+        tell(drawn, [] if many else said, row.method)
     if len(scores) > 1:
-        (line,) = axes.plot([scores.mean()] * 2, [place - 0.4, place + 0.4], color=FOREGROUND, linewidth=1.6, zorder=1)
-        figure.name(line, [f"{row.name}: mean {scores.mean():.4f} of {len(scores)} seeds"], row.method)
+        x, y = _turned(np.full(2, scores.mean()), place + np.array([-0.4, 0.4]), upright)
+        (line,) = axes.plot(x, y, color=FOREGROUND, linewidth=1.6, zorder=1)
+        tell(line, [f"{row.name}: mean {scores.mean():.4f} of {len(scores)} seeds"], row.method)
     elif not len(scores):
         axes.text(0.5, place, "no finite score", transform=axes.get_yaxis_transform(), ha="center", va="center")
+
+
+def _turned(scores: Floats, places: Floats, upright: bool) -> tuple[Floats, Floats]:
+    return (places, scores) if upright else (scores, places)
 
 
 def _spread(scores: Floats) -> Floats:

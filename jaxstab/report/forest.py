@@ -6,8 +6,25 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from jaxstab.report.style import BACKGROUND, FONT_SIZE, FOREGROUND, GREY, Drawing, key, legend, look, styled, wrapped
+from jaxstab.report.style import (
+    BACKGROUND,
+    BLUE,
+    FONT_SIZE,
+    FOREGROUND,
+    GREY,
+    Floats,
+    Mask,
+    key,
+    legend,
+    look,
+    new,
+    span,
+    styled,
+    tell,
+    wrapped,
+)
 
 FARTHEST = 20  # ratios are drawn up to this one, and down to its inverse
 TICKS = (
@@ -65,7 +82,7 @@ def forest(
     limits: tuple[float, float],
     title: str = "",
     height: float | None = None,
-) -> Drawing:
+) -> Figure:
     """All measures of all methods as ratios to a baseline, with intervals, on one axis.
 
     Args:
@@ -77,8 +94,7 @@ def forest(
         title: what is above the axis.
         height: of the figure, in inches; default: as much as it needs.
     """
-    figure = Drawing(height or forest_height(len(measures), len(methods)))
-    axes = figure.subplots()
+    figure, axes = new(height or forest_height(len(measures), len(methods)))
     axes.set_xscale("log")
     axes.axvline(1, color=FOREGROUND, linewidth=1)
     offsets = (np.arange(len(methods)) - (len(methods) - 1) / 2) * 0.8 / max(len(methods), 2)
@@ -87,7 +103,7 @@ def forest(
             axes.axhspan(row - 0.5, row + 0.5, color=GREY, alpha=0.1, linewidth=0)
         for place, (method, offset) in enumerate(zip(methods, offsets, strict=True), start=1):
             if (measure, method) in ratios:
-                _ratio(figure, axes, row + offset, ratios[measure, method], look(place), method, limits)
+                _ratio(axes, row + offset, ratios[measure, method], look(place), method, limits)
     axes.set_xlim(*limits)
     axes.set_yticks(range(len(measures)), [wrapped(one) for one in measures])
     axes.set_ylim(len(measures) - 0.5, -0.5)
@@ -100,8 +116,55 @@ def forest(
     return figure
 
 
+@styled
+def differences(
+    labels: Sequence[str],
+    values: Floats,
+    intervals: Floats,
+    clear: Mask,
+    *,
+    xlabel: str,
+    ratios: bool = False,
+    on: Axes | Figure | None = None,
+) -> Figure:
+    """Differences of one quantity with intervals, one per line; filled where they are clear.
+
+    Args:
+        labels: [K] labels of the lines.
+        values: [K]; NaN where there is none.
+        intervals: [K, 2]; an end that is not finite is drawn to the edge.
+        clear: [K] whether each difference is clear.
+        xlabel: label of the axis.
+        ratios: whether they are ratios, on a logarithmic axis, and 1 means no difference.
+        on: axes or an empty figure, instead of a new figure.
+    """
+    figure, axes = new(0.9 + 0.3 * len(labels), on)
+    if ratios:
+        axes.set_xscale("log")
+        limits = ratio_limits([Ratio(*both, False, "") for both in zip(values, intervals, strict=True)])
+        _ratio_ticks(axes, *limits)
+    else:
+        limits = span(np.append(np.append(values, intervals), 0))
+    ends = np.where(np.isfinite(intervals), intervals, limits)
+    for row, (value, both, sure) in enumerate(zip(values, ends, clear, strict=True)):
+        if not np.isfinite(value):
+            axes.text(limits[0], row, " not defined", va="center")
+            continue
+        colour = BLUE if sure else GREY
+        if np.isfinite(intervals[row]).any():
+            axes.plot(both, [row, row], color=colour, linewidth=2 if sure else 1.2)
+        axes.plot(value, row, "D" if sure else "o", color=colour, fillstyle="full" if sure else "none")
+    axes.axvline(1 if ratios else 0, color=FOREGROUND, linewidth=0.8, linestyle=(0, (4, 3)))
+    axes.set_xlim(*limits)
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(len(labels) - 0.3, -0.7)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.set_xlabel(xlabel)
+    return figure
+
+
 def _ratio(
-    figure: Drawing,
     axes: Axes,
     row: float,
     ratio: Ratio,
@@ -113,16 +176,16 @@ def _ratio(
     colour, marker = style
     if ratio.value is None or not ratio.value > 0:
         text = axes.text(limits[0], row, " no ratio", color=colour, va="center", ha="left", fontsize=FONT_SIZE)
-        figure.name(text, [ratio.says], method)
+        tell(text, [ratio.says], method)
         return
     if ratio.ends is not None:
         (line,) = axes.plot(np.clip(ratio.ends, *limits), [row, row], color=colour, linewidth=2 if ratio.clear else 1.2)
-        figure.name(line, [ratio.says], method)
+        tell(line, [ratio.says], method)
     face = colour if ratio.clear else BACKGROUND
     (dot,) = axes.plot(
         np.clip(ratio.value, *limits), row, marker, color=colour, markersize=7, markerfacecolor=face, zorder=3
     )
-    figure.name(dot, [ratio.says], method)
+    tell(dot, [ratio.says], method)
 
 
 def _ratio_ticks(axes: Axes, low: float, high: float) -> None:

@@ -4,18 +4,21 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
-from jaxstab.report.style import HEIGHT, LEAST_SPAN, Drawing, Floats, Mask, styled
+from jaxstab.report.style import HEIGHT, LEAST_SPAN, Floats, Mask, new, styled
 
 MOST_LABELS = 10
 WRITTEN = 8  # up to this many measures, cells show the correlations as numbers
 
 
 @styled
-def heat_map(distances: Floats, *, name: str, seeds: Sequence[int], failed: Mask) -> Drawing:
+def heat_map(
+    distances: Floats, *, name: str, seeds: Sequence[int], failed: Mask, on: Axes | Figure | None = None
+) -> Figure:
     """Distances of all pairs of seeds, ordered by average linkage; failed seeds have an asterisk.
 
     Args:
@@ -23,6 +26,7 @@ def heat_map(distances: Floats, *, name: str, seeds: Sequence[int], failed: Mask
         name: name of the measure.
         seeds: [S] numbers of the seeds.
         failed: [S] whether each seed failed.
+        on: axes or an empty figure, instead of a new figure.
     """
     count = len(distances)
     order = np.arange(count)
@@ -31,8 +35,7 @@ def heat_map(distances: Floats, *, name: str, seeds: Sequence[int], failed: Mask
         order = leaves_list(linkage(condensed, "average", optimal_ordering=True))
     shown = np.array(distances, np.float64)[np.ix_(order, order)]
     np.fill_diagonal(shown, np.nan)
-    figure = Drawing(HEIGHT)
-    axes = figure.subplots()
+    figure, axes = new(HEIGHT, on)
     known = shown[np.isfinite(shown)]
     low, high = (known.min(), known.max()) if len(known) else (0.0, 1.0)
     short = high - low < LEAST_SPAN / 20
@@ -62,16 +65,16 @@ def heat_map(distances: Floats, *, name: str, seeds: Sequence[int], failed: Mask
 
 
 @styled
-def correlations(matrix: Floats, *, names: Sequence[str]) -> Drawing:
+def correlations(matrix: Floats, *, names: Sequence[str], on: Axes | Figure | None = None) -> Figure:
     """Correlations between measures, which have numbers beside their names, for short columns.
 
     Args:
         matrix: [M, M] correlations; NaN, drawn as a dash, where a measure does not vary.
         names: [M] names of the measures.
+        on: axes or an empty figure, instead of a new figure.
     """
     count = len(names)
-    figure = Drawing(max(HEIGHT, 0.8 + 0.26 * count))
-    axes = figure.subplots()
+    figure, axes = new(max(HEIGHT, 0.8 + 0.26 * count), on)
     shown = np.array(matrix, np.float64)
     np.fill_diagonal(shown, np.nan)
     drawn = axes.imshow(shown, cmap="PuOr", vmin=-1, vmax=1, aspect="auto")
@@ -91,7 +94,7 @@ def correlations(matrix: Floats, *, names: Sequence[str]) -> Drawing:
     return figure
 
 
-def _bar(figure: Drawing, axes: Axes, drawn: AxesImage, name: str) -> None:
+def _bar(figure: Figure, axes: Axes, drawn: AxesImage, name: str) -> None:
     bar = figure.colorbar(drawn, ax=axes, shrink=0.9, label=name)
     bar.outline.set_visible(False)
     bar.solids.set_rasterized(True)  # type: ignore[union-attr]

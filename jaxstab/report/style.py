@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 import matplotlib
 import numpy as np
@@ -78,7 +79,7 @@ STYLE: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Part:
-    """What is known of a part of a drawing.
+    """What is known of a part of a figure.
 
     Attributes:
         says: one text for the part, or one for each of its elements.
@@ -89,23 +90,12 @@ class Part:
     method: str | None = None
 
 
-class Drawing(Figure):
-    """A matplotlib figure that knows what its parts show."""
+PARTS: WeakKeyDictionary[Artist, Part] = WeakKeyDictionary()  # of all figures; the page shows them on hover
 
-    def __init__(self, height: float):
-        """Makes an empty figure of the common width.
 
-        Args:
-            height: in inches.
-        """
-        super().__init__(figsize=(WIDTH, height))
-        self.parts: dict[str, Part] = {}
-
-    def name(self, artist: Artist, says: Sequence[str] = (), method: str | None = None) -> None:
-        """Remembers what an artist shows."""
-        gid = f"part{len(self.parts)}"
-        artist.set_gid(gid)
-        self.parts[gid] = Part(says, method)
+def tell(artist: Artist, says: Sequence[str] = (), method: str | None = None) -> None:
+    """Remembers what a part of a figure shows."""
+    PARTS[artist] = Part(says, method)
 
 
 def look(place: int) -> tuple[str, str]:
@@ -117,21 +107,32 @@ def look(place: int) -> tuple[str, str]:
     return colour[0], marker[1]
 
 
-def styled(draw: Callable[..., Drawing]) -> Callable[..., Drawing]:
-    """Makes a function draw in the common style."""
+def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+    """Makes a function draw in the common style, except on given axes, which keep their own."""
 
     @wraps(draw)
-    def inside(*arguments: Any, **options: Any) -> Drawing:
+    def inside(*arguments: Any, **options: Any) -> Figure:
+        if isinstance(options.get("on"), Axes):
+            return draw(*arguments, **options)
         with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
             return draw(*arguments, **options)
 
     return inside
 
 
-def new(height: float = HEIGHT) -> tuple[Drawing, Axes]:
-    """Returns an empty figure and its axes."""
-    figure = Drawing(height)
+def new(height: float = HEIGHT, on: Axes | Figure | None = None) -> tuple[Figure, Axes]:
+    """Returns axes on a figure, both new unless `on` is one of them; height in inches."""
+    if isinstance(on, Axes):
+        return on.figure, on  # type: ignore[return-value]  # or a subfigure, which is as good
+    figure = new_figure(height, on)
     return figure, figure.subplots()
+
+
+def new_figure(height: float, on: Figure | None = None) -> Figure:
+    """Returns an empty figure of the common width; height in inches."""
+    figure = Figure() if on is None else on
+    figure.set_size_inches(WIDTH, height)
+    return figure
 
 
 def wrapped(text: str) -> str:
@@ -166,8 +167,11 @@ def line_key(name: str, colour: str, style: Literal["-", "--"] = "-") -> Line2D:
     return Line2D([], [], color=colour, linestyle=style, label=name)
 
 
-def legend(figure: Drawing, handles: Sequence[Line2D]) -> None:
-    """A legend above the figure, where it covers nothing."""
+def legend(figure: Figure, handles: Sequence[Line2D], on: Axes | Figure | None = None) -> None:
+    """A legend above the figure, where it covers nothing; on given axes, which may have neighbours, inside of them."""
+    if isinstance(on, Axes):
+        on.legend(handles=list(handles), loc="best")
+        return
     longest = max(len(str(one.get_label())) for one in handles)
     columns = max(1, min(3, len(handles), 42 // (longest + 4)))
     figure.legend(handles=list(handles), loc="outside upper left", ncols=columns)

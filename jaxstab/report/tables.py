@@ -14,9 +14,7 @@ from jaxstab.analysis.comparison import (
     Comparison,
     Difference,
 )
-from jaxstab.analysis.how_many import MOST_SEEDS, MOST_SIMULATED
 from jaxstab.analysis.reference import FAULTS
-from jaxstab.analysis.seed_study import SeedStudy
 from jaxstab.analysis.validity import Correlations, Validity
 from jaxstab.measures import MEAN, MEASURES, Results
 from jaxstab.report.formats import (
@@ -253,70 +251,6 @@ def failed_table(found: Validity) -> Table:
     return Table(f"{found.name}: successful and failed seeds", ["measure", "successful", "failed", "adjusted p"], rows)
 
 
-def needed_table(study: SeedStudy) -> Table:
-    """A row for each question, with the number of seeds that it needs."""
-    rows = [
-        [one.question, say_count(one.formula), say_range(one.range), say_count(one.simulation, MOST_SIMULATED)]
-        for one in study.needed
-    ]
-    caption = "Seeds of each method. Range: at both ends of the interval of this run's standard deviation."
-    return Table(f"{study.name}: seeds needed", ["question", "by formula", "range", "by simulation"], rows, caption)
-
-
-def joint_table(study: SeedStudy) -> Table:
-    """A row for each number of seeds, with the test examples that it takes besides."""
-    found = study.joint
-    rows = []
-    for one in [] if found is None else found.rows:
-        seeds = "any number" if one.seeds is None else f"{one.seeds}"
-        rows.append([seeds, _examples(one.low), _examples(one.high), one.enough])
-    if found is None:
-        return Table("", [], [])
-    return Table(
-        f"{study.name}: test examples needed, so that a difference of {found.delta:g} holds for others too",
-        ["seeds of each method", "at best", "if methods disagree as seeds do", f"are {found.examples} enough?"],
-        rows,
-        "At best: where one method is right wherever the other is. -: no number of examples makes up for so few seeds.",
-    )
-
-
-def shares_table(study: SeedStudy) -> Table:
-    """A row for each quantity, with the variance share of each source of randomness."""
-    shares = study.shares or []
-    sources = list(shares[0].shares) if shares else []
-    rows = [
-        [
-            f"variance of {study.metric}" if one.quantity == MEAN else quantity(one.quantity),
-            *(f"{one.shares[source]:.0%} ({percent(one.intervals[source])})" for source in sources),
-        ]
-        for one in shares
-    ]
-    if shares:
-        limits = [shares[0].no_effect[source] for source in sources]
-        rows.append(
-            ["without effect", *("-" if one is None else f"{one[0]:.0%} (up to {one[1]:.0%})" for one in limits)]
-        )
-    caption = (
-        "together: what sources do only in combination. 95 % intervals; of measures they are wider than they need be. "
-        "without effect: what a source that does nothing would get on average, because no share is negative."
-    )
-    return Table(f"{study.name}: which randomness matters", ["of", *sources], rows, caption)
-
-
-def floor_table(study: SeedStudy) -> Table:
-    """A row for each quantity: repeats of a seed compared with different seeds."""
-    rows = [
-        [
-            f"SD of {study.metric}" if name == MEAN else quantity(name),
-            "-" if row["floor"] is None else f"{row['floor']:.3g}",
-            "-" if row["value"] is None else f"{row['value']:.3g}",
-            "-" if row["share"] is None else f"{row['share']:.1%}",
-        ]
-        for name, row in (study.floor or {}).items()
-    ]
-    return Table(f"{study.name}: noise floor", ["measure", "same seed repeated", "other seeds", "share"], rows)
-
-
 def comparison_tables(comparison: Comparison) -> list[Table]:
     """The tables of `jaxstab compare`: values, differences, scores and rankings for every task."""
     tables = []
@@ -354,20 +288,6 @@ def _places(ends: Sequence[float] | None) -> int:
 
 def _mean(row: Mapping[str, Any] | None) -> str:
     return "-" if row is None else with_interval({"value": row["mean"], "interval": row["interval"]})
-
-
-def say_count(seeds: int | None, most: int = MOST_SEEDS) -> str:
-    """A number of seeds as text."""
-    return f"more than {most:,}" if seeds is None else f"{seeds}"
-
-
-def _examples(count: int | None) -> str:
-    return "-" if count is None else f"{count:,}"
-
-
-def say_range(ends: Sequence[int | None] | None) -> str:
-    """Both ends of a range of seeds as text."""
-    return "" if ends is None else f"{say_count(ends[0])} to {say_count(ends[1])}"
 
 
 def reference_table(rows: pd.DataFrame, task: str) -> Table:

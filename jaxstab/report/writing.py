@@ -31,6 +31,7 @@ def write_report(
     delta: float | None = None,
     metric: str | None = None,
     labels: str | Path | None = None,
+    task: str | None = None,
     progress: Callable[[str], None] = lambda line: None,
 ) -> tuple[Page, list[Table]]:
     """Writes a page about runs, and compares runs on the same test examples.
@@ -46,6 +47,7 @@ def write_report(
         delta: the largest difference in mean score that does not matter, see `jaxstab.compare`.
         metric: the score for sources read from a path; default: the run's own metric, otherwise accuracy.
         labels: file with the true labels, for sources that do not hold them.
+        task: one task, for sources that hold several; default: all of them.
         progress: called with one line about each stage.
 
     Returns:
@@ -63,7 +65,7 @@ def write_report(
         'jaxstab: mine'
     """
     published = None if reference is None else load_reference(reference)
-    samples = as_samples(sources, metric=metric, labels=labels)
+    samples = as_samples(sources, metric=metric, labels=labels, task=task)
     by_task(samples)  # raises if a name occurs twice on a task
     results = []
     for sample in samples:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -19,11 +19,15 @@ from jaxstab.errors import InputError
 from jaxstab.runs.files import digest, load_array, load_arrays, load_json, write_text
 from jaxstab.runs.info import RunInfo, load_info
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 CONFIG, INFO, HISTORY = "config.toml", "run.json", "history.parquet"
 PREDICTIONS, MEASURES, TEXTS, CHECKPOINTS = "predictions.npz", "measures.json", "texts.parquet", "checkpoints"
 LOCK = ".lock"  # the file is never deleted; it counts only while a process holds it
 SEED_KEYS = ("seeds.count", "seeds.list", *(f"seeds.{name}" for name in SOURCES))  # may grow
 DISTANCES, REPRESENTATIONS, WEIGHTS = "distances.npz", "representations.npy", "weights"
+TENSORBOARD, WANDB = "tensorboard", "wandb"
 
 
 @dataclass(frozen=True, repr=False)
@@ -149,6 +153,12 @@ class Run:
             failed=best["seed"].isin(list(self.info.failed_seeds)),
             reason=best["seed"].map(dict(self.info.failures)),
         )
+
+    def plot(self, what: str | None = None, *, layer: int | None = None, ax: "Axes | None" = None) -> Any:
+        """Draws the run on matplotlib axes and returns them; `jaxstab.plot` says what there is."""
+        import jaxstab
+
+        return jaxstab.plot(self, what, layer=layer, ax=ax)
 
     def _repr_html_(self) -> str:
         table = self.to_frame().to_html(index=False, na_rep="", float_format="{:.4f}".format) if self.finished else ""

@@ -41,6 +41,9 @@ class Progress(Protocol):
     def stepped(self, wave: int, step: int) -> None:
         """A wave has taken `step` steps."""
 
+    def restored(self, wave: int, history: Sequence[Evaluation]) -> None:
+        """A wave continues from checkpoints, which hold these evaluations, one for each epoch that is done."""
+
     def evaluated(self, wave: int, epoch: int, evaluation: Evaluation) -> None:
         """An epoch of a wave is done; arrays are [seeds in the wave]."""
 
@@ -120,14 +123,14 @@ class SeedTrainer:
         Args:
             wave: the groups (`make_waves`).
             number: number of the wave, for `progress`.
-            progress: called after every stretch of steps and every evaluation.
+            progress: called after every stretch of steps and every evaluation, and with those of checkpoints.
             checkpoints: saves the seeds when a checkpoint is due, and on an interrupt.
 
         Raises:
             KeyboardInterrupt: after an interrupt; its text says what is saved.
         """
         groups, count = self._start(wave, checkpoints), sum(map(len, wave))
-        history: list[Evaluation] = []
+        history = [_evaluation(groups, wave, epoch) for epoch in range(min(len(group.history) for group in groups))]
 
         def report() -> None:
             progress.stepped(number, min(one.done for one in groups))
@@ -137,14 +140,15 @@ class SeedTrainer:
 
         try:
             report()
+            if history:
+                progress.restored(number, list(history))
             while len(history) < self.recipe.config.epochs:
                 _each(groups, one_round)
                 if checkpoints and checkpoints.due():
                     _save(groups, checkpoints)
                     checkpoints.saved()
                 if all(len(group.history) > len(history) for group in groups):
-                    epoch = [group.history[len(history)] for group in groups]
-                    history.append(Evaluation(*_gather(epoch, wave)))
+                    history.append(_evaluation(groups, wave, len(history)))
                     progress.evaluated(number, len(history), history[-1])
             by_seed = _gather(_each(groups, _Group.predict), wave)
         except KeyboardInterrupt:
@@ -322,6 +326,11 @@ def _each(groups: Sequence[_Group], call: Callable[[_Group], Any]) -> list[Any]:
             for group in groups:
                 group.stopped = True
             raise
+
+
+def _evaluation(groups: Sequence[_Group], wave: Sequence[Sequence[Job]], epoch: int) -> Evaluation:
+    """The evaluation of all seeds of a wave after an epoch, counted from 0."""
+    return Evaluation(*_gather([group.history[epoch] for group in groups], wave))
 
 
 def _gather(by_group: Sequence[Any], wave: Sequence[Sequence[Job]]) -> list[np.ndarray]:
