@@ -17,6 +17,7 @@ from jaxstab.report.matrices import correlations, heat_map
 from jaxstab.report.page import Picture, Point, Section
 from jaxstab.report.seed_tables import say_count, say_range, study_tables
 from jaxstab.report.style import HEIGHT, Floats
+from jaxstab.runs.directory import TEXTS
 
 MOST_EXAMPLES, MOST_NAMED = 300, 12
 MAPPED = ("pairwise_disagreement", "cka")
@@ -217,9 +218,11 @@ def _seeds_table(sample: Sample, validation: Floats | None) -> Table:
     rows = []
     for place in np.argsort(-sample.scores, kind="stable"):
         scores = [number(sample.scores[place])] + ([] if validation is None else [number(validation[place])])
-        rows.append([str(sample.inputs.names[place]), *scores, sample.reasons[place] or ""])
+        why = [sample.reasons[place] or ""] if any(sample.reasons) else []
+        rows.append([str(sample.inputs.names[place]), *scores, *why])
     metric = tables.metric_label(sample.metric)
-    columns = ["seed", f"test {metric}", *([] if validation is None else [f"best validation {metric}"]), "failed"]
+    columns = ["seed", f"test {metric}", *([] if validation is None else [f"best validation {metric}"])]
+    columns += ["failed"] if any(sample.reasons) else []
     return Table("Seeds", columns, rows)
 
 
@@ -277,7 +280,8 @@ def _examples(sample: Sample, name: str, texts: bool) -> Section | None:
     contested = [int(row) for row in np.argsort(-disagreement, kind="stable") if votes[row].max() < sample.seeds]
     drawn = votes_histogram(votes.max(axis=1) / sample.seeds)
     picture = Picture(f"{name}-votes", drawn, "On how many test examples how many seeds agree.")
-    frame = sample.run.texts if sample.run is not None else None
+    # Whoever passes a run on may have left the texts out.
+    frame = sample.run.texts if sample.run is not None and (sample.run.path / TEXTS).exists() else None
     text_columns = [] if frame is None or not texts else [one for one in frame.columns if one.startswith("text")]
     rows = []
     for row in contested[:MOST_EXAMPLES]:

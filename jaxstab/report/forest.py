@@ -56,7 +56,9 @@ class Ratio:
 
 def ratio_limits(ratios: Sequence[Ratio]) -> tuple[float, float]:
     """Returns the ends of an axis that holds all ratios and intervals, and 1."""
-    known = [one.value for one in ratios if one.value] + [end for one in ratios for end in one.ends or ()]
+    known = [one.value for one in ratios if one.value] + [
+        end for one in ratios if one.ends is not None for end in one.ends
+    ]
     inside = np.clip([1.0, *(one for one in known if one > 0)], 1 / FARTHEST, FARTHEST)
     low, high = np.log(inside.min()), np.log(inside.max())
     margin = 0.06 * max(high - low, 0.1)

@@ -17,7 +17,8 @@ PLACES = 4  # decimals of a number without an interval
 MOST_PLACES = 6
 ZERO = 1e-12  # what is smaller is rounding
 # A number, perhaps with a mark, and its interval or the reason why there is none.
-NUMBER = re.compile(r"-?|[+-]?[\d.,]+(e[+-]?\d+)?%?\*?( to .*| \(.*\))?")
+NUMBER = re.compile(r"-?|(more than )?[+-]?[\d.,]+(e[+-]?\d+)?%?\*?( to .*| \(.*\))?")
+WITH_INTERVAL = re.compile(r"([+-]?[\d.,]+(?:e[+-]?\d+)?%?\*?) (\(.*\))")
 LATEX = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -69,6 +70,12 @@ class Table:
 def label(text: str) -> str:
     """What people call the content of a cell."""
     return text.label if isinstance(text, Cell) else text
+
+
+def parts(cell: str) -> tuple[str, str]:
+    """The value in a cell, and its interval or the reason why there is none."""
+    found = WITH_INTERVAL.fullmatch(cell)
+    return (found[1], found[2]) if found else (label(cell), "")
 
 
 def to_text(tables: Sequence[Table], form: Format) -> str:
@@ -172,7 +179,7 @@ def _is_wide(ends: Sequence[float]) -> bool:
 
 
 def _all_numbers(cells: Sequence[str]) -> bool:
-    return any(cell.strip("-") for cell in cells) and all(NUMBER.fullmatch(cell) for cell in cells)
+    return any(cells) and all(NUMBER.fullmatch(cell) for cell in cells)
 
 
 def _to_latex(table: Table) -> str:
@@ -222,8 +229,8 @@ def _bold(cell: str, bold: str, escaped: Any) -> str:
     """A cell whose value, but not its interval, is bold if it is the best."""
     if not (isinstance(cell, Cell) and cell.best):
         return str(escaped(label(cell)))
-    value, space, rest = cell.partition(" (")
-    return bold.format(escaped(value)) + (f" {escaped('(' + rest)}" if space else "")
+    value, ends = parts(cell)
+    return bold.format(escaped(value)) + (f" {escaped(ends)}" if ends else "")
 
 
 def _to_csv(table: Table) -> str:

@@ -83,7 +83,7 @@ def correlations(matrix: Floats, *, names: Sequence[str], on: Axes | Figure | No
     axes.set_yticks(range(count), [f"{name} {number}" for name, number in zip(names, numbers, strict=True)])
     for (i, j), value in np.ndenumerate(shown):
         if i != j and (np.isnan(value) or count <= WRITTEN):
-            text = "-" if np.isnan(value) else f"{value + 0.0:.1f}".replace("-0.0", "0.0").replace("0.", ".")
+            text = "-" if np.isnan(value) else _short(value)
             dark = abs(value) > 0.6
             colour = "white" if dark else None if np.isnan(value) else "black"
             axes.text(j, i, text, ha="center", va="center", color=colour)
@@ -92,6 +92,12 @@ def correlations(matrix: Floats, *, names: Sequence[str], on: Axes | Figure | No
     if count > WRITTEN:
         _bar(figure, axes, drawn, "correlation")
     return figure
+
+
+def _short(value: float) -> str:
+    """A correlation in few characters: 1, -1, 0, .3 or -.3."""
+    tenths = round(10 * value)
+    return f"{tenths // 10}" if tenths % 10 == 0 else f"{'-' * (tenths < 0)}.{abs(tenths)}"
 
 
 def _bar(figure: Figure, axes: Axes, drawn: AxesImage, name: str) -> None:

@@ -22,19 +22,21 @@ Tasks = Mapping[str, Mapping[str, Sample]]
 
 
 def headline(comparison: Comparison) -> str:
-    """The main result as one or two sentences."""
+    """The main result as one or two sentences; methods of which the same is clear share a clause."""
     task, others = _main_task(comparison), comparison.methods[1:]
     seeds = " and ".join(dict.fromkeys(comparison.count_seeds(one) for one in comparison.values))
     where = "over all tasks" if task == ALL_TASKS else f"on {task}"
     if not any(comparison.of(task, method) for method in others):
         return f"With {seeds} {where}, nothing can be told; differences need at least 3 seeds of each."
-    clear = [method for method in others if any(one.clear for one in comparison.of(task, method))]
-    if not clear:
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for method in others:
+        alike.setdefault(tuple(_in_short(comparison, task, method)), []).append(method)
+    unclear = alike.pop((), [])
+    if not alike:
         return f"With {seeds}, no difference from {comparison.baseline} can be told {where}."
-    found = "; ".join(f"{method} {_in_short(comparison, task, method)}" for method in clear)
-    rest = ", ".join(method for method in others if method not in clear)
+    found = "; ".join(_clause(comparison, task, names, found) for found, names in alike.items())
     start = f"Against {comparison.baseline} {where}, {found}."
-    return f"{start} Of {rest} nothing can be told." if rest else start
+    return f"{start} Of {_join(unclear, 'or')} nothing can be told." if unclear else start
 
 
 def comparison_section(comparison: Comparison, samples: Tasks, delta: float | None) -> Section:
@@ -76,31 +78,45 @@ def _main_task(comparison: Comparison) -> str:
     return ALL_TASKS if len(comparison.values) > 1 else next(iter(comparison.values))
 
 
-def _in_short(comparison: Comparison, task: str, method: str) -> str:
-    """How a method differs, as the end of a sentence."""
+def _in_short(comparison: Comparison, task: str, method: str) -> list[str]:
+    """What is clear about a method, as predicates of several methods."""
     parts = []
     for one in _clear(comparison, task, method, MEAN):
         metric = tables.metric_label(comparison.metrics.get(task, "score"))
-        parts.append(f"has {'higher' if one.better else 'lower'} {metric} ({one.difference:+.3f})")
+        parts.append(f"have {'higher' if one.better else 'lower'} {metric}")
     for one in _clear(comparison, task, method, FAILED):
-        parts.append(f"fails {'less' if one.better else 'more'} often")
+        parts.append(f"fail {'less' if one.better else 'more'} often")
     stable, less, every = _by_stability(comparison, task, method)
     for word, names in (("more", stable), ("less", less)):
         if names:
-            by = f"all {every} measures" if len(names) == every > 2 else _list(names, every)
-            parts.append(f"is {word} stable by {by}")
-    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+            by = f"all {len(every)} measures" if len(names) == len(every) > 2 else _list(names, len(every))
+            parts.append(f"are {word} stable by {by}")
+    return parts
+
+
+def _clause(comparison: Comparison, task: str, methods: Sequence[str], found: Sequence[str]) -> str:
+    """A part of the headline: methods, by how much their mean scores differ if that is clear, and what is clear."""
+    said = []
+    for method in methods:
+        means = [f" ({one.difference:+.3f})" for one in _clear(comparison, task, method, MEAN)]
+        said.append(method + "".join(means))
+    words = {"have": "has", "fail": "fails", "are": "is"}
+    if len(methods) == 1:
+        found = [" ".join([words[verb], *rest]) for verb, *rest in (one.split(" ") for one in found)]
+    return f"{_join(said)} {_join(found)}"
 
 
 def _list(names: Sequence[str], every: int) -> str:
     return " and ".join(names) if len(names) < 3 else f"{len(names)} of {every} measures"
 
 
-def _by_stability(comparison: Comparison, task: str, method: str) -> tuple[list[str], list[str], int]:
-    """The measures by which a method is clearly more stable, clearly less, and the number of all."""
-    found = [one for one in comparison.of(task, method) if one.measure in MEASURES]
-    more, less = ([MEASURES[one.measure].label for one in found if one.better is good] for good in (True, False))
-    return more, less, len(found)
+def _by_stability(comparison: Comparison, task: str, method: str) -> tuple[list[str], list[str], list[str]]:
+    """The measures by which a method is clearly more stable, clearly less, and all."""
+    found = [
+        (MEASURES[one.measure].label, one.better) for one in comparison.of(task, method) if one.measure in MEASURES
+    ]
+    more, less = ([name for name, better in found if better is good] for good in (True, False))
+    return more, less, [name for name, _ in found]
 
 
 def _clear(comparison: Comparison, task: str, method: str, measure: str) -> list[Difference]:
@@ -124,8 +140,11 @@ def _say(comparison: Comparison, task: str, method: str) -> str:
         parts.append(f"{'Higher' if one.better else 'Lower'} {metric}: {difference}{examples}.")
     for one in _clear(comparison, task, method, FAILED):
         parts.append(f"{'Fewer' if one.better else 'More'} seeds fail: {one.difference:+.0%}.")
-    for word, names in zip(("More", "Less"), _by_stability(comparison, task, method)[:2], strict=True):
-        parts += [f"{word} stable by {_join(names)}."] if names else []
+    *both, every = _by_stability(comparison, task, method)
+    for word, names in zip(("More", "Less"), both, strict=True):
+        rest = [name for name in every if name not in names]
+        by = _join(names) if len(names) < 4 else f"all {len(every)} measures" + f" but {_join(rest)}" * bool(rest)
+        parts += [f"{word} stable by {by}."] if names else []
     return " ".join(parts)
 
 
@@ -157,22 +176,23 @@ def _unclear(comparison: Comparison, task: str, samples: Tasks, delta: float | N
 
 
 def _more_seeds(comparison: Comparison, task: str, group: Mapping[str, Sample], delta: float) -> str:
-    """How many more seeds it takes on a task to see a difference in the mean score; nothing if all are clear."""
+    """Whose mean score is unclear on a task, and how many more seeds would tell; nothing if all are clear."""
     means = [one for one in comparison.differences if (one.task, one.measure) == (task, MEAN)]
+    unclear = [one.method for one in means if not one.clear]
     scores = group[comparison.baseline].scores
-    if not means or all(one.clear for one in means) or scores is None or np.ptp(scores) < 1e-9:
+    if not unclear or scores is None or np.ptp(scores) < 1e-9:
         return ""
     there = min(comparison.seeds[task].values())
     needed = fewest_seeds(scores.std(ddof=1), delta, len(means))
     if needed is None:
-        count = f"More than {MOST_SEEDS:,} seeds"
+        count = f"more than {MOST_SEEDS:,} seeds"
     elif needed > there:
         count = f"{needed - there:,} more seed{'s' * (needed - there > 1)}"
     else:
-        count = f"As few as {needed} seeds"
+        count = f"{needed} seeds"
     where = f" on {task}" if len(comparison.values) > 1 else ""
     metric = tables.metric_label(comparison.metrics[task])
-    return f"{count} of each{where} would see a difference of {delta:g} in mean {metric}"
+    return f"The mean {metric} of {_join(unclear)}{where}: {count} of each would see a difference of {delta:g}"
 
 
 def _pictured(comparison: Comparison) -> list[str]:

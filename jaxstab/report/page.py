@@ -10,7 +10,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from jaxstab.report.drawing import to_svg, variable
-from jaxstab.report.formats import Cell, Table, label, slug
+from jaxstab.report.formats import Cell, Table, label, parts, slug
 from jaxstab.report.style import DARK, LOOKS, look
 
 
@@ -114,6 +114,9 @@ def render(page: Page) -> str:
         lstrip_blocks=True,
     )
     environment.filters["label"] = label
+    environment.filters["unbroken"] = lambda text: text.replace("1 - ", "1\N{NO-BREAK SPACE}-\N{NO-BREAK SPACE}")
+    environment.filters["parts"] = parts
+    environment.tests["interval"] = lambda cell: bool(parts(cell)[1])
     environment.tests["explained"] = lambda cell: isinstance(cell, Cell) and bool(cell.meaning)
     environment.tests["best"] = lambda cell: isinstance(cell, Cell) and cell.best
     # The markers are those of the figures, as characters of about the same look.

@@ -172,7 +172,9 @@ def aggregates_table(comparison: Comparison) -> Table:
 
 def all_differences_table(comparison: Comparison) -> Table:
     """A row for each task, method and measure, with all results."""
-    columns = ["task", "method", "measure", "difference", "95 % interval", "effect", "p", "adjusted p", "verdict"]
+    several = len({one.task for one in comparison.differences}) > 1
+    columns = ["measure", "method", *["task"] * several]
+    columns += ["difference", "95 % interval", "effect", "p", "adjusted p", "verdict"]
     rows = []
     for one in comparison.differences:
         effect = "-" if one.effect is None else (f"g = {one.effect:.2f}" if one.measure == MEAN else ratio(one))
@@ -180,9 +182,9 @@ def all_differences_table(comparison: Comparison) -> Table:
         places = _places(one.interval)
         rows.append(
             [
-                one.task,
-                one.method,
                 quantity(one.measure, comparison.metrics.get(one.task, "score")),
+                one.method,
+                *[one.task] * several,
                 number(one.difference, places=places),
                 interval(one.interval, places),
                 effect,
