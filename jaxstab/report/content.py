@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxstab.analysis.how_many import point
 from jaxstab.analysis.sample import PAPER, Sample
 from jaxstab.analysis.seed_study import SeedStudy, study_seeds
 from jaxstab.analysis.validity import Validity, validity
@@ -38,7 +39,7 @@ def run_section(
         alone: whether the run is the only content of the page, whose headline is then that of the run.
         folded: whether only its headline is shown at first.
     """
-    study = None if sample.scores is None else study_seeds(sample)
+    study = None if sample.scores is None or sample.seeds < 2 else study_seeds(sample, delta=point(sample.scores))
     trust = (
         validity(sample) if sample.seeds >= 3 and sample.inputs.examples and set(sample.names) & set(PAPER) else None
     )
@@ -57,8 +58,8 @@ def run_section(
         [] if alone or folded else [headline(sample)],
         _points(sample, results, study),
         [*_dots(sample, history, name, HEIGHT if layers or history else 2.0), *layers],
-        [tables.measures_table(results)] if results.measures else [],
-        _notes(results),
+        [tables.measures_table(results)] if results.measures and sample.seeds > 1 else [],
+        _notes(results) if sample.seeds > 1 else [],
         sections=[replace(part, folded=True) for part in parts if part is not None],
         folded=folded,
         summary=_in_short(sample) if folded else "",
@@ -85,7 +86,7 @@ def _in_short(sample: Sample) -> str:
     if sd is None or sd < ZERO:
         said = f"all {seeds} seeds have {metric} {mean:.3f}"
     else:
-        said = f"mean {metric} {mean:.3f} over {seeds} seeds, of which one deviates by {sd:.3f} (SD)"
+        said = f"mean {metric} {mean:.3f} (SD {sd:.3f}) over {seeds} seeds"
     if disagreement is not None:
         differ = f"two seeds disagree on {share(disagreement)} of the test examples"
         said += f"; {differ}" if disagreement else ", and they predict the same"
@@ -98,10 +99,10 @@ def _points(sample: Sample, results: Results, study: SeedStudy | None) -> list[P
     if results.scores is not None and sample.seeds > 1:
         mean = with_interval({"value": results.scores["mean"], "interval": results.scores["interval"]})
         said = f"Mean {tables.metric_label(sample.metric)} {mean}, SD {with_interval(results.measures.get('sd'))}."
-        points.append(Point("Report", " ".join([said, *say_remaining(results.scores)])))
+        points.append(Point("In numbers", " ".join([said, *say_remaining(results.scores)])))
     if study is not None and study.needed:
         one = study.needed[0]
-        ends = "" if one.range is None else f" ({say_range(one.range)})"
+        ends = "" if one.range is None or one.range[0] == one.range[1] else f" ({say_range(one.range)})"
         points.append(Point("Seeds needed", f"{say_count(one.formula)}{ends} of each {one.question}."))
     if study is not None and len(study.best) > 1:
         points.append(Point("The best seed", study.sentences[0]))
@@ -185,7 +186,7 @@ def _training(sample: Sample, history: dict[str, Floats], name: str) -> Section 
     pictures = []
     for column, what in words.items():
         drawn = seed_curves(history[column], ylabel=what, names=sample.inputs.names, failed=sample.failed)
-        caption = f"{what.capitalize()}: a line for each seed (failed ones dashed)"
+        caption = f"{what.capitalize()}: a line for each seed{', failed ones dashed' * bool(sample.failed.any())}"
         several = "; of the others the median, and a band with 80 %" if (~sample.failed).sum() > 1 else ""
         pictures.append(Picture(f"{name}-{slug(column)}", drawn, f"{caption}{several}."))
     return Section("Training", pictures=pictures, summary="loss and score of every seed by epoch")

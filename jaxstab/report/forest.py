@@ -177,7 +177,9 @@ def _ratio(
     """Draws a ratio with its interval: filled if clear, hollow if not, a dash at the edge if there is none."""
     colour, marker = style
     if ratio.value is None or not ratio.value > 0:
-        text = axes.text(limits[0], row, " no ratio", color=colour, va="center", ha="left", fontsize=FONT_SIZE)
+        # At the end of the axis that is farther from the line at 1.
+        place, side = (limits[1], "right") if limits[0] * limits[1] > 1 else (limits[0], "left")
+        text = axes.text(place, row, " no ratio ", color=colour, va="center", ha=side, fontsize=FONT_SIZE)
         tell(text, [ratio.says], method)
         return
     if ratio.ends is not None:

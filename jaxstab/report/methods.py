@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxstab.analysis.aggregates import performance_profile
 from jaxstab.analysis.comparison import ALL_TASKS, FAILED, Comparison, Difference
-from jaxstab.analysis.how_many import MOST_SEEDS, fewest_seeds
+from jaxstab.analysis.how_many import MOST_SEEDS, fewest_seeds, point
 from jaxstab.analysis.sample import Sample
 from jaxstab.measures import MEAN, MEASURES
 from jaxstab.report import tables
@@ -17,7 +17,6 @@ from jaxstab.report.matrices import correlations
 from jaxstab.report.page import Picture, Point, Section
 from jaxstab.report.style import span
 
-DELTA = 0.01  # the difference in mean score that seeds are counted for, unless the user names one
 Tasks = Mapping[str, Mapping[str, Sample]]
 
 
@@ -45,7 +44,7 @@ def comparison_section(comparison: Comparison, samples: Tasks, delta: float | No
     Args:
         comparison: what was found.
         samples: by task and method, as in the comparison.
-        delta: the difference in mean score that matters; default: `DELTA`.
+        delta: the difference in mean score that matters; default: a point.
     """
     main, tasks = _main_task(comparison), list(comparison.values)
     named = _pictured(comparison)
@@ -82,8 +81,7 @@ def _in_short(comparison: Comparison, task: str, method: str) -> list[str]:
     """What is clear about a method, as predicates of several methods."""
     parts = []
     for one in _clear(comparison, task, method, MEAN):
-        metric = tables.metric_label(comparison.metrics.get(task, "score"))
-        parts.append(f"have {'higher' if one.better else 'lower'} {metric}")
+        parts.append(f"have {'higher' if one.better else 'lower'} {_metric(comparison, task)}")
     for one in _clear(comparison, task, method, FAILED):
         parts.append(f"fail {'less' if one.better else 'more'} often")
     stable, less, every = _by_stability(comparison, task, method)
@@ -92,6 +90,12 @@ def _in_short(comparison: Comparison, task: str, method: str) -> list[str]:
             by = f"all {len(every)} measures" if len(names) == len(every) > 2 else _list(names, len(every))
             parts.append(f"are {word} stable by {by}")
     return parts
+
+
+def _metric(comparison: Comparison, task: str) -> str:
+    """What people call the score on a task, or on all, if it is the same."""
+    metrics = set(comparison.metrics.values()) if task == ALL_TASKS else {comparison.metrics[task]}
+    return tables.metric_label(metrics.pop()) if len(metrics) == 1 else "score"
 
 
 def _clause(comparison: Comparison, task: str, methods: Sequence[str], found: Sequence[str]) -> str:
@@ -132,7 +136,7 @@ def _points(comparison: Comparison, task: str) -> list[Point]:
 
 def _say(comparison: Comparison, task: str, method: str) -> str:
     """What is clear about a method, in words; nothing if nothing is."""
-    metric, scores = tables.metric_label(comparison.metrics.get(task, "score")), comparison.scores_of(task, method)
+    metric, scores = _metric(comparison, task), comparison.scores_of(task, method)
     parts = []
     for one in _clear(comparison, task, method, MEAN):
         difference = with_interval({"value": one.difference, "interval": one.interval}, sign=True)
@@ -168,21 +172,20 @@ def _unclear(comparison: Comparison, task: str, samples: Tasks, delta: float | N
         return []
     unclear = [method for method in comparison.methods[1:] if not _say(comparison, task, method)]
     said = [f"Whether {_join(unclear, 'or')} differ{'s' * (len(unclear) == 1)}."] if unclear else []
-    needed = [_more_seeds(comparison, one, group, delta or DELTA) for one, group in samples.items()]
+    needed = [_more_seeds(comparison, one, group, delta) for one, group in samples.items()]
     if any(needed):
-        parts = "; ".join(one for one in needed if one)
-        said.append(f"{parts} (with 80 % power, judged by the SD of {comparison.baseline}).")
+        said += [*filter(None, needed), f"(80 % power, judged by the SD of {comparison.baseline}.)"]
     return [Point("Cannot tell", " ".join(said))] if said else []
 
 
-def _more_seeds(comparison: Comparison, task: str, group: Mapping[str, Sample], delta: float) -> str:
+def _more_seeds(comparison: Comparison, task: str, group: Mapping[str, Sample], delta: float | None) -> str:
     """Whose mean score is unclear on a task, and how many more seeds would tell; nothing if all are clear."""
     means = [one for one in comparison.differences if (one.task, one.measure) == (task, MEAN)]
     unclear = [one.method for one in means if not one.clear]
     scores = group[comparison.baseline].scores
     if not unclear or scores is None or np.ptp(scores) < 1e-9:
         return ""
-    there = min(comparison.seeds[task].values())
+    there, delta = min(comparison.seeds[task].values()), delta or point(scores)
     needed = fewest_seeds(scores.std(ddof=1), delta, len(means))
     if needed is None:
         count = f"more than {MOST_SEEDS:,} seeds"
@@ -192,7 +195,7 @@ def _more_seeds(comparison: Comparison, task: str, group: Mapping[str, Sample], 
         count = f"{needed} seeds"
     where = f" on {task}" if len(comparison.values) > 1 else ""
     metric = tables.metric_label(comparison.metrics[task])
-    return f"The mean {metric} of {_join(unclear)}{where}: {count} of each would see a difference of {delta:g}"
+    return f"The mean {metric} of {_join(unclear)}{where}: {count} of each would see a difference of {delta:g}."
 
 
 def _pictured(comparison: Comparison) -> list[str]:

@@ -13,6 +13,8 @@ from jaxstab.report.drawing import to_svg, variable
 from jaxstab.report.formats import Cell, Table, label, parts, slug
 from jaxstab.report.style import DARK, LOOKS, look
 
+UNBROKEN = "1\N{NO-BREAK SPACE}\N{MINUS SIGN}\N{NO-BREAK SPACE}"  # lines may break at a hyphen
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -114,7 +116,7 @@ def render(page: Page) -> str:
         lstrip_blocks=True,
     )
     environment.filters["label"] = label
-    environment.filters["unbroken"] = lambda text: text.replace("1 - ", "1\N{NO-BREAK SPACE}-\N{NO-BREAK SPACE}")
+    environment.filters["unbroken"] = lambda text: text.replace("1 - ", UNBROKEN)
     environment.filters["parts"] = parts
     environment.tests["interval"] = lambda cell: bool(parts(cell)[1])
     environment.tests["explained"] = lambda cell: isinstance(cell, Cell) and bool(cell.meaning)
