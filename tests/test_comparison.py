@@ -322,7 +322,7 @@ def test_tables_in_every_form(save, capsys, tmp_path, monkeypatch):
     assert main(["compare", "a.npz", "b.npz", "--table", "latex"]) == 0
     latex = capsys.readouterr().out
     assert "\\toprule" in latex
-    assert "pairwise\\_disagreement" in latex
+    assert "prediction disagreement &" in latex
     assert main(["compare", "a.npz", "b.npz", "--table", "csv"]) == 0
     assert capsys.readouterr().out.startswith("measure,a,b\nmean accuracy,")
     assert main(["compare", "a.npz", "b.npz", "--json"]) == 0

@@ -220,9 +220,10 @@ def test_a_run_becomes_a_page(run, tmp_path, capsys):
     out = capsys.readouterr().out
     assert out.startswith("measure,value,95 % interval")
     html = page.read_text()
+    assert '<p class="headline">tiny on ' in html
     for title in (
-        "Scores",
-        "Instability",
+        "Training",
+        "Seed by seed",
         "Which measures to trust",
         "How many seeds",
         "Examples that flip",
@@ -232,7 +233,8 @@ def test_a_run_becomes_a_page(run, tmp_path, capsys):
     assert run.info.versions["jax"] in html
     names = {path.stem for path in (tmp_path / "f").glob("*.png")}
     assert names == {path.stem for path in (tmp_path / "f").glob("*.pdf")}
-    assert {name for name in names if name.endswith(("seeds", "curves", "map-cka", "votes"))}
+    for end in ("-seeds", "-layers", "-train-loss", "-validation-score", "-map-cka", "-over-seeds", "-best", "-votes"):
+        assert any(name.endswith(end) for name in names), end
     predictions = run.logits.argmax(-1)
     contested = [i for i in range(predictions.shape[1]) if len(set(predictions[:, i])) > 1]
     assert f"{len(contested)} of {predictions.shape[1]} examples are contested" in html
@@ -262,6 +264,11 @@ def test_several_runs_are_compared(tmp_path, run):
     ]
     html = (tmp_path / "p.html").read_text()
     assert ">standard on 60 examples</h2>" in html
+    assert html.count('<details class="part"') > 10
+    assert [picture.name for picture in page.sections[0].pictures] == ["60-examples-ratios", "seeds-by-method"]
+    (cannot,) = [point.text for point in page.sections[0].points if point.term == "Cannot tell"]
+    assert cannot.startswith("Whether b or c differ.")
+    assert "more seeds of each would see a difference of 0.01" in cannot
     brief, _ = jaxstab.write_report(paths, tmp_path / "p.html", brief=True)
     assert [section.title for section in brief.sections] == ["Methods compared"]
     apart, _ = jaxstab.write_report([paths[0], run.path], tmp_path / "p.html")
@@ -285,7 +292,7 @@ def test_all_equal_and_all_failed(tmp_path):
     labels = np.random.default_rng(9).integers(0, 2, 60)
     np.savez(tmp_path / "equal.npz", predictions=np.tile(labels, (5, 1)), labels=labels)
     page, _ = jaxstab.write_report([tmp_path / "equal.npz"], tmp_path / "p.html")
-    assert "deviates by 0.000" in page.headline
+    assert page.headline.endswith("all 5 seeds have accuracy 1.000, and they predict the same.")
     np.savez(tmp_path / "failed.npz", predictions=np.zeros((5, 60), int), labels=labels)
     page, _ = jaxstab.write_report([tmp_path / "failed.npz"], tmp_path / "p.html")
     assert "all 5 seeds failed" in page.headline
@@ -295,7 +302,7 @@ def test_all_equal_and_all_failed(tmp_path):
     hidden = rng.normal(size=(5, 3, 20, 4)).astype(np.float32)
     np.savez(tmp_path / "hidden.npz", representations=hidden)
     page, _ = jaxstab.write_report([tmp_path / "hidden.npz"], tmp_path / "p.html")
-    assert any(picture.name.endswith("layers-cka") for picture in page.pictures)
+    assert any(picture.name.endswith("-layers") for picture in page.pictures)
 
 
 @pytest.mark.optimiser

@@ -15,6 +15,7 @@ Format = Literal["latex", "markdown", "csv"]
 
 PLACES = 4  # decimals of a number without an interval
 MOST_PLACES = 6
+WIDE = 60  # characters that fit into a column of text
 ZERO = 1e-12  # what is smaller is rounding
 # A number, perhaps with a mark, and its interval or the reason why there is none.
 NUMBER = re.compile(r"-?|(more than )?[+-]?[\d.,]+(e[+-]?\d+)?%?\*?( to .*| \(.*\))?")
@@ -27,6 +28,7 @@ LATEX = {
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
     "*": r"\textsuperscript{*}",
+    "[": "{[}",  # after a line break it would begin an option
     **{one: f"\\{one}" for one in "&%$#_{}"},
 }
 
@@ -186,11 +188,12 @@ def _to_latex(table: Table) -> str:
     sides = "".join("r" if numeric else "l" for numeric in table.numeric)
     caption = f"{table.title}. {table.caption}" if table.caption else f"{table.title}."
     rows = [" & ".join(map(_latex_cell, row)) + r" \\" for row in [table.columns, *table.rows]]
+    # In two columns of text a wide table spans both; in one column there is no difference.
+    width = max(sum(len(label(cell)) + 2 for cell in row) for row in [table.columns, *table.rows])
+    kind = "table*" if width > WIDE else "table"
     lines = [
-        r"\begin{table}[t]",
-        r"\centering\small",
-        rf"\caption{{{_latex(caption)}}}",
-        rf"\label{{tab:{slug(table.title)}}}",
+        rf"\begin{{{kind}}}[t]",
+        r"\centering\small\setlength{\tabcolsep}{4pt}",
         rf"\begin{{tabular}}{{{sides}}}",
         r"\toprule",
         rows[0],
@@ -198,7 +201,9 @@ def _to_latex(table: Table) -> str:
         *rows[1:],
         r"\bottomrule",
         r"\end{tabular}",
-        r"\end{table}",
+        rf"\caption{{{_latex(caption)}}}",
+        rf"\label{{tab:{slug(table.title)}}}",
+        rf"\end{{{kind}}}",
     ]
     return "\n".join(lines) + "\n"
 
