@@ -57,10 +57,12 @@ for (const table of all("table")) {
     head.setAttribute("aria-sort", down ? "descending" : "ascending");
     const rows = [...body.rows].map((row) => ({ row, ...value(row, column) }));
     const numeric = rows.filter((one) => !Number.isNaN(one.number)).length >= rows.length / 2;
-    const compare = numeric
-      ? (a, b) => (Number.isNaN(a.number) ? Infinity : a.number) - (Number.isNaN(b.number) ? Infinity : b.number) || 0
-      : (a, b) => a.text.localeCompare(b.text);
-    rows.sort((a, b) => (down ? compare(b, a) : compare(a, b)));
+    const sign = down ? -1 : 1;
+    rows.sort((a, b) => {
+      if (!numeric) return sign * a.text.localeCompare(b.text);
+      const [first, second] = [Number.isNaN(a.number), Number.isNaN(b.number)];
+      return first || second ? first - second : sign * (a.number - b.number); // what is no number comes last
+    });
     body.append(...rows.map((one) => one.row));
   }));
 }
