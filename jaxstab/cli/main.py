@@ -74,7 +74,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         return _fail(f"{error.format_message()}; see jaxstab --help")
     except InterruptedRunError as error:
+        from jaxstab.training.processes import leave
+
         print(f"jaxstab: interrupted; {error}", file=sys.stderr)
+        leave(130)
         return 130
     except (KeyboardInterrupt, click.Abort):
         print("jaxstab: interrupted", file=sys.stderr)
