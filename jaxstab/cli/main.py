@@ -1,13 +1,13 @@
 """The command line: its commands, and its exit codes."""
 
 import json
-import signal
 import sys
 from collections.abc import Sequence
 
 import click
 
 from jaxstab.cli import analysis_commands, run_commands
+from jaxstab.cli.interrupts import interrupts
 from jaxstab.cli.run_commands import InterruptedRunError
 from jaxstab.errors import InputError
 
@@ -66,26 +66,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0 done, 1 the machine has a problem (`doctor`), 2 bad input (one line on standard error), 130 interrupted.
     """
-    before = signal.signal(signal.SIGTERM, _terminate)
     try:
-        return cli.main(arguments, prog_name="jaxstab", standalone_mode=False) or 0
+        with interrupts():
+            return cli.main(arguments, prog_name="jaxstab", standalone_mode=False) or 0
     except InputError as error:
         return _fail(str(error))
     except click.ClickException as error:
         return _fail(f"{error.format_message()}; see jaxstab --help")
     except InterruptedRunError as error:
+        from jaxstab.training.processes import leave
+
         print(f"jaxstab: interrupted; {error}", file=sys.stderr)
+        leave(130)
         return 130
     except (KeyboardInterrupt, click.Abort):
         print("jaxstab: interrupted", file=sys.stderr)
         return 130
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _terminate(signal_number: int, frame: object) -> None:
-    """Handles SIGTERM, which schedulers send before they kill, like Ctrl-C."""
-    raise KeyboardInterrupt
 
 
 def _fail(message: str) -> int:

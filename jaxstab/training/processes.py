@@ -4,16 +4,21 @@ JAX's distributed runtime connects them. Each process trains its own seeds on it
 not communicate.
 """
 
+import contextlib
 import inspect
 import json
 import operator
+import os
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
 import jax
 import numpy as np
+from jax._src.distributed import global_state
 from jax.experimental import multihost_utils
 
 from jaxstab.errors import InputError
@@ -23,6 +28,7 @@ from jaxstab.training.waves import SeedResult
 Value = TypeVar("Value")
 Groups = Sequence[Sequence[Job]]
 A_DAY = 86400  # seconds; timeout of the others while the first process measures
+SAVING = 60  # seconds that an interrupted process gives the others to save what they have
 
 
 def join(coordinator: str | None = None, processes: int | None = None, process: int | None = None) -> None:
@@ -53,6 +59,26 @@ def join(coordinator: str | None = None, processes: int | None = None, process: 
     counts = _gather(np.int32(jax.local_device_count())).ravel()
     if len(set(counts.tolist())) > 1:
         raise InputError(f"processes have {', '.join(map(str, counts))} devices; give each of them as many")
+
+
+def leave(code: int) -> None:
+    """Ends this process after an interrupt if it is one of several, as soon as all have come here or time is up.
+
+    JAX's own end waits five minutes for a process that is gone, and Python's aborts if a thread still waits in XLA.
+
+    Args:
+        code: exit code.
+    """
+    client = global_state.client
+    if client is None:
+        return
+    with contextlib.suppress(RuntimeError):  # another process is gone
+        client.wait_at_barrier("interrupted", SAVING * 1000)
+        if is_first():
+            time.sleep(1)  # it answers the others, which JAX aborts if it is gone before them
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def is_first() -> bool:
