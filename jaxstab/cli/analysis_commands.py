@@ -157,7 +157,7 @@ def seeds_command(run: str, as_json: bool, **how: Any) -> None:
 @click.command("report")
 @click.argument("runs", nargs=-1, required=True)
 @click.option("-o", "--output", metavar="FILE", default="report.html", show_default=True, help="The page.")
-@click.option("--figures", metavar="DIR", help="Write every figure there too, as PNG and PDF.")
+@click.option("--figures", metavar="DIR", help="Write every figure there too, as PNG, SVG and PDF.")
 @click.option("--table", type=click.Choice(["latex", "markdown", "csv"]), help="Print the tables in this form.")
 @click.option(
     "--baseline", metavar="NAME", help="What the others are compared with; by default the run without a method."

@@ -111,7 +111,7 @@ def _points(sample: Sample, results: Results, study: SeedStudy | None) -> list[P
         if reason:
             reasons.setdefault(reason, []).append(str(seed))
     said = "; ".join(
-        f"seed{'s' * (len(seeds) > 1)} {', '.join(seeds[:MOST_NAMED])}{_more(seeds)}: {reason}"
+        f"Seed{'s' * (len(seeds) > 1)} {', '.join(seeds[:MOST_NAMED])}{_more(seeds)}: {reason}"
         for reason, seeds in reasons.items()
     )
     return [*points, Point("Failed", f"{said}.")] if said else points

@@ -199,7 +199,7 @@ def layer_curves(
     axes.set_xlabel("layer (dotted: examples shuffled)")
     if null is not None:
         axes.axhline(null, color=FOREGROUND, linewidth=0.8, linestyle=(0, (4, 3)))
-        axes.set_xlabel("layer (dotted: examples shuffled; dashed: unrelated data)")
+        axes.set_xlabel("layer (dotted: shuffled; dashed: unrelated)")
         every.append(np.array([null]))
     axes.set_ylim(*span(np.concatenate(every)))
     if len(lines) > 1:

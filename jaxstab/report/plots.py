@@ -251,7 +251,7 @@ def _of_study(study: SeedStudy) -> Drawing:
     if study.best_by_validation is not None:
         lines.append(("chosen by validation", study.best_by_validation))
     tried = np.arange(1, len(study.best) + 1)
-    label = f"test {metric_label(study.metric)} of the best"
+    label = f"{metric_label(study.metric)} of the best"
     return partial(figures.curves, tried, lines, xlabel="seeds tried", ylabel=label)
 
 
