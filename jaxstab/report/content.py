@@ -110,7 +110,7 @@ def _points(sample: Sample, results: Results, study: SeedStudy | None) -> list[P
     for seed, reason in zip(sample.inputs.names, sample.reasons, strict=True):
         if reason:
             reasons.setdefault(reason, []).append(str(seed))
-    said = "; ".join(
+    said = ". ".join(
         f"Seed{'s' * (len(seeds) > 1)} {', '.join(seeds[:MOST_NAMED])}{_more(seeds)}: {reason}"
         for reason, seeds in reasons.items()
     )

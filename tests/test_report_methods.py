@@ -1,0 +1,83 @@
+"""What the page says of several methods: the headline, what is clear, and what it would take to tell the rest."""
+
+import math
+
+import numpy as np
+import pytest
+from statsmodels.stats.power import TTestIndPower
+
+import jaxstab
+from jaxstab.report import methods
+
+
+def _sample(name, accuracy, seeds=8, task="toy"):
+    rng = np.random.default_rng(len(name))
+    labels = np.random.default_rng(0).integers(2, size=100)
+    votes = np.where(rng.random((seeds, 100)) < accuracy, labels, 1 - labels)
+    return jaxstab.Sample.from_arrays(name, predictions=votes, labels=labels, seeds=range(seeds), task=task)
+
+
+@pytest.fixture(scope="module")
+def samples():
+    return [_sample("a", 0.6), _sample("bb", 0.9), _sample("ccc", 0.9), _sample("dddd", 0.6)]
+
+
+@pytest.fixture(scope="module")
+def comparison(samples):
+    return jaxstab.compare(samples)
+
+
+def _point(section, term):
+    return next((point.text for point in section.points if point.term == term), None)
+
+
+def test_methods_of_which_the_same_is_clear_share_a_clause(comparison):
+    found = {one.method: one.difference for one in comparison.differences if one.measure == "mean"}
+    assert methods.headline(comparison) == (
+        f"Against a on toy, bb ({found['bb']:+.3f}) and ccc ({found['ccc']:+.3f}) have higher accuracy and are more "
+        "stable by prediction disagreement and 1 - Fleiss' kappa. Of dddd nothing can be told."
+    )
+
+
+def test_cannot_tell_says_how_many_seeds_would(comparison, samples):
+    section = methods.comparison_section(comparison, {"toy": {one.name: one for one in samples}}, None)
+    assert [point.term for point in section.points] == ["bb", "ccc", "Cannot tell"]
+    sd = samples[0].scores.std(ddof=1)
+    needed = math.ceil(TTestIndPower().solve_power(0.01 / sd, power=0.8, alpha=0.05 / 3))
+    assert _point(section, "Cannot tell") == (
+        "Whether dddd differs. "
+        f"The mean accuracy of dddd: {needed - 8:,} more seeds of each would see a difference of 0.01. "
+        "(80 % power, judged by the SD of a.)"
+    )
+    wide = methods.comparison_section(comparison, {"toy": {one.name: one for one in samples}}, 0.5)
+    assert "mean accuracy of dddd: 1 more seed of each would see a difference of 0.5" in _point(wide, "Cannot tell")
+
+
+def test_a_point_of_bleu_is_one():
+    draw = np.random.default_rng(0)
+    samples = [
+        jaxstab.Sample.from_arrays(name, scores=27 + draw.normal(size=12)[4:], metric="BLEU", task="wmt")
+        for name in "ab"
+    ]
+    found = jaxstab.compare(samples)
+    section = methods.comparison_section(found, {"wmt": {one.name: one for one in samples}}, None)
+    assert methods.headline(found) == "With 8 seeds of each, no difference from a can be told on wmt."
+    assert "see a difference of 1." in _point(section, "Cannot tell")
+    assert [picture.name for picture in section.pictures] == ["wmt-ratios", "seeds-by-method"]
+
+
+def test_two_seeds_are_too_few_to_tell():
+    found = jaxstab.compare([_sample("a", 0.6, 2), _sample("bb", 0.9, 2)])
+    assert methods.headline(found) == (
+        "With 2 seeds of each on toy, nothing can be told; differences need at least 3 seeds of each."
+    )
+
+
+def test_seeds_that_agree_have_no_ratio_and_the_page_says_so():
+    labels = np.random.default_rng(0).integers(2, size=100)
+    votes = np.tile(np.where(np.arange(100) < 20, 1 - labels, labels), (8, 1))
+    samples = [jaxstab.Sample.from_arrays(one, predictions=votes, labels=labels, task="toy") for one in "ab"]
+    section = methods.comparison_section(jaxstab.compare(samples), {"toy": {one.name: one for one in samples}}, None)
+    assert [picture.name for picture in section.pictures] == ["seeds-by-method"]
+    assert section.notes[-1] == "no measure can be shown as a ratio (a: no difference seen, b: no difference seen)"
+    assert _point(section, "Cannot tell") == "Whether b differs."
