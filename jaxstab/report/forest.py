@@ -18,6 +18,7 @@ from jaxstab.report.style import (
     Mask,
     key,
     legend,
+    legend_height,
     look,
     new,
     span,
@@ -65,9 +66,9 @@ def ratio_limits(ratios: Sequence[Ratio]) -> tuple[float, float]:
     return float(np.exp(min(low, -0.02) - margin)), float(np.exp(max(high, 0.02) + margin))
 
 
-def forest_height(measures: int, methods: int) -> float:
+def forest_height(measures: int, methods: Sequence[str]) -> float:
     """The height of a forest plot in inches."""
-    return 1.0 + 0.22 * -(-methods // 3) + _group_height(methods) * measures
+    return 1.0 + legend_height(methods) + _group_height(len(methods)) * measures
 
 
 def _group_height(methods: int) -> float:
@@ -96,7 +97,7 @@ def forest(
         title: what is above the axis.
         height: of the figure, in inches; default: as much as it needs.
     """
-    figure, axes = new(height or forest_height(len(measures), len(methods)))
+    figure, axes = new(height or forest_height(len(measures), methods))
     axes.set_xscale("log")
     axes.axvline(1, color=FOREGROUND, linewidth=1)
     offsets = (np.arange(len(methods)) - (len(methods) - 1) / 2) * 0.8 / max(len(methods), 2)

@@ -15,7 +15,7 @@ from jaxstab.report.forest import Ratio, forest, forest_height, ratio_limits
 from jaxstab.report.formats import slug, with_interval
 from jaxstab.report.matrices import correlations
 from jaxstab.report.page import Picture, Point, Section
-from jaxstab.report.style import span
+from jaxstab.report.style import span, wrapped
 
 Tasks = Mapping[str, Mapping[str, Sample]]
 
@@ -232,8 +232,9 @@ def _forest_pictures(comparison: Comparison, tasks: Sequence[str], named: Sequen
 
 def _height(comparison: Comparison, measures: int) -> float:
     """The common height of the forest plots and of the seeds' dots beside them, in inches."""
-    rows = sum(0.75 + 0.24 * len(group) for group in comparison.values.values())
-    return max(forest_height(measures, len(comparison.methods) - 1), rows)
+    lines = {method: wrapped(method).count("\n") + 1 for method in comparison.methods}
+    rows = sum(0.75 + sum(0.06 + 0.18 * lines[method] for method in group) for group in comparison.values.values())
+    return max(forest_height(measures, comparison.methods[1:]), rows)
 
 
 def _ratios(comparison: Comparison, task: str) -> dict[tuple[str, str], Ratio]:

@@ -122,7 +122,7 @@ def render(page: Page) -> str:
     environment.tests["explained"] = lambda cell: isinstance(cell, Cell) and bool(cell.meaning)
     environment.tests["best"] = lambda cell: isinstance(cell, Cell) and cell.best
     # The markers are those of the figures, as characters of about the same look.
-    signs = dict(zip((marker for _, marker in LOOKS), "●■▲◆▼✚✖", strict=True))
+    signs = dict(zip((marker for _, marker in LOOKS), "●■▲◆▼✚★", strict=True))
     methods = [(name, variable(look(place)[0]), signs[look(place)[1]]) for place, name in enumerate(page.methods)]
     colours = [(variable(light), light, dark) for light, dark in DARK.items()]
     return environment.get_template("page.html.jinja").render(page=page, methods=methods, colours=colours)

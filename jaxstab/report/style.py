@@ -34,7 +34,7 @@ LOOKS = (
     ("#00805E", "D"),
     ("#AA4499", "v"),
     ("#6A5ACD", "P"),
-    ("#8C5A2B", "X"),
+    ("#8C5A2B", "*"),
 )
 # For dark pages; the page gives every colour a variable of this name.
 DARK = {
@@ -172,6 +172,14 @@ def legend(figure: Figure, handles: Sequence[Line2D], on: Axes | Figure | None =
     if isinstance(on, Axes):
         on.legend(handles=list(handles), loc="best")
         return
-    longest = max(len(str(one.get_label())) for one in handles)
-    columns = max(1, min(3, len(handles), 42 // (longest + 4)))
+    columns = _columns([str(one.get_label()) for one in handles])
     figure.legend(handles=list(handles), loc="outside upper left", ncols=columns)
+
+
+def legend_height(names: Sequence[str]) -> float:
+    """The height of a legend in inches."""
+    return 0.22 * -(-len(names) // _columns(names))
+
+
+def _columns(names: Sequence[str]) -> int:
+    return max(1, min(3, len(names), 42 // (max(map(len, names)) + 4)))
