@@ -29,12 +29,14 @@ def failures(
 
     Returns:
         [S]: None for a seed that did not fail. A seed failed if its final score is at or below that of always
-        predicting the most frequent class (Du & Nguyen 2023, section 5); if the loss of its last epoch is less than
-        1 % below the entropy of the classes in `labels`, which is the loss of guessing by class shares; or if its
-        logits are not finite.
+        predicting the most frequent class (Du & Nguyen 2023, section 5; for losses, its accuracy); if the loss of its
+        last epoch is less than 1 % below the entropy of the classes in `labels`, which is the loss of guessing by class
+        shares; or if its logits are not finite.
     """
     classes = final_logits.shape[-1]
-    scores = measures.scores(metric, np.argmax(final_logits, axis=-1), labels, classes)
+    metric = measures.SCORES[metric].failure
+    outputs = final_logits if measures.SCORES[metric].of == "logits" else np.argmax(final_logits, axis=-1)
+    scores = measures.scores(metric, outputs, labels, classes)
     majority = measures.majority_score(metric, labels, classes)
     shares = np.bincount(labels, minlength=classes) / len(labels)
     guessing = -np.sum(shares * np.log(np.where(shares > 0, shares, 1)))

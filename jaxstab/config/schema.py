@@ -11,7 +11,18 @@ from pydantic.dataclasses import dataclass
 from jaxstab.config.methods import STRICT
 from jaxstab.config.mitigation import MitigationConfig
 
-Metric = Literal["accuracy", "f1", "matthews", "macro_f1"]
+Metric = Literal[
+    "accuracy",
+    "balanced_accuracy",
+    "f1",
+    "macro_f1",
+    "weighted_f1",
+    "matthews",
+    "auroc",
+    "average_precision",
+    "neg_log_loss",
+    "neg_brier",
+]
 DATA_SOURCES = ("split", "data")  # sources of randomness that are off unless seeds are given for them
 SOURCES = ("init", "order", "dropout", *DATA_SOURCES)
 

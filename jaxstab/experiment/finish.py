@@ -107,8 +107,9 @@ def _measure(
     failed: Mapping[int, str],
 ) -> tuple[list[int], measures.Results]:
     """Scores all seeds and measures those that did not diverge; returns which seeds these are."""
-    predictions = np.argmax(logits, axis=-1)
-    scored = measures.measure_inputs(measures.check(predictions=predictions, labels=task.test.labels), task.metric, ())
+    # Logits that are not finite count as a guess, so that scores of seeds that diverged are numbers.
+    numbers = np.where(np.isfinite(logits), logits, 0)
+    scored = measures.measure_inputs(measures.check(numbers, labels=task.test.labels), task.metric, ())
     finite = np.isfinite(logits).all(axis=(1, 2))
     converged = [seed for seed, good in zip(seeds, finite, strict=True) if good]
     diverged = [seed for seed, good in zip(seeds, finite, strict=True) if not good]

@@ -10,7 +10,7 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxstab.data.batches import Batch, Examples, Steps, make_batch
-from jaxstab.measures import score
+from jaxstab.measures import score_of_logits
 from jaxstab.mitigation import Context, ValueAndGrad
 from jaxstab.models.families import apply
 from jaxstab.models.parameters import merged, nudged
@@ -304,6 +304,6 @@ def evaluate(
     evaluation = Evaluation(
         train_loss=state.loss_sum / recipe.steps_per_epoch,
         validation_loss=optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(),
-        validation_score=score(recipe.metric, jnp.argmax(logits, axis=-1), labels, recipe.classes),
+        validation_score=score_of_logits(recipe.metric, logits, labels),
     )
     return state._replace(loss_sum=jnp.float32(0)), evaluation
