@@ -168,6 +168,8 @@ class TrainConfig:
         epsilon: AdamW's epsilon.
         bias_correction: of AdamW's moments, without which the first steps are too long.
         dropout: replaces the dropout rates of the model's own config.
+        label_smoothing: share of each example's target that is spread evenly over all classes.
+        class_weights: weight of each class in the loss, by its name, or `balanced`: N / (C x examples of the class).
         precision: of the forward and backward pass; parameters are always float32. `tensorfloat32` means float32 with
             matrix products in TF32 where the device has it. `auto` is float32 on a CPU and bfloat16 on a GPU or TPU;
             config.toml in the run directory holds what was chosen.
@@ -188,6 +190,8 @@ class TrainConfig:
     epsilon: float = 1e-8
     bias_correction: bool = True
     dropout: float | None = None
+    label_smoothing: float = 0.0
+    class_weights: Literal["balanced"] | dict[str, float] | None = None
     precision: Literal["auto", "float32", "tensorfloat32", "bfloat16"] = "auto"
     moments: Literal["float32", "bfloat16"] = "float32"
     remat: bool | None = None

@@ -60,7 +60,8 @@ def finish(pending: PendingRun, task: Task, display: Progress) -> None:
     write_frame(path / TEXTS, _texts(task))
     if pending.config.output.keep_representations:
         write_stacked(path / REPRESENTATIONS, representations)
-    reasons = failures(results["final_logits"], test.labels, task.metric, results["train_loss"])
+    losses, guess = results["train_loss"], pending.info.guess_loss
+    reasons = failures(results["final_logits"], test.labels, task.metric, losses, guess)
     failed = {seed: reason for seed, reason in zip(numbers, reasons, strict=True) if reason}
     started = time.perf_counter()
     with display.measuring(len(numbers), representations[0].shape):
