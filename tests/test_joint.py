@@ -9,7 +9,7 @@ from statsmodels.stats.anova import anova_lm
 
 from jaxstab import measures
 from jaxstab.measures.joint import joint_difference, joint_mean
-from jaxstab.measures.remaining import contributions_of_examples
+from jaxstab.measures.performance import contributions_of_examples
 
 RNG = np.random.default_rng(0)
 METRICS = ["accuracy", "f1", "macro_f1", "matthews"]

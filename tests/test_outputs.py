@@ -280,7 +280,10 @@ def test_unknown_measures_and_metrics_are_named(tmp_path, capsys):
     path = str(_write_npz(tmp_path, logits=LOGITS, labels=LABELS))
     for arguments, message in [
         (["--measures", "ckaa"], "no measure 'ckaa'; there are sd, pairwise_disagreement"),
-        (["--metric", "auc"], "unknown metric 'auc'; use accuracy, f1, matthews or macro_f1"),
+        (
+            ["--metric", "auc"],
+            "unknown metric 'auc'; use accuracy, balanced_accuracy, f1, macro_f1, ",
+        ),
         (["--compat", "none"], "'none' is not 'paper'"),
         (["--labels", "none.csv"], "none.csv: cannot be read as a table"),
     ]:

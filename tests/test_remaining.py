@@ -5,8 +5,8 @@ import pytest
 from scipy import stats
 from sklearn import metrics
 
+from jaxstab.measures.performance import contributions_of_examples
 from jaxstab.measures.remaining import (
-    contributions_of_examples,
     remaining_sd,
     remaining_sd_of_difference,
     variance_components,
@@ -18,6 +18,8 @@ SKLEARN = {
     "f1": lambda y, p: metrics.f1_score(y, p, labels=[1], average="macro", zero_division=0),
     "macro_f1": lambda y, p: metrics.f1_score(y, p, average="macro", zero_division=0),
     "matthews": metrics.matthews_corrcoef,
+    "balanced_accuracy": metrics.balanced_accuracy_score,
+    "weighted_f1": lambda y, p: metrics.f1_score(y, p, average="weighted", zero_division=0),
 }
 
 

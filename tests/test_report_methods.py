@@ -7,7 +7,9 @@ import pytest
 from statsmodels.stats.power import TTestIndPower
 
 import jaxstab
+from jaxstab.measures import SCORES
 from jaxstab.report import methods
+from jaxstab.report.tables import metric_label
 
 
 def _sample(name, accuracy, seeds=8, task="toy"):
@@ -81,3 +83,9 @@ def test_seeds_that_agree_have_no_ratio_and_the_page_says_so():
     assert [picture.name for picture in section.pictures] == ["seeds-by-method"]
     assert section.notes[-1] == "no measure can be shown as a ratio (a: no difference seen, b: no difference seen)"
     assert _point(section, "Cannot tell") == "Whether b differs."
+
+
+def test_every_score_has_a_name_for_people():
+    named = {name: metric_label(name) for name in SCORES}
+    assert len(set(named.values())) == len(named)
+    assert not [name for name in named.values() if "_" in name]

@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import entropy
-from sklearn.metrics import accuracy_score, cohen_kappa_score, f1_score, matthews_corrcoef
+from sklearn.metrics import (
+    accuracy_score,
+    balanced_accuracy_score,
+    cohen_kappa_score,
+    f1_score,
+    matthews_corrcoef,
+)
 from statsmodels.stats.inter_rater import aggregate_raters
 from statsmodels.stats.inter_rater import fleiss_kappa as statsmodels_kappa
 
@@ -40,6 +46,8 @@ def test_scores_agree_with_sklearn(classes):
         "accuracy": accuracy_score,
         "matthews": matthews_corrcoef,
         "macro_f1": lambda y, p: f1_score(y, p, average="macro"),
+        "balanced_accuracy": balanced_accuracy_score,
+        "weighted_f1": lambda y, p: f1_score(y, p, average="weighted"),
         "f1": lambda y, p: f1_score(y, p, labels=[1], average="macro"),
     }
     for metric, function in expected.items():

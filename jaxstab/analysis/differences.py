@@ -118,9 +118,10 @@ def _interquartile_mean(one: Sample) -> dict[str, dict[str, Any]]:
 
 def _remaining(one: Sample) -> dict[str, dict[str, Any]]:
     inputs = one.inputs
-    if inputs.predictions is None or inputs.labels is None or one.seeds < 3 or inputs.examples < 3:
+    outputs = inputs.outputs_for(one.metric)
+    if outputs is None or inputs.labels is None or one.seeds < 3 or inputs.examples < 3:
         return {}
-    found = remaining_sd(one.metric, inputs.predictions, inputs.labels, inputs.classes)
+    found = remaining_sd(one.metric, outputs, inputs.labels, inputs.classes)
     return {REMAINING: {"value": plain_or_none(found.remaining), "interval": found.interval}}
 
 

@@ -18,6 +18,7 @@ def failures(
     labels: NDArray[np.integer],
     metric: str,
     train_loss: NDArray[np.floating] | None = None,
+    guess_loss: float | None = None,
 ) -> list[str | None]:
     """Returns for each seed the reason why it counts as failed.
 
@@ -26,21 +27,24 @@ def failures(
         labels: [N] class indices.
         metric: the score.
         train_loss: [S, E] mean over each epoch, nats; if it is missing, the test for a flat loss is skipped.
+        guess_loss: training loss of guessing, nats; by default the entropy of the classes in `labels`.
 
     Returns:
         [S]: None for a seed that did not fail. A seed failed if its final score is at or below that of always
-        predicting the most frequent class (Du & Nguyen 2023, section 5); if the loss of its last epoch is less than
-        1 % below the entropy of the classes in `labels`, which is the loss of guessing by class shares; or if its
-        logits are not finite.
+        predicting the most frequent class (Du & Nguyen 2023, section 5; for losses, its accuracy); if the loss of its
+        last epoch is less than 1 % below that of guessing; or if its logits are not finite.
     """
     classes = final_logits.shape[-1]
-    scores = measures.scores(metric, np.argmax(final_logits, axis=-1), labels, classes)
+    metric = measures.SCORES[metric].failure
+    outputs = final_logits if measures.SCORES[metric].of == "logits" else np.argmax(final_logits, axis=-1)
+    scores = measures.scores(metric, outputs, labels, classes)
     majority = measures.majority_score(metric, labels, classes)
     shares = np.bincount(labels, minlength=classes) / len(labels)
-    guessing = -np.sum(shares * np.log(np.where(shares > 0, shares, 1)))
+    if guess_loss is None:
+        guess_loss = -np.sum(shares * np.log(np.where(shares > 0, shares, 1)))
     finite = np.isfinite(final_logits).all(axis=(1, 2))
     last = np.zeros(len(scores)) if train_loss is None else np.asarray(train_loss)[:, -1]
-    tests = ((~finite, DIVERGED), (scores <= majority, MAJORITY), (~(last < FLAT_SHARE * guessing), FLAT))
+    tests = ((~finite, DIVERGED), (scores <= majority, MAJORITY), (~(last < FLAT_SHARE * guess_loss), FLAT))
     return [next((reason for failed, reason in tests if failed[seed]), None) for seed in range(len(scores))]
 
 

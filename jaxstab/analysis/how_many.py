@@ -108,7 +108,7 @@ def fewest_seeds(sd: float, delta: float, comparisons: int = 1, power: float = 0
 
 def point(scores: Floats) -> float:
     """Returns one point on the scale of these scores: 0.01, or 1 of scores such as BLEU, which go up to 100."""
-    return 0.01 if np.abs(scores).max(initial=0) <= 1 else 1.0
+    return 0.01 if scores.max(initial=0) <= 1 else 1.0
 
 
 def difference_power(seeds: int, sd: float, delta: float, comparisons: int = 1) -> float:

@@ -82,7 +82,7 @@ class JointPower(Tabular):
 
 def joint_power(
     metric: str,
-    predictions: NDArray[Any],
+    outputs: NDArray[Any],
     labels: NDArray[Any],
     classes: int,
     *,
@@ -100,7 +100,7 @@ def joint_power(
 
     Args:
         metric: the score.
-        predictions: [S, N] class indices of the pilot, at least 2 seeds and 3 examples.
+        outputs: predictions [S, N] or logits [S, N, C] of the pilot, at least 2 seeds and 3 examples.
         labels: [N] class indices.
         classes: C.
         delta: the difference in mean score, between 0 and 1.
@@ -115,7 +115,7 @@ def joint_power(
     for name, value in (("delta", delta), ("power", power)):
         if not 0 < value < 1:
             raise ValueError(f"{name} {value:g}; it must be between 0 and 1")
-    contributions = contributions_of_examples(metric, predictions, labels, classes)
+    contributions = contributions_of_examples(metric, outputs, labels, classes)
     found = variance_components(contributions)
     remaining = max(found.seeds, 0.0)
     residual = found.seeds + found.residual - remaining

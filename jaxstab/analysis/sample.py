@@ -130,7 +130,7 @@ class Sample:
         try:
             inputs = measures.check(logits, predictions, labels, representations, seeds, scores)
             if metric not in METRICS and scores is None:
-                raise ValueError(f"unknown metric {metric!r}; use {', '.join(METRICS[:-1])} or {METRICS[-1]}")
+                raise ValueError(measures.unknown_metric(metric))
             numbers = None if seeds is None else [int(seed) for seed in seeds]
             if numbers is not None and len(set(numbers)) < len(numbers):
                 raise ValueError("seeds: a number occurs twice; samples are paired by these numbers")
@@ -304,15 +304,18 @@ def why_failed(outputs: Outputs, inputs: Inputs) -> tuple[str | None, ...]:
     if run is None:
         return _why_failed(inputs, metric)
     losses = run.history.pivot(index="seed", columns="epoch", values="train_loss").loc[run.seeds].to_numpy()
-    of_run = dict(zip(run.seeds.tolist(), failures(run.final_logits, run.labels, metric, losses), strict=True))
+    reasons = failures(run.final_logits, run.labels, metric, losses, run.info.guess_loss)
+    of_run = dict(zip(run.seeds.tolist(), reasons, strict=True))
     return tuple(of_run[int(seed)] for seed in inputs.names)
 
 
 def _why_failed(inputs: Inputs, metric: str) -> tuple[str | None, ...]:
     if inputs.predictions is None or inputs.labels is None:
         return (None,) * inputs.seeds
-    votes = np.eye(inputs.classes, dtype=np.float32)[inputs.predictions]
-    return tuple(failures(votes, inputs.labels, metric))
+    logits = inputs.logits
+    if logits is None:
+        logits = np.eye(inputs.classes, dtype=np.float32)[inputs.predictions]
+    return tuple(failures(logits, inputs.labels, metric))
 
 
 def _of_pairs(only: Iterable[str] | None) -> list[measures.Measure]:

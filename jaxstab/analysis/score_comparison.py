@@ -97,12 +97,12 @@ def _largest(found: Estimate, comparisons: int) -> float | None:
 
 
 def _joint(first: Sample, second: Sample, paired: bool) -> Interval | None:
-    predictions = [one.inputs.predictions for one in (first, second)]
+    ours, theirs = (one.inputs.outputs_for(one.metric) for one in (first, second))
     labels = first.inputs.labels
-    if predictions[0] is None or predictions[1] is None or labels is None or len(labels) < 2:
+    if ours is None or theirs is None or labels is None or len(labels) < 2:
         return None
     classes = max(first.inputs.classes, second.inputs.classes)
-    ends = joint_difference(first.metric, predictions[0], predictions[1], labels, classes, paired=paired)
+    ends = joint_difference(first.metric, ours, theirs, labels, classes, paired=paired)
     return Interval.of(ends) if ends[0] < ends[1] else None
 
 

@@ -183,9 +183,10 @@ def _check(delta: float, factor: float, methods: int, power: float) -> None:
 
 def _joint(sample: Sample, delta: float, power: float) -> JointPower | None:
     inputs = sample.inputs
-    if inputs.predictions is None or inputs.labels is None or inputs.examples < FEWEST_EXAMPLES or delta >= 1:
+    outputs = inputs.outputs_for(sample.metric)
+    if outputs is None or inputs.labels is None or inputs.examples < FEWEST_EXAMPLES or delta >= 1:
         return None
-    return joint_power(sample.metric, inputs.predictions, inputs.labels, inputs.classes, delta=delta, power=power)
+    return joint_power(sample.metric, outputs, inputs.labels, inputs.classes, delta=delta, power=power)
 
 
 def _once(sample: Sample) -> Sample:

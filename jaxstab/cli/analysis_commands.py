@@ -18,7 +18,7 @@ def reading(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--metric",
             metavar="NAME",
-            help="accuracy (default), f1, matthews or macro_f1; the run's own; or the column or key of given scores.",
+            help="The score (docs/measures.md#scores), or the column or key of given ones; default: accuracy.",
         ),
     ):
         command = option(command)

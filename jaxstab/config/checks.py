@@ -24,9 +24,12 @@ def check(config: Config, where: str = "config") -> None:
         "seeds.group_size": seeds.group_size,
         "output.checkpoint_minutes": config.output.checkpoint_minutes,
     }
+    if isinstance(train.class_weights, dict):
+        positive |= {f"train.class_weights.{name}": weight for name, weight in train.class_weights.items()}
     shares = {
         "train.warmup": train.warmup,
         "train.dropout": train.dropout,
+        "train.label_smoothing": train.label_smoothing,
         "train.beta1": train.beta1,
         "train.beta2": train.beta2,
     }

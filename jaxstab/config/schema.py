@@ -11,7 +11,18 @@ from pydantic.dataclasses import dataclass
 from jaxstab.config.methods import STRICT
 from jaxstab.config.mitigation import MitigationConfig
 
-Metric = Literal["accuracy", "f1", "matthews", "macro_f1"]
+Metric = Literal[
+    "accuracy",
+    "balanced_accuracy",
+    "f1",
+    "macro_f1",
+    "weighted_f1",
+    "matthews",
+    "auroc",
+    "average_precision",
+    "neg_log_loss",
+    "neg_brier",
+]
 DATA_SOURCES = ("split", "data")  # sources of randomness that are off unless seeds are given for them
 SOURCES = ("init", "order", "dropout", *DATA_SOURCES)
 
@@ -157,6 +168,8 @@ class TrainConfig:
         epsilon: AdamW's epsilon.
         bias_correction: of AdamW's moments, without which the first steps are too long.
         dropout: replaces the dropout rates of the model's own config.
+        label_smoothing: share of each example's target that is spread evenly over all classes.
+        class_weights: weight of each class in the loss, by its name, or `balanced`: N / (C x examples of the class).
         precision: of the forward and backward pass; parameters are always float32. `tensorfloat32` means float32 with
             matrix products in TF32 where the device has it. `auto` is float32 on a CPU and bfloat16 on a GPU or TPU;
             config.toml in the run directory holds what was chosen.
@@ -177,6 +190,8 @@ class TrainConfig:
     epsilon: float = 1e-8
     bias_correction: bool = True
     dropout: float | None = None
+    label_smoothing: float = 0.0
+    class_weights: Literal["balanced"] | dict[str, float] | None = None
     precision: Literal["auto", "float32", "tensorfloat32", "bfloat16"] = "auto"
     moments: Literal["float32", "bfloat16"] = "float32"
     remat: bool | None = None

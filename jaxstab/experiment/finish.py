@@ -60,7 +60,8 @@ def finish(pending: PendingRun, task: Task, display: Progress) -> None:
     write_frame(path / TEXTS, _texts(task))
     if pending.config.output.keep_representations:
         write_stacked(path / REPRESENTATIONS, representations)
-    reasons = failures(results["final_logits"], test.labels, task.metric, results["train_loss"])
+    losses, guess = results["train_loss"], pending.info.guess_loss
+    reasons = failures(results["final_logits"], test.labels, task.metric, losses, guess)
     failed = {seed: reason for seed, reason in zip(numbers, reasons, strict=True) if reason}
     started = time.perf_counter()
     with display.measuring(len(numbers), representations[0].shape):
@@ -107,8 +108,9 @@ def _measure(
     failed: Mapping[int, str],
 ) -> tuple[list[int], measures.Results]:
     """Scores all seeds and measures those that did not diverge; returns which seeds these are."""
-    predictions = np.argmax(logits, axis=-1)
-    scored = measures.measure_inputs(measures.check(predictions=predictions, labels=task.test.labels), task.metric, ())
+    # Logits that are not finite count as a guess, so that scores of seeds that diverged are numbers.
+    numbers = np.where(np.isfinite(logits), logits, 0)
+    scored = measures.measure_inputs(measures.check(numbers, labels=task.test.labels), task.metric, ())
     finite = np.isfinite(logits).all(axis=(1, 2))
     converged = [seed for seed, good in zip(seeds, finite, strict=True) if good]
     diverged = [seed for seed, good in zip(seeds, finite, strict=True) if not good]

@@ -8,6 +8,7 @@ import numpy as np
 from jaxstab.config import Config, hyperparameters
 from jaxstab.data.batches import choose_grid, steps_per_epoch
 from jaxstab.data.draws import make_draws
+from jaxstab.data.targets import Targets, make_targets
 from jaxstab.data.task import Task, load_task
 from jaxstab.data.tokens import EncodedTask, encode_task, load_tokenizer
 from jaxstab.errors import InputError
@@ -34,6 +35,7 @@ def load_inputs(config: Config, show_progress: bool = False) -> tuple[Task, Enco
     task = load_task(config.task, whole=config.seeds.draw_examples)
     draws, notes = make_draws(task, config.task, config.seeds)
     task = replace(task, notes=(*task.notes, *notes))
+    make_targets(config.train, tuple(task.classes), task.train.labels)  # wrong weights are found before any work
     examples = draws.train if draws else len(task.train.labels)
     if examples < config.train.batch_size:
         raise InputError(
@@ -51,7 +53,14 @@ def load_inputs(config: Config, show_progress: bool = False) -> tuple[Task, Enco
 
 
 def make_recipe(
-    config: Config, pretrained: Pretrained, *, classes: int, metric: str, steps_per_epoch: int, grid: BatchGrid
+    config: Config,
+    pretrained: Pretrained,
+    *,
+    classes: int,
+    metric: str,
+    steps_per_epoch: int,
+    grid: BatchGrid,
+    targets: Targets | None = None,
 ) -> Recipe:
     """Returns what is fixed for a whole run.
 
@@ -62,6 +71,7 @@ def make_recipe(
         metric: the task's score.
         steps_per_epoch: optimiser steps per epoch.
         grid: the grids that training batches may be laid out in.
+        targets: class weights and label smoothing.
     """
     methods = make_methods(config.mitigation)
     train = mitigated(config.train, methods)
@@ -80,6 +90,7 @@ def make_recipe(
         hyper=tuple(hyperparameters(config)),
         grid=grid,
         rounding=config.seeds.rounding,
+        targets=targets,
     )
 
 
@@ -94,6 +105,7 @@ def recipe_for(config: Config, task: Task, encoded: EncodedTask, pretrained: Pre
         metric=task.metric,
         steps_per_epoch=steps_per_epoch(drawn or len(lengths), size),
         grid=choose_grid(lengths, size, drawn),
+        targets=make_targets(config.train, tuple(task.classes), task.train.labels),
     )
 
 

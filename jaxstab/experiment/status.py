@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxstab import measures
 from jaxstab.config import Config, SeedTriple, hyperparameters
+from jaxstab.data.targets import loss_of_a_guess
 from jaxstab.data.task import Task
 from jaxstab.data.tokens import EncodedTask
 from jaxstab.errors import InputError
@@ -82,6 +83,7 @@ def describe(config: Config, task: Task, encoded: EncodedTask, recipe: Recipe) -
         devices=jax.device_count(),
         device=devices.local_devices()[0].device_kind,
         attention=choose_attention(devices.platform(), recipe.config.precision),
+        guess_loss=None if recipe.targets is None else loss_of_a_guess(recipe.targets, np.asarray(pool.labels)),
         versions={"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
     )
 

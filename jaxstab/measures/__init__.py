@@ -10,13 +10,17 @@ from jaxstab.measures.intervals import explain, rows, unseen
 from jaxstab.measures.joint import joint_difference, joint_mean
 from jaxstab.measures.performance import (
     METRICS,
+    SCORES,
     calibration_error,
     calibration_spread,
+    contributions_of_examples,
     majority_score,
     score,
+    score_of_logits,
     scores,
     sd,
 )
+from jaxstab.measures.performance import unknown as unknown_metric
 from jaxstab.measures.prediction import (
     ambiguity,
     cohen_kappa,
@@ -34,7 +38,6 @@ from jaxstab.measures.prediction import (
 from jaxstab.measures.registry import MEASURES, Measure, select
 from jaxstab.measures.remaining import (
     Remaining,
-    contributions_of_examples,
     remaining_sd,
     remaining_sd_of_difference,
     variance_components,
@@ -61,6 +64,7 @@ __all__ = [
     "MEAN",
     "MEASURES",
     "METRICS",
+    "SCORES",
     "STANDARD_DEVIATIONS",
     "Inputs",
     "Interval",
@@ -107,12 +111,14 @@ __all__ = [
     "rows",
     "say_remaining",
     "score",
+    "score_of_logits",
     "scores",
     "sd",
     "seed_scores",
     "select",
     "stable_fraction",
     "subset_values",
+    "unknown_metric",
     "unseen",
     "values_and_left_out",
     "variance_components",

@@ -42,7 +42,7 @@ def measure_arrays(
         labels: [N] class indices; without them there are no scores.
         representations: [S, L, N, D], or S arrays [L, N, D].
         scores: [S] any score of which more is better, instead of labels.
-        metric: the score: accuracy, f1, matthews or macro_f1; the name of given scores.
+        metric: the score, one of `SCORES`; the name of given scores.
         only: names of measures; by default all but those on request (`Measure.default`).
         compat: `paper` adds `paper`, the number that the released code of Du & Nguyen (2023) gives, where it differs.
         max_examples: if there are more examples, representations are compared on a random subset of this size.
@@ -148,16 +148,18 @@ def _scores(inputs: Inputs, metric: str) -> dict[str, Any] | None:
 
 
 def _joint_interval(inputs: Inputs, metric: str) -> Interval | None:
-    if inputs.predictions is None or inputs.labels is None or inputs.examples < FEWEST_EXAMPLES:
+    outputs = inputs.outputs_for(metric)
+    if outputs is None or inputs.labels is None or inputs.examples < FEWEST_EXAMPLES:
         return None
-    low, high = joint_mean(metric, inputs.predictions, inputs.labels, inputs.classes)
+    low, high = joint_mean(metric, outputs, inputs.labels, inputs.classes)
     return Interval(float(low), float(high)) if low < high else None
 
 
 def _remaining(inputs: Inputs, metric: str) -> dict[str, Any] | None:
-    if inputs.predictions is None or inputs.labels is None or inputs.examples < FEWEST_EXAMPLES:
+    outputs = inputs.outputs_for(metric)
+    if outputs is None or inputs.labels is None or inputs.examples < FEWEST_EXAMPLES:
         return None
-    found = remaining_sd(metric, inputs.predictions, inputs.labels, inputs.classes)
+    found = remaining_sd(metric, outputs, inputs.labels, inputs.classes)
     return None if found.interval is None else {"value": plain(found.remaining), "interval": found.interval}
 
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxstab.measures.performance import SCORES, unknown
+
 Array = np.ndarray
 AXES = {
     "logits": "[S, N, C]: seeds, examples, classes",
@@ -50,6 +52,22 @@ class Inputs:
         if self.predictions is not None:
             return len(self.predictions[0])
         return len(self.representations[0][0]) if self.representations else 0
+
+    def outputs_for(self, metric: str) -> Array | None:
+        """What a score judges: predictions [S, N] or logits [S, N, C]; None without labels or outputs.
+
+        Raises:
+            ValueError: an unknown metric, or one of logits where only predictions are given.
+        """
+        if self.labels is None or self.predictions is None:
+            return None
+        if metric not in SCORES:
+            raise ValueError(unknown(metric))
+        if SCORES[metric].of == "predictions":
+            return self.predictions
+        if self.logits is None:
+            raise ValueError(f"{metric} needs logits: predictions do not say how sure a seed is")
+        return self.logits
 
     def take(self, rows: Sequence[int]) -> "Inputs":
         """The inputs of the seeds at these positions."""

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxstab.measures.inputs import Inputs
+from jaxstab.measures.performance import SCORES
 from jaxstab.measures.registry import MEASURES
 from jaxstab.measures.resampling import chi_square_interval, jackknife_interval, robust_sd_interval
 from jaxstab.measures.results import Interval, plain, plain_or_none
@@ -143,8 +144,10 @@ def score_range(metric: str, given: Floats | None = None) -> tuple[float, float]
             words of their name are those of a known one, as in `eval/accuracy`, and all are in it.
     """
     words = set(re.split(r"[^a-z0-9]+", metric.lower()))
+    if given is None:
+        return SCORES[metric].low, SCORES[metric].high
     low, high = (-1.0, 1.0) if words & {"matthews", "mcc"} else (0.0, 1.0)
-    if given is None or (words & BOUNDED and low <= given.min() and given.max() <= high):
+    if words & BOUNDED and low <= given.min() and given.max() <= high:
         return low, high
     return -np.inf, np.inf
 

@@ -3,31 +3,30 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from numpy.typing import NDArray
 from scipy.special import expit, logit, stdtrit
 
-from jaxstab.measures.performance import scores
-from jaxstab.measures.remaining import contributions_of_examples
+from jaxstab.measures.performance import SCORES, contributions_of_examples, scores
 from jaxstab.measures.resampling import LEVEL
 
 Floats = NDArray[np.float64]
 
 
 def joint_mean(
-    metric: str, predictions: Int[np.ndarray, "S N"], labels: Int[np.ndarray, " N"], classes: int
+    metric: str, outputs: Shaped[np.ndarray, "S N *C"], labels: Int[np.ndarray, " N"], classes: int
 ) -> Float[np.ndarray, " 2"]:
     """Returns the 95 % interval of the mean score for other seeds and examples.
 
-    The variance is that of `joint_difference`. The interval is symmetric on the logit scale of the score's range, so it
-    stays within the range.
+    The variance is that of `joint_difference`. The interval is symmetric on the logit scale of the score's range, or on
+    the logarithmic scale of a loss, so it stays within the range.
 
     `benchmarks/coverage.py` simulates it with 5 to 20 seeds. The multi-bootstrap of Sellam et al. (2022) counts what is
     left over three times, and is wider at equal coverage.
 
     Args:
-        metric: the score, see `score_of_confusion`.
-        predictions: [S, N] class indices.
+        metric: the score (`SCORES`).
+        outputs: predictions [S, N] or logits [S, N, C], whichever the score is of.
         labels: [N] class indices.
         classes: C.
 
@@ -39,12 +38,15 @@ def joint_mean(
 
     Source: Owen (2007), The pigeonhole bootstrap, section 3; Satterthwaite (1946).
     """
-    if min(predictions.shape) < 2:
-        raise ValueError(f"{' seeds, '.join(map(str, predictions.shape))} test examples; an interval needs 2 of each")
-    mean = scores(metric, predictions, labels, classes).mean()
-    contributions = contributions_of_examples(metric, predictions, labels, classes)
+    if min(outputs.shape[:2]) < 2:
+        raise ValueError(f"{' seeds, '.join(map(str, outputs.shape[:2]))} test examples; an interval needs 2 of each")
+    mean = scores(metric, outputs, labels, classes).mean()
+    contributions = contributions_of_examples(metric, outputs, labels, classes)
     width = _width([contributions], contributions.mean(0))
-    low, high = (-1.0, 1.0) if metric == "matthews" else (0.0, 1.0)
+    low, high = SCORES[metric].low, SCORES[metric].high
+    if np.isinf(low):  # a loss: symmetric on the scale of logarithms
+        away = high - mean
+        return np.asarray(high - away * np.exp(width / away * np.array([1.0, -1.0])) if away > 0 else np.full(2, mean))
     share = (mean - low) / (high - low)
     if width == 0 or not 0 < share < 1:
         return np.full(2, mean)
@@ -54,8 +56,8 @@ def joint_mean(
 
 def joint_difference(
     metric: str,
-    first: Int[np.ndarray, "S N"],
-    second: Int[np.ndarray, "T N"],
+    first: Shaped[np.ndarray, "S N *C"],
+    second: Shaped[np.ndarray, "T N *C"],
     labels: Int[np.ndarray, " N"],
     classes: int,
     *,
@@ -71,9 +73,9 @@ def joint_difference(
     over three times (Owen 2007, section 4) and so is 5 to 20 % wider at equal or higher coverage.
 
     Args:
-        metric: the score, see `score_of_confusion`.
-        first: [S, N] class indices.
-        second: [T, N] class indices; the same seeds in the same order where paired.
+        metric: the score (`SCORES`).
+        first: predictions [S, N] or logits [S, N, C], whichever the score is of.
+        second: those of T seeds; the same seeds in the same order where paired.
         labels: [N] class indices.
         classes: C.
         paired: whether both methods have the same seeds.
@@ -96,7 +98,7 @@ def joint_difference(
     one, other = (contributions_of_examples(metric, some, labels, classes) for some in (first, second))
     groups = [other - one] if paired else [one, other]
     difference = other.mean() - one.mean()
-    most = 2.0 if metric == "matthews" else 1.0
+    most = SCORES[metric].high - SCORES[metric].low
     width = _width(groups, other.mean(0) - one.mean(0))
     return np.asarray(np.clip(difference + width * np.array([-1.0, 1.0]), -most, most))
 

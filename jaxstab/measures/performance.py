@@ -1,19 +1,48 @@
 """Scores of predictions against labels, their spread over seeds, and calibration."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Literal, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Float, Int, Shaped
 from scipy.special import softmax
 
+from jaxstab.measures.arrays import AnyArray, namespace
+from jaxstab.measures.probability_scores import OF_EXAMPLES, areas_without_each, probability_score, score_of_examples
+
 CALIBRATION_BINS = 15
-METRICS = ("accuracy", "f1", "matthews", "macro_f1")
-if TYPE_CHECKING:
-    AnyArray = Any  # numpy in, numpy out; JAX in, JAX out
-else:
-    AnyArray = np.ndarray | np.generic | Array
+
+
+class Score(NamedTuple):
+    """What is known of a task score; more is better.
+
+    Attributes:
+        of: the outputs of a seed that it judges.
+        low: its smallest possible value.
+        high: its largest.
+        failure: the score that says whether a seed does better than a guess. It is the accuracy for scores that are
+            lower than a guess's if a seed is too sure of itself.
+    """
+
+    of: Literal["predictions", "logits"]
+    low: float
+    high: float
+    failure: str
+
+
+SCORES = {
+    "accuracy": Score("predictions", 0, 1, "accuracy"),
+    "balanced_accuracy": Score("predictions", 0, 1, "balanced_accuracy"),
+    "f1": Score("predictions", 0, 1, "f1"),
+    "macro_f1": Score("predictions", 0, 1, "macro_f1"),
+    "weighted_f1": Score("predictions", 0, 1, "weighted_f1"),
+    "matthews": Score("predictions", -1, 1, "matthews"),
+    "auroc": Score("logits", 0, 1, "auroc"),
+    "average_precision": Score("logits", 0, 1, "average_precision"),
+    "neg_log_loss": Score("logits", -np.inf, 0, "accuracy"),
+    "neg_brier": Score("logits", -1, 0, "accuracy"),
+}
+METRICS = tuple(SCORES)
 
 
 def score(
@@ -33,7 +62,8 @@ def score(
     Raises:
         ValueError: unknown metric.
     """
-    xp, float_type = (jnp, jnp.float32) if isinstance(predictions, jax.Array) else (np, np.float64)
+    xp = namespace(predictions)
+    float_type = xp.float32 if xp is jnp else xp.float64
     right = predictions == labels
     if metric == "accuracy":
         rights, wrongs = (xp.sum(one, axis=-1, dtype=float_type) for one in (right, ~right))
@@ -44,12 +74,89 @@ def score(
     return score_of_confusion(metric, *(xp.sum(one, axis=-2, dtype=float_type) for one in counts))
 
 
+def score_of_logits(metric: str, logits: Float[AnyArray, "N C"], labels: Int[AnyArray, " N"]) -> Float[AnyArray, ""]:
+    """Computes any task score of one seed; see `score_of_confusion` and `probability_score`.
+
+    Args:
+        metric: one of `SCORES`.
+        logits: [N, C], in numpy or JAX like `labels`.
+        labels: [N] class indices.
+
+    Raises:
+        ValueError: unknown metric.
+    """
+    if metric in SCORES and SCORES[metric].of == "logits":
+        return probability_score(metric, logits, labels)
+    return score(metric, logits.argmax(-1), labels, logits.shape[-1])
+
+
 def scores(
-    metric: str, predictions: Int[AnyArray, "S N"], labels: Int[AnyArray, " N"], classes: int
+    metric: str, outputs: Shaped[AnyArray, "S N *C"], labels: Int[AnyArray, " N"], classes: int
 ) -> Float[np.ndarray, " S"]:
-    """Computes the score of every seed in float64, see `score`."""
+    """Computes the score of every seed in float64.
+
+    Args:
+        metric: one of `SCORES`.
+        outputs: predictions [S, N] or logits [S, N, C], whichever the score is of.
+        labels: [N] class indices.
+        classes: C.
+
+    Raises:
+        ValueError: unknown metric.
+    """
     labels = np.asarray(labels)
-    return np.array([score(metric, np.asarray(one), labels, classes) for one in predictions])
+    if outputs.ndim == 3:
+        return np.array([score_of_logits(metric, np.asarray(one), labels) for one in outputs], np.float64)
+    return np.array([score(metric, np.asarray(one), labels, classes) for one in outputs])
+
+
+def contributions_of_examples(
+    metric: str, outputs: Shaped[np.ndarray, "S N *C"], labels: Int[np.ndarray, " N"], classes: int
+) -> Float[np.ndarray, "S N"]:
+    """Returns the contribution of every example to the score of every seed: [S, N], whose mean over examples is it.
+
+    Args:
+        metric: one of `SCORES`.
+        outputs: predictions [S, N] or logits [S, N, C], whichever the score is of.
+        labels: [N] class indices.
+        classes: C.
+
+    Returns:
+        For the accuracy 1 where the seed is right and 0 where it is wrong, and for losses the loss of the example. For
+        the others jackknife pseudo-values over examples: score + (N - 1) (mean of delete-one scores - delete-one score)
+
+    Raises:
+        ValueError: fewer than two examples for a score that is no mean over examples, or an unknown metric.
+    """
+    if metric == "accuracy":
+        return np.asarray(outputs == labels, np.float64)
+    if metric in OF_EXAMPLES:
+        return np.array([score_of_examples(metric, one, labels) for one in outputs])
+    examples = len(labels)
+    if examples < 2:
+        raise ValueError(f"{examples} test examples; the contribution of an example to {metric} needs at least 2")
+    if outputs.ndim == 3:
+        left_out = np.array([areas_without_each(metric, one, labels) for one in outputs])
+    else:
+        left_out = np.array([_without_each(metric, one, labels, classes) for one in outputs])
+    found = scores(metric, outputs, labels, classes)[:, None]
+    return np.asarray(found + (examples - 1) * (left_out.mean(-1, keepdims=True) - left_out))
+
+
+def _without_each(
+    metric: str, predictions: Int[np.ndarray, " N"], labels: Int[np.ndarray, " N"], classes: int
+) -> Float[np.ndarray, " N"]:
+    """A seed's score without each example in turn."""
+    every = np.eye(classes)
+    # Examples with the same label and prediction are alike, so a score is needed only once for each cell.
+    cells, place = np.unique(labels.astype(np.int64) * classes + predictions, return_inverse=True)
+    label, guess = np.divmod(cells, classes)
+    right, guesses, truths = (
+        np.bincount(one, minlength=classes).astype(np.float64)
+        for one in (labels[predictions == labels], predictions, labels)
+    )
+    hits = right - every[label] * (label == guess)[:, None]
+    return np.asarray(score_of_confusion(metric, hits, guesses - every[guess], truths - every[label]))[place]
 
 
 def score_of_confusion(
@@ -60,7 +167,8 @@ def score_of_confusion(
     Args:
         metric: `accuracy`; `f1`, of class 1; `matthews`, the correlation coefficient in its form for any number of
             classes (Gorodkin 2004), 0 where a margin is constant; `macro_f1`, the unweighted mean of F1 over classes
-            that occur in labels or predictions. An F1 without true positives is 0.
+            that occur in labels or predictions; `weighted_f1`, weighted by labels; `balanced_accuracy`, the unweighted
+            mean of recall over classes that occur in labels. An F1 without true positives is 0.
         hits: for each class, the number of examples that have it as label and as prediction.
         guesses: for each class, the number of predictions.
         truths: for each class, the number of labels.
@@ -68,7 +176,7 @@ def score_of_confusion(
     Raises:
         ValueError: unknown metric.
     """
-    xp: Any = jnp if isinstance(hits, jax.Array) else np
+    xp = namespace(hits)
     count = truths.sum(-1)
     if metric == "accuracy":
         return hits.sum(-1) / count
@@ -78,19 +186,33 @@ def score_of_confusion(
         covariance = hits.sum(-1) / count - (predicted * actual).sum(-1)
         spread = (1 - (predicted**2).sum(-1)) * (1 - (actual**2).sum(-1))
         return xp.where(spread > 0, covariance / xp.sqrt(xp.where(spread > 0, spread, 1)), 0)
+    if metric == "balanced_accuracy":
+        recall = xp.where(truths > 0, hits / xp.where(truths > 0, truths, 1), 0)
+        return recall.sum(-1) / xp.sum(truths > 0, axis=-1, dtype=hits.dtype)
     involved = guesses + truths
     f1 = xp.where(involved > 0, 2 * hits / xp.where(involved > 0, involved, 1), 0)
     if metric == "f1":
         return f1[..., 1]
     if metric == "macro_f1":
         return f1.sum(-1) / xp.sum(involved > 0, axis=-1, dtype=hits.dtype)
-    raise ValueError(f"unknown metric {metric!r}; use accuracy, f1, matthews or macro_f1")
+    if metric == "weighted_f1":
+        return (f1 * truths).sum(-1) / count
+    raise ValueError(unknown(metric))
+
+
+def unknown(metric: str) -> str:
+    """What is wrong with a metric that is none of `SCORES`."""
+    return f"unknown metric {metric!r}; use {', '.join(METRICS[:-1])} or {METRICS[-1]}"
 
 
 def majority_score(metric: str, labels: Int[np.ndarray, " N"], classes: int) -> float:
-    """Returns the score of always predicting the most frequent label: a run at or below it has failed."""
-    majority = np.bincount(labels, minlength=classes).argmax()
-    return float(score(metric, np.full_like(labels, majority), labels, classes))
+    """Returns the score of a seed that knows nothing of the examples: a run at or below it has failed.
+
+    It always predicts the most frequent class, with the classes' shares in `labels` as its probabilities.
+    """
+    shares = np.bincount(labels, minlength=classes) / len(labels)
+    guess = np.log(np.maximum(shares, np.finfo(np.float64).tiny))
+    return float(score_of_logits(metric, np.tile(guess, (len(labels), 1)), labels))
 
 
 def sd(values: Float[AnyArray, " S"], mask: Shaped[AnyArray, "*R S"] | None = None) -> Float[np.ndarray, "*R"]:

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from jaxstab.measures.performance import AnyArray, score
+from jaxstab.measures.arrays import AnyArray
+from jaxstab.measures.performance import SCORES, score_of_logits
 
 COMPETING_MARGIN = 0.01
 
@@ -234,18 +235,19 @@ def ensemble_gain(
     Args:
         logits: [S, N, C].
         labels: [N] class indices.
-        metric: the score, see `score_of_confusion`.
+        metric: the score (`SCORES`).
         mask: [S] which seeds count; all by default.
 
     Returns:
         A scalar in units of the score; 0 if all seeds agree, negative if the ensemble is worse.
         Source: Lakshminarayanan et al. (2017).
     """
-    mask, classes = _all(logits, mask), logits.shape[-1]
-    logits = logits.astype(jnp.float32)
-    alone: Array = score(metric, jnp.argmax(logits, axis=-1), labels, classes)
+    mask, logits = _all(logits, mask), logits.astype(jnp.float32)
+    alone: Array = jax.vmap(lambda one: score_of_logits(metric, one, labels))(logits)
     mean = jnp.tensordot(mask, jax.nn.softmax(logits), 1, precision="highest")
-    together: Array = score(metric, jnp.argmax(mean, axis=-1), labels, classes)
+    if SCORES[metric].of == "logits":
+        mean = jnp.log(jnp.maximum(mean / mask.sum(), np.finfo(np.float32).tiny))
+    together: Array = score_of_logits(metric, mean, labels)
     return together - (mask * alone).sum() / mask.sum()
 
 

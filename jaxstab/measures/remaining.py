@@ -7,11 +7,11 @@ infinitely many test examples only what they have in common over examples would 
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from jaxstab.measures.performance import score_of_confusion, scores
+from jaxstab.measures.performance import SCORES, contributions_of_examples
 from jaxstab.measures.resampling import LEVEL, chi_square_interval
 from jaxstab.measures.results import Interval
 
@@ -48,7 +48,7 @@ class Components(NamedTuple):
 
 
 def remaining_sd(
-    metric: str, predictions: Int[np.ndarray, "S N"], labels: Int[np.ndarray, " N"], classes: int
+    metric: str, outputs: Shaped[np.ndarray, "S N *C"], labels: Int[np.ndarray, " N"], classes: int
 ) -> Remaining:
     """Estimates the standard deviation over seeds that would remain with infinitely many test examples.
 
@@ -62,8 +62,8 @@ def remaining_sd(
     where seeds differ in one direction.
 
     Args:
-        metric: the score, see `score_of_confusion`.
-        predictions: [S, N] class indices of at least two seeds and three examples.
+        metric: the score (`SCORES`).
+        outputs: predictions [S, N] or logits [S, N, C] of at least two seeds and three examples.
         labels: [N] class indices.
         classes: C.
 
@@ -72,13 +72,13 @@ def remaining_sd(
 
     Source: Jordan (2023), Variance between runs of neural network training is harmless and inevitable, for accuracy.
     """
-    return _remaining(contributions_of_examples(metric, predictions, labels, classes), most=_widest(metric))
+    return _remaining(contributions_of_examples(metric, outputs, labels, classes), most=_widest(metric))
 
 
 def remaining_sd_of_difference(
     metric: str,
-    first: Int[np.ndarray, "S N"],
-    second: Int[np.ndarray, "T N"],
+    first: Shaped[np.ndarray, "S N *C"],
+    second: Shaped[np.ndarray, "T N *C"],
     labels: Int[np.ndarray, " N"],
     classes: int,
 ) -> Remaining:
@@ -91,43 +91,6 @@ def remaining_sd_of_difference(
         raise ValueError(f"{len(first)} and {len(second)} seeds; a pair needs a seed of either method")
     parts = [contributions_of_examples(metric, one, labels, classes) for one in (first, second)]
     return _remaining(parts[1] - parts[0], most=2 * _widest(metric))
-
-
-def contributions_of_examples(
-    metric: str, predictions: Int[np.ndarray, "S N"], labels: Int[np.ndarray, " N"], classes: int
-) -> Float[np.ndarray, "S N"]:
-    """Returns the contribution of every example to the score of every seed: [S, N], whose mean over examples is it.
-
-    Args:
-        metric: the score, see `score_of_confusion`.
-        predictions: [S, N] class indices.
-        labels: [N] class indices.
-        classes: C.
-
-    Returns:
-        For the accuracy 1 where the seed is right and 0 where it is wrong. For the others jackknife pseudo-values over
-        examples, score + (N - 1) (mean of delete-one scores - delete-one score).
-
-    Raises:
-        ValueError: fewer than two examples for a score other than accuracy, or an unknown metric.
-    """
-    if metric == "accuracy":
-        return np.asarray(predictions == labels, np.float64)
-    examples = len(labels)
-    if examples < 2:
-        raise ValueError(f"{examples} test examples; the contribution of an example to {metric} needs at least 2")
-    every = np.eye(classes)
-    truths = np.bincount(labels, minlength=classes).astype(np.float64)
-    left_out = np.empty(predictions.shape)
-    for row, guessed in zip(left_out, predictions, strict=True):
-        # Examples with the same label and prediction are alike, so a score is needed only once for each cell.
-        cells, place = np.unique(labels.astype(np.int64) * classes + guessed, return_inverse=True)
-        label, guess = np.divmod(cells, classes)
-        hits = np.bincount(labels[guessed == labels], minlength=classes) - every[label] * (label == guess)[:, None]
-        guesses = np.bincount(guessed, minlength=classes) - every[guess]
-        row[:] = np.asarray(score_of_confusion(metric, hits, guesses, truths - every[label]))[place]
-    found = scores(metric, predictions, labels, classes)[:, None]
-    return np.asarray(found + (examples - 1) * (left_out.mean(-1, keepdims=True) - left_out))
 
 
 def variance_components(contributions: Float[np.ndarray, "S N"]) -> Components:
@@ -156,7 +119,7 @@ def variance_components(contributions: Float[np.ndarray, "S N"]) -> Components:
 
 def _widest(metric: str) -> float:
     """The largest possible standard deviation: half of the range of the score."""
-    return 1.0 if metric == "matthews" else 0.5
+    return (SCORES[metric].high - SCORES[metric].low) / 2
 
 
 def _remaining(contributions: Floats, most: float) -> Remaining:

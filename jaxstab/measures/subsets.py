@@ -28,12 +28,15 @@ def all_then_without_each(seeds: int) -> Mask:
 
 
 def seed_scores(inputs: Inputs, metric: str) -> Floats | None:
-    """Returns the score [S] of every seed; None if there are no scores and no labels."""
+    """Returns the score [S] of every seed; None if there are no scores and no labels.
+
+    Raises:
+        ValueError: as `Inputs.outputs_for`.
+    """
     if inputs.scores is not None:
         return inputs.scores
-    if inputs.predictions is None or inputs.labels is None:
-        return None
-    return scores(metric, inputs.predictions, inputs.labels, inputs.classes)
+    outputs = inputs.outputs_for(metric)
+    return None if outputs is None else scores(metric, outputs, inputs.labels, inputs.classes)
 
 
 def seed_numbers(name: str, inputs: Inputs, metric: str) -> Floats:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxstab.data.batches import Batch
+from jaxstab.data.targets import Targets
 
 Params = dict[str, Any]
 Path = tuple[str, ...]
@@ -27,6 +28,7 @@ class Context:
         missing: those of them that the checkpoint lacks, so that each seed initialises its own.
         initializer_range: standard deviation of newly initialised kernels.
         forgets: of the methods in use.
+        targets: class weights and label smoothing; None for the plain cross-entropy.
     """
 
     hyper: Mapping[str, Any]
@@ -35,6 +37,7 @@ class Context:
     missing: tuple[str, ...]
     initializer_range: float
     forgets: tuple[Callable[[Path, Array, "Context"], Array], ...] = ()
+    targets: Targets | None = None
 
 
 @dataclass(frozen=True)

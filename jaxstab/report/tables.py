@@ -30,7 +30,17 @@ from jaxstab.report.formats import (
     worth,
 )
 
-METRICS = {"matthews": "Matthews correlation", "f1": "F1", "macro_f1": "macro F1"}
+METRICS = {
+    "balanced_accuracy": "balanced accuracy",
+    "f1": "F1",
+    "macro_f1": "macro F1",
+    "weighted_f1": "weighted F1",
+    "matthews": "Matthews correlation",
+    "auroc": "AUROC",
+    "average_precision": "average precision",
+    "neg_log_loss": "negative log loss",
+    "neg_brier": "negative Brier score",
+}
 # What is shown beside the measures: its name, and what it says.
 QUANTITIES = {
     MEAN: ("mean {}", "mean of the seeds' test scores; larger is better"),

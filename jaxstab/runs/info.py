@@ -78,6 +78,8 @@ class RunInfo:
         attention: the implementation of attention that is used.
         compile_seconds: of the last compilation.
         memory: planned and used.
+        guess_loss: training loss of the best guess that is the same for all examples, where classes are weighted or
+            labels smoothed.
         failed_seeds: their numbers.
         failures: why each of them counts as failed.
         measure_seconds: what measuring took.
@@ -106,6 +108,7 @@ class RunInfo:
     unroll: bool | None = None
     compile_seconds: float | None = None
     memory: Memory | None = None
+    guess_loss: float | None = None
     failed_seeds: tuple[int, ...] = ()
     failures: Mapping[int, str] = field(default_factory=dict)
     measure_seconds: float | None = None

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxstab.config import TrainConfig
+from jaxstab.data.targets import Targets
 from jaxstab.mitigation import Context, Method
 from jaxstab.models.attention import choose_attention
 from jaxstab.models.build import Build
@@ -35,6 +36,7 @@ class Recipe:
         hyper: keys of the hyper-parameters in `SeedInputs.hyper`.
         grid: the grids that a training batch may be laid out in.
         rounding: whether repeats start from parameters moved by one unit in the last place.
+        targets: class weights and label smoothing; None for the plain cross-entropy.
     """
 
     config: TrainConfig
@@ -48,6 +50,7 @@ class Recipe:
     hyper: tuple[str, ...]
     grid: BatchGrid
     rounding: bool = False
+    targets: Targets | None = None
 
     @property
     def total_steps(self) -> int:
@@ -63,6 +66,7 @@ class Recipe:
             missing=self.pretrained.missing,
             initializer_range=self.pretrained.config.initializer_range,
             forgets=tuple(method.forgets for method in self.methods if method.forgets),
+            targets=self.targets,
         )
 
 

@@ -10,7 +10,8 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxstab.data.batches import Batch, Examples, Steps, make_batch
-from jaxstab.measures import score
+from jaxstab.data.targets import cross_entropy
+from jaxstab.measures import score_of_logits
 from jaxstab.mitigation import Context, ValueAndGrad
 from jaxstab.models.families import apply
 from jaxstab.models.parameters import merged, nudged
@@ -134,7 +135,10 @@ def weights_in_use(recipe: Recipe, params: Any, context: Context, key: PRNGKeyAr
 
 
 def loss_fn(params: Any, recipe: Recipe, batch: Batch, key: PRNGKeyArray | None, context: Context) -> Float[Array, ""]:
-    """Returns the training loss in nats: mean cross-entropy over examples that are not padding, or a method's loss."""
+    """Returns the training loss in nats: mean cross-entropy over examples that are not padding, or a method's loss.
+
+    Class weights and label smoothing count in it.
+    """
 
     def logits_of(key: PRNGKeyArray | None) -> Array:
         return apply(recipe.definition, weights_in_use(recipe, params, context, key), batch, key).logits
@@ -142,6 +146,8 @@ def loss_fn(params: Any, recipe: Recipe, batch: Batch, key: PRNGKeyArray | None,
     for method in recipe.methods:
         if method.loss and key is not None:
             return method.loss(logits_of, batch, key, context)
+    if recipe.targets is not None:
+        return cross_entropy(jax.nn.log_softmax(logits_of(key)), batch, recipe.targets)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits_of(key), batch.labels)
     return jnp.sum(losses * batch.weights) / jnp.sum(batch.weights)
 
@@ -304,6 +310,6 @@ def evaluate(
     evaluation = Evaluation(
         train_loss=state.loss_sum / recipe.steps_per_epoch,
         validation_loss=optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(),
-        validation_score=score(recipe.metric, jnp.argmax(logits, axis=-1), labels, recipe.classes),
+        validation_score=score_of_logits(recipe.metric, logits, labels),
     )
     return state._replace(loss_sum=jnp.float32(0)), evaluation
