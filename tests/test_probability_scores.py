@@ -31,7 +31,8 @@ def _sklearn(metric, logits, labels):
     if metric == "neg_log_loss":
         return -metrics.log_loss(labels, p, labels=range(classes))
     if metric == "neg_brier":
-        return -metrics.brier_score_loss(np.eye(classes)[labels], p, scale_by_half=True)
+        # scikit-learn's, which halves it for two classes only.
+        return -((p - np.eye(classes)[labels]) ** 2).sum(1).mean() / 2
     if classes == 2:
         return AREAS[metric](labels, logits[:, 1] - logits[:, 0])
     return np.mean([AREAS[metric](labels == c, p[:, c]) for c in range(classes)])
@@ -65,6 +66,12 @@ def test_adding_a_number_to_all_logits_of_an_example_changes_nothing(metric):
     moved = logits.astype(np.float64) + RNG.normal(size=(1, 40, 1))
     found = measures.scores(metric, moved, labels, 3)
     np.testing.assert_allclose(found, measures.scores(metric, logits.astype(np.float64), labels, 3), atol=1e-12)
+
+
+def test_brier_of_two_classes_is_that_of_scikit_learn():
+    logits, labels = _sample(2)
+    expected = [-metrics.brier_score_loss(labels, softmax(one.astype(np.float64), axis=-1)[:, 1]) for one in logits]
+    np.testing.assert_allclose(measures.scores("neg_brier", logits, labels, 2), expected, atol=1e-12)
 
 
 def test_degenerate_scores():
