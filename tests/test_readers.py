@@ -261,7 +261,7 @@ def test_runs_exported_by_weights_and_biases_are_compared(tmp_path, capsys):
 def test_scores_alone_make_a_report(tmp_path, capsys):
     page = tmp_path / "report.html"
     assert cli.main(["report", f"standard={WANDB / 'runs.csv'}", "-o", str(page)]) == 0
-    assert "mean eval/accuracy 0.816 over 4 seeds" in page.read_text()
+    assert "mean eval/accuracy 0.816 (SD 0.020) over 4 seeds" in page.read_text()
     assert "seed 2 (crashed)" in page.read_text()
     capsys.readouterr()
 
