@@ -11,6 +11,7 @@ import nbclient
 import nbformat
 import numpy as np
 import pytest
+from tiny import toy_sample
 
 import jaxstab
 
@@ -30,16 +31,9 @@ def run():
     return jaxstab.Run.load(DOCS / "notebook" / "standard")
 
 
-def _sample(name, accuracy, seeds=8, task="toy"):
-    rng = np.random.default_rng(len(name))
-    labels = np.random.default_rng(0).integers(2, size=100)
-    votes = np.where(rng.random((seeds, 100)) < accuracy, labels, 1 - labels)
-    return jaxstab.Sample.from_arrays(name, predictions=votes, labels=labels, seeds=range(seeds), task=task)
-
-
 @pytest.fixture(scope="module")
 def comparison():
-    return jaxstab.compare([_sample("a", 0.6), _sample("bb", 0.9), _sample("ccc", 0.6)])
+    return jaxstab.compare([toy_sample("a", 0.6), toy_sample("bb", 0.9), toy_sample("ccc", 0.6)])
 
 
 def _dots(ax, upright=False):
@@ -64,7 +58,7 @@ def test_a_run_is_drawn_as_scores_curves_or_a_measure(run):
 
 
 def test_results_and_samples_are_drawn():
-    sample = _sample("mine", 0.8)
+    sample = toy_sample("mine", 0.8)
     found = jaxstab.measure(sample)
     for one in (sample, found):
         np.testing.assert_allclose(_dots(one.plot("scores")), np.sort(sample.scores))
@@ -90,7 +84,7 @@ def test_a_comparison_is_drawn_as_differences_with_intervals(comparison):
 def test_studies_and_correlations_are_drawn(run, comparison):
     study = jaxstab.study_seeds(run)
     assert study.plot().lines[0].get_ydata().tolist() == study.best.tolist()
-    trust = jaxstab.validity(_sample("mine", 0.8))
+    trust = jaxstab.validity(toy_sample("mine", 0.8))
     for found, matrix in (
         (trust, trust.over_seeds.matrix),
         (comparison.rankings["toy"], comparison.rankings["toy"].tau),
@@ -118,7 +112,7 @@ def test_what_is_not_there_is_named(run, comparison):
         (lambda: run.plot("curves", ax=plt.figure().subplots()), "curves take three axes"),
         (lambda: comparison.plot("cka"), "nothing called 'cka' was compared; there is scores, mean, "),
         (
-            lambda: jaxstab.validity(_sample("mine", 0.8)).plot("layers"),
+            lambda: jaxstab.validity(toy_sample("mine", 0.8)).plot("layers"),
             "no correlations over 'layers'; there is seeds",
         ),
         (lambda: jaxstab.study_seeds(run).joint.plot(), "there is no figure of JointPower"),
@@ -128,7 +122,7 @@ def test_what_is_not_there_is_named(run, comparison):
 
 
 def test_notebooks_show_sentences_and_a_table():
-    found = jaxstab.compare([_sample("a", 0.6), _sample("<b>", 0.9)])
+    found = jaxstab.compare([toy_sample("a", 0.6), toy_sample("<b>", 0.9)])
     shown = found._repr_html_()
     assert f"<p>{html.escape(found.verdicts[0])}</p>" in shown
     assert "<td>pairwise_disagreement</td>" in shown

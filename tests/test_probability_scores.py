@@ -11,6 +11,7 @@ from sklearn import metrics
 import jaxstab
 from jaxstab import measures
 from jaxstab.analysis import failures
+from jaxstab.analysis.joint_power import joint_power
 from jaxstab.errors import InputError
 from jaxstab.measures.joint import joint_difference, joint_mean
 
@@ -136,6 +137,24 @@ def test_all_measures(metric):
     assert found["ensemble_gain"]["value"] == pytest.approx(gain, abs=1e-5)
     with pytest.raises(ValueError, match=f"{metric} needs logits: predictions do not say how sure a seed is"):
         measures.all(predictions=logits.argmax(-1), labels=labels, metric=metric)
+
+
+def test_a_rare_class():
+    logits, _ = _sample(2, seeds=6, examples=60)
+    once = np.eye(1, 60, dtype=int)[0]
+    sample = jaxstab.Sample.from_arrays("rare", logits=logits, labels=once, metric="auroc")
+    found = jaxstab.measure(sample)
+    assert found.scores["mean"] == pytest.approx(np.mean([_sklearn("auroc", one, once) for one in logits]))
+    assert found.scores["joint_interval"] is None
+    assert found.scores["remaining_sd"] is None
+    assert jaxstab.study_seeds(sample).joint is None
+    assert jaxstab.validity(sample).to_frame().notna().any().any()
+    assert np.isnan(measures.remaining_sd("auroc", logits, once, 2).remaining)
+    with pytest.raises(ValueError, match="not defined without one of the test examples"):
+        joint_power("auroc", logits, once, 2, delta=0.1)
+    for metric in AREAS:
+        with pytest.raises(InputError, match=f"{metric} needs examples of two classes; all labels are the same"):
+            jaxstab.Sample.from_arrays("same", logits=logits, labels=np.ones(60, int), metric=metric)
 
 
 def test_methods_are_compared_by_it():

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 from statsmodels.stats.power import TTestIndPower
+from tiny import toy_sample
 
 import jaxstab
 from jaxstab.measures import SCORES
@@ -12,16 +13,9 @@ from jaxstab.report import methods
 from jaxstab.report.tables import metric_label
 
 
-def _sample(name, accuracy, seeds=8, task="toy"):
-    rng = np.random.default_rng(len(name))
-    labels = np.random.default_rng(0).integers(2, size=100)
-    votes = np.where(rng.random((seeds, 100)) < accuracy, labels, 1 - labels)
-    return jaxstab.Sample.from_arrays(name, predictions=votes, labels=labels, seeds=range(seeds), task=task)
-
-
 @pytest.fixture(scope="module")
 def samples():
-    return [_sample("a", 0.6), _sample("bb", 0.9), _sample("ccc", 0.9), _sample("dddd", 0.6)]
+    return [toy_sample("a", 0.6), toy_sample("bb", 0.9), toy_sample("ccc", 0.9), toy_sample("dddd", 0.6)]
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +63,7 @@ def test_a_point_of_bleu_is_one():
 
 
 def test_two_seeds_are_too_few_to_tell():
-    found = jaxstab.compare([_sample("a", 0.6, 2), _sample("bb", 0.9, 2)])
+    found = jaxstab.compare([toy_sample("a", 0.6, 2), toy_sample("bb", 0.9, 2)])
     assert methods.headline(found) == (
         "With 2 seeds of each on toy, nothing can be told; differences need at least 3 seeds of each."
     )

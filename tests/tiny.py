@@ -1,4 +1,4 @@
-"""Small generated inputs: random checkpoints with a tokenizer, and a task that can be learned."""
+"""Small generated inputs: random checkpoints with a tokenizer, a task that can be learned, votes of seeds."""
 
 import json
 from pathlib import Path
@@ -7,6 +7,7 @@ import numpy as np
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
+from jaxstab import Sample
 from jaxstab.models.families import FAMILIES, make_classifier
 
 GOOD, BAD = ("good", "fine", "great", "nice"), ("bad", "poor", "awful", "dull")
@@ -184,3 +185,11 @@ def write_task(directory: Path, train: int = 44, validation: int = 24, test: int
         lines = [json.dumps(row) for row in make_rows(count, seed)]
         (directory / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
     return directory
+
+
+def toy_sample(name, accuracy, seeds=8, task="toy"):
+    """Seeds that are right on random examples; another name draws other votes."""
+    rng = np.random.default_rng(len(name))
+    labels = np.random.default_rng(0).integers(2, size=100)
+    votes = np.where(rng.random((seeds, 100)) < accuracy, labels, 1 - labels)
+    return Sample.from_arrays(name, predictions=votes, labels=labels, seeds=range(seeds), task=task)

@@ -108,7 +108,8 @@ def joint_power(
         seeds: numbers of seeds for each method; `inf` for infinitely many.
 
     Raises:
-        ValueError: delta or power not between 0 and 1, or a pilot that is too small.
+        ValueError: delta or power not between 0 and 1, or a pilot that is too small: also if the score is not defined
+            without one of its examples.
 
     Source: Card et al. (2020), With little power comes great responsibility, section 4, for the bracket.
     """
@@ -116,6 +117,8 @@ def joint_power(
         if not 0 < value < 1:
             raise ValueError(f"{name} {value:g}; it must be between 0 and 1")
     contributions = contributions_of_examples(metric, outputs, labels, classes)
+    if not np.isfinite(contributions).all():
+        raise ValueError(f"{metric} is not defined without one of the test examples; more of each class are needed")
     found = variance_components(contributions)
     remaining = max(found.seeds, 0.0)
     residual = found.seeds + found.residual - remaining

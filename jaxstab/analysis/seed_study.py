@@ -186,7 +186,10 @@ def _joint(sample: Sample, delta: float, power: float) -> JointPower | None:
     outputs = inputs.outputs_for(sample.metric)
     if outputs is None or inputs.labels is None or inputs.examples < FEWEST_EXAMPLES or delta >= 1:
         return None
-    return joint_power(sample.metric, outputs, inputs.labels, inputs.classes, delta=delta, power=power)
+    try:
+        return joint_power(sample.metric, outputs, inputs.labels, inputs.classes, delta=delta, power=power)
+    except ValueError:  # too few examples of a class for this score
+        return None
 
 
 def _once(sample: Sample) -> Sample:

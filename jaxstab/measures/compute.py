@@ -132,6 +132,8 @@ def _scores(inputs: Inputs, metric: str) -> dict[str, Any] | None:
     per_seed = seed_scores(inputs, metric)
     if per_seed is None:
         return None
+    if np.isnan(per_seed).any():
+        raise ValueError(f"{metric} needs examples of two classes; all labels are the same")
     found = {"metric": metric, "mean": plain(per_seed.mean()), "per_seed": [plain(one) for one in per_seed]}
     if inputs.seeds < 2:
         return found | {"interval": None, "joint_interval": None, "remaining_sd": None}

@@ -53,7 +53,10 @@ def score_of_examples(
 def areas_without_each(
     metric: str, logits: Float[np.ndarray, "N C"], labels: Int[np.ndarray, " N"]
 ) -> Float[np.ndarray, " N"]:
-    """Returns a seed's `auroc` or `average_precision` without each example in turn, in order N log N."""
+    """Returns a seed's `auroc` or `average_precision` without each example in turn, in order N log N.
+
+    NaN where without the example all labels are the same.
+    """
     total, count = np.zeros(len(labels)), np.zeros(len(labels))
     for values, positive in _each_class(logits, labels):
         positives, negatives = positive.sum() - positive, (~positive).sum() - ~positive

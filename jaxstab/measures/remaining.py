@@ -23,9 +23,10 @@ class Remaining(NamedTuple):
 
     Attributes:
         sd: the standard deviation over seeds on these test examples, with denominator S - 1.
-        remaining: the standard deviation with infinitely many test examples; 0 where its estimated square is negative.
-        interval: 95 % interval of the remaining standard deviation; None if all seeds have the same score, which says
-            nothing about their spread.
+        remaining: the standard deviation with infinitely many test examples; 0 where its estimated square is negative;
+            NaN where the score is not defined without one of the examples.
+        interval: 95 % interval of the remaining standard deviation; None if it is NaN, or if all seeds have the same
+            score, which says nothing about their spread.
     """
 
     sd: float
@@ -127,6 +128,8 @@ def _remaining(contributions: Floats, most: float) -> Remaining:
     seeds, examples = contributions.shape
     found = variance_components(contributions)
     per_seed = contributions.mean(1)
+    if np.isnan(found.seeds):
+        return Remaining(np.nan, np.nan, None)
     # Scores that are equal but for rounding are equal.
     sd = float(per_seed.std(ddof=1)) if np.ptp(per_seed) > 1e-9 else 0.0
     remaining = min(float(np.sqrt(max(found.seeds, 0))), most)
