@@ -158,6 +158,8 @@ class TrainConfig:
 
     Attributes:
         epochs: passes over the training examples.
+        patience: stop a seed after so many epochs without a better validation score; by default all seeds take all
+            epochs. The learning rate follows the schedule of all epochs.
         batch_size: examples per step.
         learning_rate: its peak, after warm-up.
         warmup: share of all steps in which the learning rate rises linearly; then it falls linearly to 0.
@@ -180,6 +182,7 @@ class TrainConfig:
     """
 
     epochs: int = 5
+    patience: int | None = None
     batch_size: int = 16
     learning_rate: float = 2e-5
     warmup: float = 0.1
