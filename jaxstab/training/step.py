@@ -269,7 +269,7 @@ def train_steps(
     def body(step: Int[Array, ""], state: TrainState) -> TrainState:
         return train_step(recipe, state, step, inputs, pretrained, examples)
 
-    if state.waiting is not None:
+    if state.waiting is not None and recipe.config.patience is not None:
         stop = jnp.where(has_stopped(state.waiting, recipe.config.patience), start, stop)
     return jax.lax.fori_loop(start, stop, body, state)
 

@@ -28,7 +28,7 @@ def begin_waiting() -> Waiting:
     return Waiting(jnp.float32(-jnp.inf), jnp.int32(-1))
 
 
-def wait(waiting: Waiting, score: Float[Array, ""]) -> Waiting:
+def wait(waiting: Waiting, score: Float[Array | np.ndarray, ""]) -> Waiting:
     """Returns the state after one more evaluation. A score that is equal to the best, or NaN, is no improvement."""
     better = score > waiting.best
     return Waiting(jnp.where(better, score, waiting.best), jnp.where(better, 0, waiting.epochs + 1))
