@@ -56,6 +56,7 @@ class TaskConfig:
         train_examples: train on a random subset of this many examples.
         subset_seed: which subset.
         split_seed: how validation examples are halved when there is no test split.
+        drop_empty: leave out rows without a text or without a label, instead of an error that names them.
     """
 
     source: str
@@ -66,6 +67,7 @@ class TaskConfig:
     train_examples: int | None = None
     subset_seed: int = 0
     split_seed: int = 0
+    drop_empty: bool = False
 
 
 @dataclass(frozen=True, config=STRICT)
