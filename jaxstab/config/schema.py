@@ -56,6 +56,7 @@ class TaskConfig:
         train_examples: train on a random subset of this many examples.
         subset_seed: which subset.
         split_seed: how validation examples are halved when there is no test split.
+        drop_empty: leave out rows without a text or without a label, instead of an error that names them.
     """
 
     source: str
@@ -66,6 +67,7 @@ class TaskConfig:
     train_examples: int | None = None
     subset_seed: int = 0
     split_seed: int = 0
+    drop_empty: bool = False
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -158,6 +160,8 @@ class TrainConfig:
 
     Attributes:
         epochs: passes over the training examples.
+        patience: stop a seed after so many epochs without a better validation score; by default all seeds take all
+            epochs. The learning rate follows the schedule of all epochs.
         batch_size: examples per step.
         learning_rate: its peak, after warm-up.
         warmup: share of all steps in which the learning rate rises linearly; then it falls linearly to 0.
@@ -180,6 +184,7 @@ class TrainConfig:
     """
 
     epochs: int = 5
+    patience: int | None = None
     batch_size: int = 16
     learning_rate: float = 2e-5
     warmup: float = 0.1

@@ -130,12 +130,8 @@ def _history(sample: Sample) -> dict[str, Floats]:
     """Learning curves [S, E], by column name; empty where there are none."""
     if sample.run is None:
         return {}
-    columns = ("train_loss", "validation_loss", "validation_score")
-    frame = sample.run.history
-    seeds = list(sample.inputs.names)
-    return {
-        one: frame.pivot(index="seed", columns="epoch", values=one).loc[seeds].to_numpy(np.float64) for one in columns
-    }
+    places = [sample.run.seeds.tolist().index(int(seed)) for seed in sample.inputs.names]
+    return {name: curves[places] for name, curves in sample.run.curves.items()}
 
 
 def _best_validation(history: dict[str, Floats]) -> Floats | None:
