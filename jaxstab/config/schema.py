@@ -209,7 +209,8 @@ class OutputConfig:
 
     Attributes:
         dir: the run directory; `runs/NAME` by default.
-        keep_representations: also write `representations.npy` [S, L, N, D], the first token's hidden states.
+        keep_representations: also write `representations.npy` [S, L, N, D], hidden states of the token that the
+            head reads.
         keep_weights: what `jaxstab export` needs: `true` or `best` saves every seed's weights of the best validation
             score, `final` the last ones, a list the best ones of some seeds.
         checkpoint_minutes: minutes between checkpoints of the seeds in training, which an interrupted run resumes from.

@@ -84,4 +84,4 @@ def _mean(values: Float[np.ndarray, " S"], seeds: list[int]) -> dict[str, Any]:
 
 
 def _share(part: Float[np.ndarray, "S C"], whole: Int[np.ndarray, "S C"]) -> Float[np.ndarray, "S C"]:
-    return np.divide(part, whole, out=np.zeros(part.shape), where=whole > 0)
+    return np.asarray(np.divide(part, whole, out=np.zeros(part.shape), where=whole > 0))

@@ -285,20 +285,20 @@ def predict(recipe: Recipe, params: Any, examples: Examples, batches: Steps, gri
         grid: the grid that every batch fits into.
 
     Returns:
-        Outputs in the split's own order: logits [N, C] and first_tokens [L, N, D].
+        Outputs in the split's own order: logits [N, C] and representations [L, N, D].
     """
 
     def one(batch: Steps) -> tuple[Array, Array]:
         laid_out = make_batch(examples, batch.indices, batch.starts, grid.rows[-1], grid.columns)
         outputs = apply(recipe.predictor, params, laid_out)
-        return outputs.logits, outputs.first_tokens
+        return outputs.logits, outputs.representations
 
-    logits, first_tokens = jax.lax.map(one, batches)
+    logits, representations = jax.lax.map(one, batches)
     count = examples.labels.shape[0]
     flat = batches.indices.reshape(-1)
     # The position of each example among the batches; padding sorts last and is cut off.
     places = jnp.argsort(jnp.where(flat < 0, count, flat))[:count]
-    layers = jnp.moveaxis(first_tokens, 1, 0)
+    layers = jnp.moveaxis(representations, 1, 0)
     return Outputs(
         logits.reshape(-1, logits.shape[-1])[places],
         layers.reshape(layers.shape[0], -1, layers.shape[-1])[:, places],

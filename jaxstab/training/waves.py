@@ -55,8 +55,8 @@ class SeedResult(NamedTuple):
     Attributes:
         logits: [N, C] float32, from the best-validation parameters on the test split.
         final_logits: [N, C] float32, from the last parameters.
-        representations: [L, M, D] float32, hidden state of the first token after each layer, from the best-validation
-            parameters on `represented_examples` of the test split.
+        representations: [L, M, D] float32, hidden state after each layer of the token that the head reads, from the
+            best-validation parameters on `represented_examples` of the test split.
         train_loss: [E] float32, mean over each epoch, nats. Curves of a stopped seed stay where they were.
         validation_loss: [E] float32, nats.
         validation_score: [E] float32.
