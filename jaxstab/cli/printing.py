@@ -63,7 +63,7 @@ def print_summary(run: Run, console: Console | None = None) -> None:
     info, seeds = run.info, len(run.info.seeds)
     reasons = {seed: info.failures.get(seed, "failed") for seed in info.failed_seeds}  # older versions have no reasons
     said = say_failures(reasons, seeds) or ["No seed failed (all end above the majority class)."]
-    _print_lines(console, "", said)
+    _print_lines(console, "", [*said, *_early(run)])
     rate = f"{60 * seeds / info.wall_seconds:.1f} seeds per minute"
     console.print(
         f"{count('seed', seeds)} in {minutes(info.wall_seconds)} ({rate}). Run: {run.path}",
@@ -71,6 +71,17 @@ def print_summary(run: Run, console: Console | None = None) -> None:
         soft_wrap=True,
     )
     console.print(f"All {len(select())} measures, by layer: jaxstab measure {run.path}", markup=False, soft_wrap=True)
+
+
+def _early(run: Run) -> list[str]:
+    """How many seeds early stopping has stopped, and when."""
+    taken, config = run.history.groupby("seed")["epoch"].max(), run.config
+    epochs = (config.mitigation.longer or config.train).epochs
+    early = taken[taken < epochs]
+    if early.empty:
+        return []
+    when = f"{early.min()}" if early.min() == early.max() else f"{early.min()} to {early.max()}"
+    return [f"{len(early)} of {len(taken)} seeds stopped early, after epoch {when} of {epochs}."]
 
 
 def print_table(runs: Sequence[Run], console: Console | None = None) -> None:

@@ -11,7 +11,6 @@ import click
 
 from jaxstab.config import expand_grid, load_config
 
-
 OVERRIDES = {"ignore_unknown_options": True}  # of a command that takes any key of a config
 
 
@@ -73,7 +72,7 @@ def _join(distributed: bool, coordinator: str | None, processes: int | None, pro
 @click.command(
     "run",
     short_help="Fine-tune all seeds of a config at once, and measure them.",
-    context_settings={"ignore_unknown_options": True},
+    context_settings=OVERRIDES,
 )
 @click.argument("config")
 @click.argument("overrides", nargs=-1, type=click.UNPROCESSED, metavar="[--KEY VALUE]...")
@@ -138,7 +137,7 @@ def resume_command(run: str, quiet: bool, **others: Any) -> None:
 @click.command(
     "plan",
     short_help="Say beforehand what a run will take: memory, time.",
-    context_settings={"ignore_unknown_options": True},
+    context_settings=OVERRIDES,
 )
 @click.argument("config")
 @click.argument("overrides", nargs=-1, type=click.UNPROCESSED, metavar="[--KEY VALUE]...")

@@ -13,6 +13,7 @@ from jaxstab.analysis.seed_study import SeedStudy, study_seeds
 from jaxstab.analysis.validity import Validity, validity
 from jaxstab.measures import MEAN, MEASURES, Results, example_disagreement, explain, say_remaining
 from jaxstab.report import tables
+from jaxstab.report.classes import class_names, classes_section
 from jaxstab.report.figures import Seeds, curves, layer_curves, seed_curves, seed_dots, votes_histogram
 from jaxstab.report.formats import ZERO, Table, number, share, slug, with_interval
 from jaxstab.report.matrices import correlations, heat_map
@@ -51,6 +52,7 @@ def run_section(
         _seed_by_seed(sample, history, name),
         _trust(trust, name),
         _seeds(study, name),
+        classes_section(sample, name),
         _examples(sample, name, texts),
         _reproduce(sample),
     ]
@@ -122,12 +124,8 @@ def _history(sample: Sample) -> dict[str, Floats]:
     """Learning curves [S, E], by column name; empty where there are none."""
     if sample.run is None:
         return {}
-    columns = ("train_loss", "validation_loss", "validation_score")
-    frame = sample.run.history
-    seeds = list(sample.inputs.names)
-    return {
-        one: frame.pivot(index="seed", columns="epoch", values=one).loc[seeds].to_numpy(np.float64) for one in columns
-    }
+    places = [sample.run.seeds.tolist().index(int(seed)) for seed in sample.inputs.names]
+    return {name: curves[places] for name, curves in sample.run.curves.items()}
 
 
 def _best_validation(history: dict[str, Floats]) -> Floats | None:
@@ -267,7 +265,7 @@ def _examples(sample: Sample, name: str, texts: bool) -> Section | None:
     predictions = sample.inputs.predictions
     if predictions is None or sample.seeds < 2:
         return None
-    classes = _classes(sample)
+    classes = class_names(sample)
     votes = np.stack([(predictions == c).sum(axis=0) for c in range(sample.inputs.classes)], axis=1)
     disagreement = example_disagreement(predictions, sample.inputs.classes)
     contested = [int(row) for row in np.argsort(-disagreement, kind="stable") if votes[row].max() < sample.seeds]
@@ -291,11 +289,6 @@ def _examples(sample: Sample, name: str, texts: bool) -> Section | None:
     caption = f"{said}{more}. disagreement: share of pairs of seeds that differ."
     table = [Table("Contested examples", columns, rows, caption)] if rows else []
     return Section("Examples that flip", pictures=[picture], tables=table, summary=said)
-
-
-def _classes(sample: Sample) -> list[str]:
-    known = [] if sample.run is None else list(sample.run.info.classes)
-    return known or [str(c) for c in range(sample.inputs.classes)]
 
 
 def _reproduce(sample: Sample) -> Section | None:
