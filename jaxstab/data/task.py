@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from jaxstab.config import Metric, TaskConfig
-from jaxstab.data.sources import KNOWN_TASKS, load_splits
+from jaxstab.data.rows import Rows, check_rows, read_rows
+from jaxstab.data.sources import KNOWN_TASKS, load_splits, split_files
 from jaxstab.errors import InputError
+from jaxstab.words import count
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -69,7 +71,8 @@ def load_task(config: TaskConfig, whole: bool = False) -> Task:
         whole: whether to keep all training examples, of which each seed then draws its own (`jaxstab.data.draws`).
 
     Raises:
-        InputError: missing columns, empty texts, labels that cannot be used; the message names the row.
+        InputError: missing columns, empty texts, labels that cannot be used; the message names the
+            rows.
     """
     known = KNOWN_TASKS.get(config.source)
     if config.source.removeprefix("hub:").removeprefix("nyu-mll/") == "glue/stsb":
@@ -77,12 +80,9 @@ def load_task(config: TaskConfig, whole: bool = False) -> Task:
     text = config.text or (known.text if known else None)
     if text is None:
         raise InputError(f"{config.source}: task.text is missing; name the one or two text columns")
-    raw = load_splits(config.source)
-    for name, rows in raw.items():
-        _check_columns(rows, (*text, config.label), f"{config.source}: {name} split")
-    classes, labels = _encode_labels(raw, config)
-    splits = {name: _make_split(raw[name], labels[name], text, f"{config.source}: {name}") for name in labels}
+    splits, classes, dropped = _load_checked(config, text)
     splits, notes = _complete(splits, config.split_seed)
+    notes = [*dropped, *notes]
     there = len(splits["train"].labels)
     if config.train_examples is not None and config.train_examples > there:
         raise InputError(f"task.train_examples = {config.train_examples}: there are {there}; ask for fewer")
@@ -120,54 +120,45 @@ def stratified_halves(
     return np.sort(by_class[~second]), np.sort(by_class[second])
 
 
-def _check_columns(rows: "Dataset", wanted: Sequence[str], where: str) -> None:
-    for column in wanted:
-        if column not in rows.column_names:
-            raise InputError(f"{where}: no column {column!r}; it has {', '.join(rows.column_names)}")
-    if not len(rows):
-        raise InputError(f"{where}: has no rows")
+def _load_checked(config: TaskConfig, text: Sequence[str]) -> tuple[dict[str, Split], tuple[str, ...], list[str]]:
+    """The splits that there are, the names of the classes, and notes on rows that were dropped."""
+    raw, files = load_splits(config.source), split_files(config.source)
+    found = {name: read_rows(raw[name], text, config.label, f"{config.source}: {name} split") for name in raw}
+    if "test" in found and not found["test"].labelled:
+        del found["test"]
+    dropped: list[str] = []
+    if config.drop_empty:
+        found, dropped = _without_empty(found, config.source)
+    check_rows(found, None, config.source, files)
+    labels, classes = _find_classes(raw["train"], found["train"])
+    index = {value: i for i, value in enumerate(labels)}
+    check_rows(found, index, config.source, files)
+    splits = {
+        name: Split(rows.texts, np.asarray([index[one] for one in rows.labels], np.int32), rows.numbers)
+        for name, rows in found.items()
+    }
+    return splits, classes, dropped
 
 
-def _encode_labels(raw: "dict[str, Dataset]", config: TaskConfig) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
-    """Class names, and integer labels by split; a test split without labels (GLUE's) is left out."""
-    feature = raw["train"].features[config.label]
-    names = getattr(feature, "names", None)
-    values = {name: list(rows[config.label]) for name, rows in raw.items()}
-    if all(value in (None, -1) for value in values.get("test", [0])):
-        del values["test"]
-    for name, column in values.items():
-        for row, value in enumerate(column):
-            if isinstance(value, float) and value.is_integer():
-                column[row] = int(value)
-            elif value is None or value == "" or isinstance(value, (float, list, dict)):
-                raise InputError(
-                    f"{config.source}: {name} row {row}: label {value!r} is no class; "
-                    f"give column {config.label!r} strings or integers"
-                )
-    known = list(range(len(names))) if names else sorted(set(values["train"]), key=lambda v: (str(type(v)), v))
-    index = {value: i for i, value in enumerate(known)}
-    labels = {}
-    for name, column in values.items():
-        for row, value in enumerate(column):
-            if value not in index:
-                raise InputError(
-                    f"{config.source}: {name} row {row}: label {value!r} is not one of the classes of the training "
-                    f"split ({', '.join(str(k) for k in known[:10])}); correct or remove the row"
-                )
-        labels[name] = np.asarray([index[value] for value in column], np.int32)
-    return tuple(names or [str(value) for value in known]), labels
+def _find_classes(source: "Dataset", rows: Rows) -> tuple[list[Any], tuple[str, ...]]:
+    """The labels of all classes in their order, and the names of the classes."""
+    names = getattr(source.features[rows.label], "names", None)
+    known = list(range(len(names))) if names else sorted(set(rows.labels), key=lambda v: (str(type(v)), v))
+    return known, tuple(names or map(str, known))
 
 
-def _make_split(rows: "Dataset", labels: np.ndarray, text: Sequence[str], where: str) -> Split:
-    columns = []
-    for name in text:
-        column = list(rows[name])
-        for row, value in enumerate(column):
-            if not isinstance(value, str) or not value.strip():
-                what = "is empty" if value is None or isinstance(value, str) else f"is {value!r}, not a text"
-                raise InputError(f"{where} row {row}: column {name!r} {what}; correct or remove the row")
-        columns.append(column)
-    return Split(tuple(columns), labels, np.arange(len(labels), dtype=np.int32))
+def _without_empty(found: dict[str, Rows], source: str) -> tuple[dict[str, Rows], list[str]]:
+    """Rows with every text and a label, and a note on each split that had others."""
+    kept = {name: rows.without_empty() for name, rows in found.items()}
+    gone = {name: len(found[name].labels) - len(rows.labels) for name, rows in kept.items()}
+    empty = [name for name, rows in kept.items() if not rows.labels]
+    if empty:
+        raise InputError(f"{source}: every row of the {empty[0]} split lacks a text or a label")
+    return kept, [
+        f"dropped {number} of {count('row', len(found[name].labels))} without text or label ({name})"
+        for name, number in gone.items()
+        if number
+    ]
 
 
 def _complete(splits: dict[str, Split], seed: int) -> tuple[dict[str, Split], list[str]]:
