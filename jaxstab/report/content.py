@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxstab.analysis.failures import say_failures
 from jaxstab.analysis.how_many import point
 from jaxstab.analysis.sample import PAPER, Sample
 from jaxstab.analysis.seed_study import SeedStudy, study_seeds
@@ -20,6 +21,7 @@ from jaxstab.report.page import Picture, Point, Section
 from jaxstab.report.seed_tables import say_count, say_range, study_tables
 from jaxstab.report.style import HEIGHT, Floats
 from jaxstab.runs.directory import TEXTS
+from jaxstab.words import count
 
 MOST_EXAMPLES, MOST_NAMED = 300, 12
 MAPPED = ("pairwise_disagreement", "cka")
@@ -80,7 +82,7 @@ def _in_short(sample: Sample) -> str:
     rows = sample.rows([name for name in (MEAN, "sd", "pairwise_disagreement") if name in sample.names])
     mean, sd, disagreement = (rows.get(name, {}).get("value") for name in (MEAN, "sd", "pairwise_disagreement"))
     if mean is None:
-        return f"{seeds} seed{'s' * (seeds > 1)}, no scores."
+        return f"{count('seed', seeds)}, no scores."
     if seeds == 1:
         return f"{metric} {mean:.3f} with one seed; how much the seed matters cannot be told from one."
     if failed == seeds:
@@ -92,7 +94,7 @@ def _in_short(sample: Sample) -> str:
     if disagreement is not None:
         differ = f"two seeds disagree on {share(disagreement)} of the test examples"
         said += f"; {differ}" if disagreement else ", and they predict the same"
-    return f"{said}; {failed} seed{'s' * (failed > 1)} failed." if failed else f"{said}."
+    return f"{said}; {count('seed', failed)} failed." if failed else f"{said}."
 
 
 def _points(sample: Sample, results: Results, study: SeedStudy | None) -> list[Point]:
@@ -108,19 +110,9 @@ def _points(sample: Sample, results: Results, study: SeedStudy | None) -> list[P
         points.append(Point("Seeds needed", f"{say_count(one.formula)}{ends} of each {one.question}."))
     if study is not None and len(study.best) > 1:
         points.append(Point("The best seed", study.sentences[0]))
-    reasons: dict[str, list[str]] = {}
-    for seed, reason in zip(sample.inputs.names, sample.reasons, strict=True):
-        if reason:
-            reasons.setdefault(reason, []).append(str(seed))
-    said = ". ".join(
-        f"Seed{'s' * (len(seeds) > 1)} {', '.join(seeds[:MOST_NAMED])}{_more(seeds)}: {reason}"
-        for reason, seeds in reasons.items()
-    )
-    return [*points, Point("Failed", f"{said}.")] if said else points
-
-
-def _more(seeds: Sequence[str]) -> str:
-    return f" and {len(seeds) - MOST_NAMED} more" if len(seeds) > MOST_NAMED else ""
+    reasons = {seed: why for seed, why in zip(sample.inputs.names, sample.reasons, strict=True) if why}
+    said = " ".join(say_failures(reasons, sample.seeds, MOST_NAMED))
+    return [*points, Point("Failed", said)] if said else points
 
 
 def _notes(results: Results) -> list[str]:
