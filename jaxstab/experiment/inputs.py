@@ -16,7 +16,8 @@ from jaxstab.mitigation import Method, make_methods, mitigated, number_of_layers
 from jaxstab.models.parameters import split_layers
 from jaxstab.models.pretrained import Pretrained, load_encoder_config, load_pretrained, resolve_model
 from jaxstab.runs.info import BatchGrid
-from jaxstab.training.devices import choose_precision
+from jaxstab.training.devices import choose_precision, local_devices, memory_limit
+from jaxstab.training.least_memory import does_not_fit
 from jaxstab.training.recipe import Recipe, define, dtype_in_memory, narrowed, number_frozen
 
 
@@ -51,6 +52,10 @@ def load_inputs(config: Config, show_progress: bool = False) -> tuple[Task, Enco
         )
     tokenizer = load_tokenizer(directory)
     encoded = encode_task(task, tokenizer, config.task.max_length, encoder.vocab_size, show_progress, draws)
+    restricted, limit = replace(encoder, vocab_size=len(encoded.vocabulary)), memory_limit(local_devices())
+    problem = does_not_fit(config, restricted, np.asarray(encoded.train.lengths), limit)
+    if problem is not None:
+        raise InputError(f"{config.model.source}: {problem}")
     dtype = dtype_in_memory(config.model.base_precision, choose_precision(train.precision), methods, encoder)
     return task, encoded, load_pretrained(directory, encoder, encoded.vocabulary, dtype)
 
