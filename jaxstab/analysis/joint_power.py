@@ -11,7 +11,7 @@ from scipy.special import chdtri, ndtr, stdtrit
 from scipy.stats import qmc
 
 from jaxstab.analysis.permutation import LEVEL
-from jaxstab.measures import Tabular, as_plain, contributions_of_examples, variance_components
+from jaxstab.measures import Tabular, as_plain, contributions_of_examples, of_numbers, variance_components
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,7 +96,7 @@ def joint_power(
     interval (`measures.joint_difference`) excludes 0. A pilot of one method tells how seeds vary, but not how much two
     methods disagree on examples. So the answer is a bracket: from methods of which one is right wherever the other is,
     to methods that disagree as much as two seeds of the pilot do. Methods that are further apart need more; a
-    difference spread evenly over examples needs fewer.
+    difference spread evenly over examples needs fewer, and is the low end for scores of numbers.
 
     Args:
         metric: the score.
@@ -122,7 +122,7 @@ def joint_power(
     found = variance_components(contributions)
     remaining = max(found.seeds, 0.0)
     residual = found.seeds + found.residual - remaining
-    least = delta * (1 - delta)
+    least = 0.0 if of_numbers(metric) else delta * (1 - delta)
     apart = (least, max(least, 2 * (remaining + residual) - delta**2))
     examples = contributions.shape[1]
     rows = []

@@ -73,7 +73,8 @@ class Display(Progress):
         self._print(f"{name}: {config.model.source} on {config.task.source}")
         if config.mitigation.names:
             self._print(f"methods: {', '.join(config.mitigation.names)}")
-        self._print(f"examples: {counts}; {len(info.classes)} classes; {info.metric}")
+        kind = f"{len(info.classes)} classes" if info.classes else "regression"
+        self._print(f"examples: {counts}; {kind}; {info.metric}")
         for note in info.notes:
             self._print(f"note: {note}")
         count, device = info.devices, info.device

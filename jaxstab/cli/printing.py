@@ -9,19 +9,29 @@ from rich.markup import escape
 from rich.table import Table
 
 from jaxstab.analysis.comparison import Comparison
+from jaxstab.analysis.sample import USUAL, disagreement_of
 from jaxstab.analysis.seed_study import SeedStudy
 from jaxstab.analysis.validity import Validity
 from jaxstab.cli.display import describe_memory, make_console, minutes
-from jaxstab.measures import MEASURES, Results, example_disagreement, explain, say_remaining, select
+from jaxstab.measures import (
+    MEASURES,
+    Results,
+    example_disagreement,
+    example_spread,
+    explain,
+    nulls_of,
+    say_remaining,
+    select,
+)
 from jaxstab.report import tables
 from jaxstab.report.formats import interval, number, to_rich, worth
 from jaxstab.report.seed_tables import study_tables
+from jaxstab.report.tables import guess_label
 from jaxstab.runs.directory import Run
 from jaxstab.training.planning import Estimate, Plan
 
 FLIPPING_EXAMPLES = 10
 LONGEST_TEXT = 160
-SUMMARISED = ("sd", "pairwise_disagreement", "fleiss_kappa", "jsd", "cka", "op", "svcca")  # the paper's seven
 
 
 def print_plan(plan: Plan, estimate: Estimate, console: Console | None = None) -> None:
@@ -48,24 +58,27 @@ def print_summary(run: Run, console: Console | None = None) -> None:
     console = console or make_console()
     console.print(_score_table(run))
     _print_lines(console, "", say_remaining(run.measures["scores"]))
-    rows = {name: run.measures["measures"][name] for name in SUMMARISED if name in run.measures["measures"]}
+    usual = USUAL[run.info.of]
+    rows = {name: run.measures["measures"][name] for name in usual if name in run.measures["measures"]}
     title = "Instability (larger is less stable)"
     console.print(_instability_table(rows, title, run.measures.get("without_failed")))
     _print_lines(console, "note:", [*_explained(rows, len(run.seeds)), *run.measures["warnings"]])
-    console.print(_flips_table(run))
+    console.print(_flips_table(run) if run.info.classes else _spread_table(run))
     info, failed = run.info, run.info.failed_seeds
     if failed:
         reasons = info.failures  # empty in runs of older versions
         named = ", ".join(f"{seed} ({reasons[seed]})" if seed in reasons else f"{seed}" for seed in failed)
         console.print(f"Failed seeds: {named}", markup=False, highlight=False)
     else:
-        console.print("No seed failed (all end above the majority class).")
+        console.print(f"No seed failed (all end above {'the ' * bool(info.classes)}{guess_label(info.metric)}).")
     seconds, count = info.wall_seconds, len(info.seeds)
     console.print(
         f"{count} seeds in {minutes(seconds)} ({60 * count / seconds:.1f} seeds per minute). Run: {run.path}",
         markup=False,
     )
-    console.print(f"All {len(select())} measures, by layer: jaxstab measure {run.path}", markup=False, soft_wrap=True)
+    console.print(
+        f"All {len(select(of=info.of))} measures, by layer: jaxstab measure {run.path}", markup=False, soft_wrap=True
+    )
 
 
 def print_table(runs: Sequence[Run], console: Console | None = None) -> None:
@@ -76,7 +89,7 @@ def print_table(runs: Sequence[Run], console: Console | None = None) -> None:
     table = Table(*columns)
     for run in runs:
         scores, found = run.measures["scores"], run.measures["measures"]
-        sd, disagreement = (found.get(name, {}) for name in ("sd", "pairwise_disagreement"))
+        sd, disagreement = (found.get(name, {}) for name in ("sd", disagreement_of(run.info.of)))
         table.add_row(
             run.path.name,
             f"{len(run.seeds)}",
@@ -168,7 +181,7 @@ def print_study(study: SeedStudy, console: Console | None = None) -> None:
 def _score_table(run: Run) -> Table:
     info, scores = run.info, run.scores
     table = Table(title=f"{escape(run.config.name)}: test {info.metric} of {len(scores)} seeds", title_justify="left")
-    for name in ("mean", "95 % interval", "SD", "worst", "median", "best", "majority class"):
+    for name in ("mean", "95 % interval", "SD", "worst", "median", "best", guess_label(info.metric)):
         table.add_column(name, justify="right")
     sd = run.measures["measures"]["sd"]["value"]
     worst, best = scores.argmin(), scores.argmax()
@@ -198,7 +211,7 @@ def _instability_table(
     for name, row in rows.items():
         cells = [name, number(row["value"]), worth(row)]
         if with_null:
-            cells += [number(row["null"]), number(row["null_shuffled"][-1])] if "null" in row else ["", ""]
+            cells += [number(null) if null is not None else "" for null in nulls_of(row)]
         if with_paper:
             cells.append(number(row["paper"]) if "paper" in row else "")
         if without:
@@ -229,6 +242,19 @@ def _layers_table(rows: Mapping[str, Mapping[str, Any]]) -> Table:
     return table
 
 
+def _spread_table(run: Run) -> Table:
+    spread = example_spread(run.logits[..., 0])
+    table = Table(title="Examples on which predictions differ most", title_justify="left", show_lines=True)
+    for name in ("id", "label", "mean", "SD"):
+        table.add_column(name, justify="right")
+    table.add_column("text")
+    for row in np.argsort(-spread, kind="stable")[:FLIPPING_EXAMPLES]:
+        example, mean = run.texts.iloc[row], run.logits[:, row, 0].mean(dtype=np.float64)
+        numbers = [f"{one:.3g}" for one in (example["label"], mean, spread[row])]
+        table.add_row(str(example["example_id"]), *numbers, escape(_joined(example)))
+    return table
+
+
 def _flips_table(run: Run) -> Table:
     classes, predictions = run.info.classes, run.logits.argmax(axis=-1)
     votes = np.stack([(predictions == c).sum(axis=0) for c in range(len(classes))], axis=1)
@@ -238,15 +264,19 @@ def _flips_table(run: Run) -> Table:
     table.add_column("label")
     table.add_column("votes", min_width=12)
     table.add_column("text")
-    text_columns = [name for name in run.texts.columns if name.startswith("text")]
     for row in order[:FLIPPING_EXAMPLES]:
         if votes[row].max() == len(predictions):
             break
         example = run.texts.iloc[row]
         cast = ", ".join(f"{classes[c]}: {votes[row, c]}" for c in np.argsort(-votes[row]) if votes[row, c])
-        text = " / ".join(_shortened(example[name]) for name in text_columns)
-        table.add_row(str(example["example_id"]), escape(str(example["label"])), escape(cast), escape(text))
+        label = escape(str(example["label"]))
+        table.add_row(str(example["example_id"]), label, escape(cast), escape(_joined(example)))
     return table
+
+
+def _joined(example: Any) -> str:
+    """The texts of a test example in short."""
+    return " / ".join(_shortened(example[name]) for name in example.index if name.startswith("text"))
 
 
 def _shortened(text: str) -> str:

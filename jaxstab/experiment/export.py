@@ -52,7 +52,7 @@ def export(run: Run | str | Path, seed: int, to: str | Path) -> Path:
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise InputError(f"{target}: exists and is not empty; give --to another directory")
     directory, config = resolve_model(run.config.model), run.config
-    encoder = load_encoder_config(directory, len(run.info.classes), config.model, config.train.dropout)
+    encoder = load_encoder_config(directory, run.info.outputs, config.model, config.train.dropout)
     pretrained = load_pretrained(directory, encoder)
     params = whole_parameters(run, seed, pretrained)
     partial = target.with_name(f".{target.name}.partial")
@@ -83,7 +83,7 @@ def whole_parameters(run: Run, seed: int, pretrained: Pretrained) -> dict[str, A
         recipe = make_recipe(
             config,
             pretrained,
-            classes=len(run.info.classes),
+            classes=run.info.outputs,
             metric=run.info.metric,
             steps_per_epoch=run.info.steps_per_epoch,
             grid=run.info.grid,
@@ -111,14 +111,14 @@ def _write(target: Path, source: Path, run: Run, tensors: dict[str, np.ndarray])
 
     values = json.loads((source / "config.json").read_text(encoding="utf-8"))
     depth = "n_layers" if "n_layers" in values else "num_hidden_layers"  # the first is DistilBERT's
-    labels = dict(enumerate(run.info.classes))
+    labels = dict(enumerate(run.info.classes or ["LABEL_0"]))  # a regression has one, called so by transformers
     values |= {
         "architectures": [NAMES[values["model_type"]]],
         depth: run.config.model.layers or values[depth],
         "dtype": "float32",
         "id2label": {str(number): label for number, label in labels.items()},
         "label2id": {label: number for number, label in labels.items()},
-        "problem_type": "single_label_classification",
+        "problem_type": "single_label_classification" if run.info.classes else "regression",
     }
     write_json(target / "config.json", values)
     save_file(tensors, target / "model.safetensors", metadata={"format": "pt"})

@@ -126,7 +126,7 @@ def _of_arrays(path: Path, labels: Path | None) -> Outputs:
     seeds = arrays.get("seeds")
     if seeds is not None and seeds.dtype.kind not in "iu":
         raise InputError(f"{path}: seeds of type {seeds.dtype}; expected integers, one for each seed")
-    metric = "score" if "scores" in given else "accuracy"
+    metric = "score" if "scores" in given else None
     return Outputs(path, None if seeds is None else seeds.ravel().tolist(), given, metric)
 
 
