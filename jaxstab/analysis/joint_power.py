@@ -170,13 +170,15 @@ def difference_power(
     of_seeds = (remaining + residual / examples) / seeds
     left_over = 2 * residual / seeds / examples
     of_examples = apart / examples + left_over
+    sd = np.sqrt(2 * of_seeds + apart / examples)
+    if sd == 0:  # infinitely many seeds of methods that differ by as much on every example
+        return 1.0
     # A chi-square with a million degrees of freedom is as good as constant.
     freedom = np.minimum([seeds - 1, seeds - 1, examples - 1], 1e6)
     drawn = np.array([of_seeds, of_seeds, of_examples]) * chdtri(freedom, UNIFORM) / freedom
     found = drawn[:, :2].sum(1) + np.maximum(drawn[:, 2] - left_over, 0)
     joined = np.maximum(found**2 / (drawn**2 / freedom).sum(1), freedom.min())
     width = stdtrit(joined, (1 + LEVEL) / 2) * np.sqrt(found)
-    sd = np.sqrt(2 * of_seeds + apart / examples)
     return float((ndtr((delta - width) / sd) + ndtr((-delta - width) / sd)).mean())
 
 
