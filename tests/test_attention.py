@@ -25,12 +25,12 @@ def _inputs(bias_rows=None, dtype=jnp.float32):
     return (*arrays, bias)
 
 
-def _attend(inputs, window=None, rate=0.0, name="reference", key=KEY):
+def _attend(inputs, window=None, rate=0.0, name="reference", key=KEY, causal=False):
     *arrays, bias = inputs
-    return attend(*arrays, jnp.asarray(OWNERS), window, bias, key, rate, name)
+    return attend(*arrays, jnp.asarray(OWNERS), window, bias, key, rate, name, causal)
 
 
-def _by_definition(inputs, window, rate):
+def _by_definition(inputs, window, rate, causal=False):
     """Attention for one row, head and query at a time, in float64, with the random bytes of `random_levels`."""
     query, keys, values = (np.asarray(x, np.float64) for x in inputs[:3])
     bias = np.zeros((1, 1, 1, 1)) if inputs[3] is None else np.asarray(inputs[3], np.float64)
@@ -38,7 +38,8 @@ def _by_definition(inputs, window, rate):
     levels, dropped = np.asarray(random_levels(KEY, bias.shape)), round(256 * rate)
     result = np.zeros((ROWS, WIDTH, HEADS, FEATURES))
     for r, h, t in np.ndindex(ROWS, HEADS, WIDTH):
-        seen = [s for s in range(WIDTH) if OWNERS[r, s] == OWNERS[r, t] and (window is None or abs(s - t) <= window)]
+        seen = [s for s in range(t + 1 if causal else WIDTH) if OWNERS[r, s] == OWNERS[r, t]]
+        seen = [s for s in seen if window is None or abs(s - t) <= window]
         scores = np.exp(keys[r, seen, h] @ query[r, t, h] + bias[r, h, t, seen])
         probabilities = scores / scores.sum() * (levels[r, h, t, seen] >= dropped) / (1 - dropped / 256)
         result[r, t, h] = probabilities @ values[r, seen, h]
@@ -54,6 +55,22 @@ def test_attention_is_that_of_the_definition(name, bias_rows, window, rate):
     found = _attend(inputs, window, rate, name)
     assert found.shape == (ROWS, WIDTH, HEADS * FEATURES)
     np.testing.assert_allclose(found, _by_definition(inputs, window, rate), atol=2e-6)
+
+
+@pytest.mark.parametrize("name", IMPLEMENTATIONS)
+@pytest.mark.parametrize("window", [None, 2])
+def test_causal_attention_and_its_gradient(name, window):
+    inputs = _inputs()
+    weights = jnp.asarray(np.random.default_rng(1).normal(size=(ROWS, WIDTH, HEADS * FEATURES)), jnp.float32)
+
+    def loss(inputs, name):
+        found = _attend(inputs, window, 0.1, name, causal=True)
+        return jnp.sum(found * weights), found
+
+    (_, found), gradients = jax.value_and_grad(loss, has_aux=True)(inputs, name)
+    np.testing.assert_allclose(found, _by_definition(inputs, window, 0.1, causal=True), atol=2e-6)
+    expected = jax.grad(loss, has_aux=True)(inputs, "automatic")[0]
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=5e-6), gradients, expected)
 
 
 @pytest.mark.parametrize("bias_rows", BIASES)

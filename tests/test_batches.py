@@ -60,11 +60,13 @@ def test_a_grid_is_read_by_example():
     batch = _batch()
     grid = jnp.asarray(np.random.default_rng(2).normal(size=(4, 12, 5)), jnp.float32)
     by_example, first = np.asarray(batch.by_example(grid)), np.asarray(batch.first_tokens(grid))
+    last = np.asarray(batch.last_tokens(grid))
     for member, index in enumerate(INDICES):
         length = LENGTHS[index] if index >= 0 else 0
         np.testing.assert_array_equal(by_example[member, :length], np.asarray(grid)[batch.owners == member])
         assert not by_example[member, length:].any()
         np.testing.assert_array_equal(first[member], by_example[member, 0])
+        np.testing.assert_array_equal(last[member], by_example[member, length - 1])  # zeros for an empty place
 
 
 def test_packing_takes_the_longest_first_into_the_first_row_with_room():

@@ -59,6 +59,10 @@ def test_config_is_frozen():
         ({"trian": {"epochs": 1}}, "unknown key trian; did you mean train?"),
         ({"train": {"epoch": 1}}, "unknown key train.epoch; did you mean train.epochs?"),
         ({"epochs": 3}, "unknown key epochs; did you mean train.epochs?"),
+        ({"metric": "f1"}, "unknown key metric; did you mean task.metric?"),
+        ({"source": "x"}, "unknown key source; did you mean model.source or task.source?"),
+        ({"mixout": 0.1}, "unknown key mixout; did you mean mitigation.method = mixout?"),
+        ({"seeds": 5}, "seeds = 5: is a table; set a key of it, such as seeds.count, seeds.list"),
         ({"train": {"xyzzy": 3}}, "unknown key train.xyzzy; known here: epochs"),
         ({"train": {"epochs": "3"}}, "train.epochs = '3': should be a valid integer"),
         ({"train": {"epochs": True}}, "train.epochs = True"),
@@ -108,6 +112,43 @@ def test_bad_values_are_named_with_the_remedy(change, message):
 def test_bad_overrides(arguments, message):
     with pytest.raises(InputError, match=message):
         parse_overrides(arguments)
+
+
+def test_the_command_line_takes_lists_without_brackets_and_text_without_quotes():
+    arguments = [
+        "--seeds.list",
+        "1,2,3",
+        "--task.text",
+        "review",
+        "--task.label",
+        "2024",
+        "--mitigation.methods=llrd,ema",
+    ]
+    given = parse_overrides([*arguments, "--output.keep-weights", "best", "--grid.train.warmup", "0,0.1"])
+    assert given == {
+        "seeds": {"list": [1, 2, 3]},
+        "task": {"text": ["review"], "label": "2024"},
+        "mitigation": {"methods": ["llrd", "ema"]},
+        "output": {"keep_weights": "best"},
+        "grid": {"train": {"warmup": [0, 0.1]}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("table", "arguments", "numbers"),
+    [
+        ("count = 20", ["--seeds.list", "1,2"], [1, 2]),
+        ("list = [4]", ["--seeds.count", "2"], [0, 1]),
+        ("init = [5, 6]\ncrossed = true", ["--seeds.list", "7"], [7]),
+        ("count = 20", ["--seeds.init", "1,2", "--seeds.order", "3"], [0, 1]),
+    ],
+)
+def test_seeds_of_the_command_line_replace_those_of_the_file(tmp_path, table, arguments, numbers):
+    path = tmp_path / "c.toml"
+    path.write_text(f'[model]\nsource = "m"\n[task]\nsource = "t"\n[seeds]\n{table}\n')
+    assert [one.seed for one in load_config(path, arguments).seeds.resolve()] == numbers
+    with pytest.raises(InputError, match=r"seeds.count and seeds.list exclude each other"):
+        load_config(path, ["--seeds.count", "2", "--seeds.list", "1"])
 
 
 def test_missing_and_malformed_files(tmp_path):

@@ -265,7 +265,7 @@ def test_without_them_nothing_of_them_is_written(settings):
     config = make_config(settings)
     assert not {"split", "data"} & as_values(config)["seeds"].keys()
     curves = dict.fromkeys(("train_loss", "validation_loss", "validation_score"), np.zeros((4, 2)))
-    history = _history(config.seeds.resolve(), curves, 6)
+    history = _history(config.seeds.resolve(), curves, np.full(4, 2), 6)
     assert history.columns.tolist()[:6] == ["seed", "init_seed", "order_seed", "dropout_seed", "repeat", "epoch"]
 
 

@@ -62,7 +62,7 @@ def test_agrees_with_pytorch_transformers(name, packed, tmp_path):
     outputs = _run(directory, _inputs(golden), packed)
     np.testing.assert_allclose(outputs.logits, golden["logits"], atol=TOLERANCE)
     np.testing.assert_allclose(outputs.hidden_states, golden["hidden_states"], atol=TOLERANCE)
-    np.testing.assert_allclose(outputs.first_tokens, golden["hidden_states"][1:, :, 0], atol=TOLERANCE)
+    np.testing.assert_allclose(outputs.representations, golden["hidden_states"][1:, :, 0], atol=TOLERANCE)
 
 
 @pytest.mark.parametrize(

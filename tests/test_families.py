@@ -95,7 +95,7 @@ def test_agrees_with_pytorch_transformers(name, packed, tmp_path):
     outputs = _run(loaded.config, loaded.params, _batch(_inputs(name), packed))
     np.testing.assert_allclose(outputs.logits, golden["logits"], atol=TOLERANCE)
     np.testing.assert_allclose(outputs.hidden_states, golden["hidden_states"], atol=TOLERANCE)
-    np.testing.assert_allclose(outputs.first_tokens, golden["hidden_states"][1:, :, 0], atol=TOLERANCE)
+    np.testing.assert_allclose(outputs.representations, golden["hidden_states"][1:, :, 0], atol=TOLERANCE)
 
 
 @pytest.mark.parametrize("name", VARIED)

@@ -127,13 +127,13 @@ def test_odd_but_good_data(name, content, tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("train.csv", (GOOD + "a,b,c,d\n").encode(), "Expected 2 fields in line 22, saw 4"),
-        ("train.csv", (GOOD + "text\n").encode(), "train row 20: label '' is no class"),
+        ("train.csv", (GOOD + "a,b,c,d\n").encode(), "line 22 has 4 columns, the header 2"),
+        ("train.csv", (GOOD + "text\n").encode(), "line 22: 1 of 21 rows cannot be used: column 'label' is empty"),
         ("train.csv", GOOD.replace("sentence,", "sentence,sentence,").encode(), "column 'sentence' is there twice"),
         ("train.csv", (GOOD + "caf\xe9,1\n").encode("latin-1"), "is no UTF-8, perhaps LATIN1; save it as UTF-8"),
-        ("train.csv", (GOOD + "text,\n").encode(), "train row 20: label '' is no class"),
-        ("train.jsonl", LINES + b'{"sentence": "c"}\n', "train row 2: label None is no class"),
-        ("train.jsonl", LINES + NULL, "train row 2: column 'sentence' is empty"),
+        ("train.csv", (GOOD + "text,\n").encode(), "line 22: 1 of 21 rows cannot be used: column 'label' is empty"),
+        ("train.jsonl", LINES + b'{"sentence": "c"}\n', "line 3: 1 of 3 rows cannot be used: column 'label' is empty"),
+        ("train.jsonl", LINES + NULL, "line 3: 1 of 3 rows cannot be used: column 'sentence' is empty"),
         ("train.jsonl", b'{"sentence": "a", "sentence": "b", "label": 0}\n' * 9, "specified twice"),
         ("train.jsonl", b'[1, 2]\n"x"\n', "train.jsonl: cannot be read"),
         ("train.parquet", b"PAR1" * 5, "train.parquet: cannot be read"),

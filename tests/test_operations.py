@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.special
 
-from jaxstab.models.operations import ACTIVATIONS, activate, dropout, look_up, normalise
+from jaxstab.models.operations import ACTIVATIONS, activate, dropout, look_up, normalise, normalise_rms
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
@@ -102,3 +102,17 @@ def test_an_ordered_look_up_adds_nothing_in_place():
         text = jax.jit(gradient).lower(jnp.ones((rows, 6), jnp.float32)).as_text()
         assert text.count('"stablehlo.scatter"') == scatters
         assert text.count("unique_indices = true") == scatters
+
+
+def test_rms_norm_and_its_gradients_are_those_of_automatic_differentiation():
+    rng = np.random.default_rng(0)
+    x, cotangent = (jnp.asarray(rng.normal(1, 3, (3, 5, 16)), jnp.float32) for _ in range(2))
+    scale = jnp.asarray(rng.normal(1, 0.3, 16), jnp.float32)
+    found, pull = jax.vjp(lambda *arguments: normalise_rms(1e-5, *arguments), x, scale)
+    wide = np.asarray(x, np.float64)
+    expected = wide / np.sqrt((wide**2).mean(-1, keepdims=True) + 1e-5) * np.asarray(scale)
+    np.testing.assert_allclose(found, expected, atol=2e-6)
+    plain = jax.vjp(lambda x, scale: x / jnp.sqrt(jnp.mean(x**2, -1, keepdims=True) + 1e-5) * scale, x, scale)[1]
+    for one, other in zip(pull(cotangent), plain(cotangent), strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-5)
+    assert normalise_rms(1e-5, x.astype(jnp.bfloat16), scale).dtype == jnp.bfloat16

@@ -271,7 +271,7 @@ def test_predictions_come_in_the_order_of_the_split(checkpoint):
     outputs = _predict(recipe, state.params, EXAMPLES, batches, grid)
     one_by_one = np.concatenate([_logits(recipe, state.params, _padded([i])) for i in range(40)])
     np.testing.assert_allclose(outputs.logits, one_by_one, atol=1e-6)
-    assert outputs.first_tokens.shape == (2, 40, 32)
+    assert outputs.representations.shape == (2, 40, 32)
 
 
 def test_evaluation_scores_and_starts_a_new_sum(checkpoint):

@@ -10,6 +10,8 @@ PACKAGE = Path(__file__).parents[1] / "jaxstab"
 # A room may import from itself and from rooms above it. `measures` stands apart: it imports nothing of ours but `xla`.
 ROOMS = [
     "errors",
+    "words",
+    "libraries",
     "xla",
     "config",
     "runs",

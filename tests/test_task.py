@@ -165,11 +165,14 @@ NO_LABEL.loc[3, "label"] = None
     [
         (_bad(ROWS, text=("text",)), r"train split: no column 'text'; it has sentence, label"),
         (_bad(ROWS, label="y"), r"no column 'y'; it has sentence, label"),
-        (_bad(EMPTY), r"train row 7: column 'sentence' is empty"),
-        (_bad(ROWS.assign(sentence=3)), r"train row 0: column 'sentence' is 3, not a text"),
-        (_bad(NO_LABEL), r"train row 3: label None is no class"),
-        (_bad(ROWS.assign(label=ROWS.label + 0.5)), r"row 0: label 0.5 is no class"),
-        (_bad(ROWS.assign(label=1)), r"validation row 0: label 0 is not one of the classes"),
+        (_bad(EMPTY), r"train.jsonl: line 8: 1 of 40 rows cannot be used: column 'sentence' is empty; .*drop_empty"),
+        (
+            _bad(ROWS.assign(sentence=3)),
+            r"train.jsonl: lines 1, .* and 33 others: 40 of 40 .* is 3, not a text",
+        ),
+        (_bad(NO_LABEL), r"train.jsonl: line 4: 1 of 40 rows cannot be used: column 'label' is empty"),
+        (_bad(ROWS.assign(label=ROWS.label + 0.5)), r"line.*label 0.5 is no class"),
+        (_bad(ROWS.assign(label=1)), r"validation.jsonl: lines 1, 3, .* 20 of 40 .* label 0 is not one of the classes"),
         (_bad(ROWS, text=None), r"task.text is missing"),
         (_bad(ROWS, train_examples=99), r"task.train_examples = 99: there are 40"),
         (lambda path: load_task(_config(path / "none")), "no such file or directory"),
@@ -180,6 +183,44 @@ def test_bad_tasks_are_named_with_the_remedy(tmp_path, load, message):
     with pytest.raises(InputError, match=message) as failure:
         load(tmp_path / "d")
     assert "\n" not in str(failure.value)
+
+
+def _spoiled(path):
+    """Rows 3, 5 and 7 have no text, row 20 no label; a quoted text of two lines and an empty line move the others."""
+    frame = ROWS.astype({"label": object}).copy()
+    frame.loc[1, "sentence"] = "the film\nis good"
+    frame.loc[[3, 5, 7], "sentence"] = ""
+    frame.loc[20, "label"] = ""
+    lines = frame.to_csv(index=False).splitlines()
+    path.write_text("\n".join([*lines[:12], "", *lines[12:]]) + "\n")
+    return path
+
+
+def test_all_bad_rows_are_named_by_their_lines_and_counted(tmp_path):
+    """Lines count from 1 with the header: row 3 begins on line 3 + 2 + 1, row 20 after the empty line too."""
+    with pytest.raises(InputError) as failure:
+        load_task(_config(_spoiled(tmp_path / "all.csv")))
+    assert str(failure.value) == (
+        f"{tmp_path / 'all.csv'}: lines 6, 8, 10 and 24: 4 of 40 rows cannot be used: column 'sentence' is empty (3), "
+        "column 'label' is empty (1); correct or remove them, "
+        "or drop rows without text or label with: --task.drop_empty true"
+    )
+    lines = (tmp_path / "all.csv").read_text().splitlines()
+    assert [lines[number - 1].partition(",")[0] for number in (6, 8, 10)] == [""] * 3
+
+
+def test_empty_rows_are_dropped_on_request_and_keep_their_numbers(tmp_path):
+    task = load_task(_config(_spoiled(tmp_path / "all.csv"), drop_empty=True))
+    assert task.notes[0] == "dropped 4 of 40 rows without text or label (train)"
+    splits = (task.train, task.validation, task.test)
+    assert sorted(np.concatenate([one.example_ids for one in splits])) == sorted({*range(40)} - {3, 5, 7, 20})
+    assert "the film\nis good" in [text for one in splits for text in one.texts[0]]
+
+
+def test_a_split_without_any_usable_row(tmp_path):
+    source = _directory(tmp_path / "d", validation=ROWS.assign(sentence=" "))
+    with pytest.raises(InputError, match="every row of the validation split lacks a text or a label"):
+        load_task(_config(source, drop_empty=True))
 
 
 def test_one_class_only(tmp_path):

@@ -81,6 +81,46 @@ FAMILY_SIZES = {
     },
 }
 
+_DECODER = {
+    key: value for key, value in SIZES.items() if key not in ("type_vocab_size", "hidden_act", "layer_norm_eps")
+} | {"num_key_value_heads": 2, "rms_norm_eps": 1e-5, "hidden_act": "silu", "attention_dropout": 0.1}
+
+# Sizes of one tiny model for each family of decoders.
+DECODER_SIZES = {
+    "llama": {
+        **_DECODER,
+        "model_type": "llama",
+        "rope_theta": 500.0,
+        "rope_scaling": {
+            "rope_type": "llama3",
+            "factor": 8.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 100,
+        },
+    },
+    "mistral": {**_DECODER, "model_type": "mistral", "sliding_window": 5, "head_dim": 16},
+    "qwen2": {
+        **_DECODER,
+        "model_type": "qwen2",
+        "use_sliding_window": True,
+        "max_window_layers": 1,
+        "sliding_window": 4,
+    },
+    "qwen3": {**_DECODER, "model_type": "qwen3", "head_dim": 12, "rope_theta": 1e6},
+    "gemma": {**_DECODER, "model_type": "gemma", "head_dim": 16, "num_key_value_heads": 1, "hidden_act": "gelu"},
+    "gemma3_text": {
+        **_DECODER,
+        "model_type": "gemma3_text",
+        "head_dim": 16,
+        "query_pre_attn_scalar": 20,
+        "num_hidden_layers": 4,
+        "sliding_window_pattern": 3,
+        "sliding_window": 4,
+        "rope_scaling": {"rope_type": "linear", "factor": 8.0},
+    },
+}
+
 # The models of the golden arrays: changes to SIZES, and arguments of `random_weights`.
 GOLDEN_MODELS = {
     "plain": ({}, {"prefix": "bert."}),
@@ -109,7 +149,7 @@ def random_weights(
     """
     family = FAMILIES[sizes["model_type"]]
     config = family.read_config(sizes, classes or 2, None)
-    left_out = [part for part, there in zip(family.head, (pooler, classes), strict=True) if not there]
+    left_out = [part for part in family.head if not (classes if part == family.head[-1] else pooler)]
     rng = np.random.default_rng(seed)
     weights = {}
     for name, shape, is_scale in _named_shapes(config, left_out):

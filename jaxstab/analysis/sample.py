@@ -319,8 +319,7 @@ def why_failed(outputs: Outputs, inputs: Inputs) -> tuple[str | None, ...]:
     run, metric = outputs.run, outputs.metric or inputs.default_metric
     if run is None:
         return _why_failed(inputs, metric)
-    losses = run.history.pivot(index="seed", columns="epoch", values="train_loss").loc[run.seeds].to_numpy()
-    reasons = failures(run.final_logits, run.labels, metric, losses, run.info.guess_loss)
+    reasons = failures(run.final_logits, run.labels, metric, run.curves["train_loss"], run.info.guess_loss)
     of_run = dict(zip(run.seeds.tolist(), reasons, strict=True))
     return tuple(of_run[int(seed)] for seed in inputs.names)
 

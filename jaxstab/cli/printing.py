@@ -71,6 +71,7 @@ def print_summary(run: Run, console: Console | None = None) -> None:
         console.print(f"Failed seeds: {named}", markup=False, highlight=False)
     else:
         console.print(f"No seed failed (all end above {'the ' * bool(info.classes)}{guess_label(info.metric)}).")
+    _print_lines(console, "", _early(run))
     seconds, count = info.wall_seconds, len(info.seeds)
     console.print(
         f"{count} seeds in {minutes(seconds)} ({60 * count / seconds:.1f} seeds per minute). Run: {run.path}",
@@ -79,6 +80,17 @@ def print_summary(run: Run, console: Console | None = None) -> None:
     console.print(
         f"All {len(select(of=info.of))} measures, by layer: jaxstab measure {run.path}", markup=False, soft_wrap=True
     )
+
+
+def _early(run: Run) -> list[str]:
+    """How many seeds early stopping has stopped, and when."""
+    taken, config = run.history.groupby("seed")["epoch"].max(), run.config
+    epochs = (config.mitigation.longer or config.train).epochs
+    early = taken[taken < epochs]
+    if early.empty:
+        return []
+    when = f"{early.min()}" if early.min() == early.max() else f"{early.min()} to {early.max()}"
+    return [f"{len(early)} of {len(taken)} seeds stopped early, after epoch {when} of {epochs}."]
 
 
 def print_table(runs: Sequence[Run], console: Console | None = None) -> None:

@@ -14,6 +14,7 @@ def check(config: Config, where: str = "config") -> None:
     train, task, seeds = config.train, config.task, config.seeds
     positive = {
         "train.epochs": train.epochs,
+        "train.patience": train.patience,
         "train.batch_size": train.batch_size,
         "train.learning_rate": train.learning_rate,
         "train.clip_norm": train.clip_norm,

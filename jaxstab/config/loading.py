@@ -1,17 +1,17 @@
 """Reading a config from TOML and overrides, and writing it; every failure names the key and the remedy."""
 
-import difflib
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import tomli_w
 from pydantic import TypeAdapter, ValidationError
 
 from jaxstab.config.checks import check
+from jaxstab.config.keys import ALTERNATIVES, all_keys, is_table, suggest, takes
 from jaxstab.config.mitigation import resolve
 from jaxstab.config.schema import Config
 from jaxstab.errors import InputError
@@ -24,7 +24,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
     Args:
         path: the TOML file, or `bundled:quickstart`.
-        overrides: `["--train.epochs", "3", "--seeds.list=[1,2]"]`; values are TOML, or else plain strings.
+        overrides: `["--train.epochs", "3", "--seeds.list=1,2"]`; values are TOML, lists without brackets, or plain
+            strings. Where one excludes a key of the file, as `seeds.list` excludes `seeds.count`, it replaces it.
 
     Raises:
         InputError: a missing or malformed file, an unknown key, a wrong type or an impossible value.
@@ -39,8 +40,9 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path}: not valid TOML: {error}") from None
-    values = {"name": file.stem, **values}
-    return make_config(merge(values, parse_overrides(overrides)), where=str(path))
+    given = parse_overrides(overrides)
+    values = {"name": file.stem, **_without_rivals(values, given)}
+    return make_config(merge(values, given), where=str(path))
 
 
 def make_config(values: Mapping[str, Any], where: str = "config") -> Config:
@@ -85,7 +87,8 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
             if not remaining or remaining[0].startswith("--"):
                 raise InputError(f"{name}: has no value; write {name} VALUE")
             value = remaining.pop(0)
-        values = merge(values, nested(name[2:].replace("-", "_"), _toml_value(value)))
+        key = name[2:].replace("-", "_")
+        values = merge(values, nested(key, _as_value(key, value)))
     return values
 
 
@@ -104,38 +107,51 @@ def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def _without_rivals(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of a file without the keys that those given on the command line replace."""
+    gone = set()
+    for groups in ALTERNATIVES:
+        wanted = [group for group in groups if any(_has(given, key) for key in group)]
+        gone |= {key for group in groups if wanted and group not in wanted for key in group}
+    return {
+        section: {key: value for key, value in table.items() if f"{section}.{key}" not in gone}
+        if isinstance(table, dict)
+        else table
+        for section, table in values.items()
+    }
+
+
+def _has(values: Mapping[str, Any], key: str) -> bool:
+    section, _, name = key.partition(".")
+    return isinstance(values.get(section), dict) and name in values[section]
+
+
 def _explain(error: ValidationError) -> str:
     """The first failure in one line, with the nearest known key where the key is unknown."""
     details = error.errors()[0]
     key = ".".join(str(part) for part in details["loc"])
     parent, _, last = key.rpartition(".")
     if details["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        return f"unknown key {key}{_suggest(parent, last)}"
+        return f"unknown key {key}{suggest(parent, last)}"
     if details["type"] in ("missing", "missing_argument"):
         return f"{key} is missing; it has no default"
     given = details["input"]
     shown = f"{given!r}" if not isinstance(given, dict) else "a table"
+    if details["type"] == "dataclass_type" and is_table(key):
+        inside = [one for one in all_keys() if one.startswith(f"{key}.")][:3]
+        return f"{key} = {shown}: is a table; set a key of it, such as {', '.join(inside)}"
     return f"{key or 'the config'} = {shown}: {details['msg'].removeprefix('Input ')}"
 
 
-def _suggest(parent: str, name: str) -> str:
-    section: Any = Config
-    for part in filter(None, parent.split(".")):
-        section = {f.name: f.type for f in fields(section)}[part]
-        section = next((kind for kind in get_args(section) if is_dataclass(kind)), section)  # of `Kind | None`
-    known = [f.name for f in fields(section)]
-    everywhere = {f.name: s.name for s in fields(Config) if is_dataclass(s.type) for f in fields(s.type)}
-    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    if nearest:
-        return f"; did you mean {'.'.join(filter(None, [parent, nearest[0]]))}?"
-    elsewhere = difflib.get_close_matches(name, everywhere, n=1, cutoff=0.8)
-    if elsewhere:
-        return f"; did you mean {everywhere[elsewhere[0]]}.{elsewhere[0]}?"
-    return f"; known here: {', '.join(known)}"
-
-
-def _toml_value(text: str) -> Any:
+def _as_value(key: str, text: str) -> Any:
+    """The value of an argument of the command line: TOML, a list without brackets, or text as it stands."""
+    kinds = takes(key)
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        value, bare = tomllib.loads(f"value = {text}")["value"], False
     except tomllib.TOMLDecodeError:
+        value, bare = text, True
+    if kinds == {str} and not isinstance(value, str):
         return text
+    if tuple in kinds and bare and "," in text:
+        return [_as_value("", part.strip()) for part in text.split(",") if part.strip()]
+    return [value] if kinds == {tuple} and not isinstance(value, list) else value

@@ -60,6 +60,7 @@ class TaskConfig:
         train_examples: train on a random subset of this many examples.
         subset_seed: which subset.
         split_seed: how validation examples are halved when there is no test split.
+        drop_empty: leave out rows without a text or without a label, instead of an error that names them.
     """
 
     source: str
@@ -71,6 +72,7 @@ class TaskConfig:
     train_examples: int | None = None
     subset_seed: int = 0
     split_seed: int = 0
+    drop_empty: bool = False
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -163,6 +165,8 @@ class TrainConfig:
 
     Attributes:
         epochs: passes over the training examples.
+        patience: stop a seed after so many epochs without a better validation score; by default all seeds take all
+            epochs. The learning rate follows the schedule of all epochs.
         batch_size: examples per step.
         learning_rate: its peak, after warm-up.
         warmup: share of all steps in which the learning rate rises linearly; then it falls linearly to 0.
@@ -185,6 +189,7 @@ class TrainConfig:
     """
 
     epochs: int = 5
+    patience: int | None = None
     batch_size: int = 16
     learning_rate: float = 2e-5
     warmup: float = 0.1
@@ -209,7 +214,8 @@ class OutputConfig:
 
     Attributes:
         dir: the run directory; `runs/NAME` by default.
-        keep_representations: also write `representations.npy` [S, L, N, D], the first token's hidden states.
+        keep_representations: also write `representations.npy` [S, L, N, D], hidden states of the token that the
+            head reads.
         keep_weights: what `jaxstab export` needs: `true` or `best` saves every seed's weights of the best validation
             score, `final` the last ones, a list the best ones of some seeds.
         checkpoint_minutes: minutes between checkpoints of the seeds in training, which an interrupted run resumes from.

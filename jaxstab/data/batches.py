@@ -66,6 +66,7 @@ class Batch(NamedTuple):
         owners: [R, T] int32, which of the B examples each token belongs to; B where there is no token.
         starts: [B] int32, the place of each example's first token, counted row by row; beyond the grid for an empty
             place. No two are equal.
+        ends: [B] int32, the place of each example's last token; otherwise as `starts`.
         labels: [B] int32; float32 of a regression.
         weights: [B] float32, 1 for an example and 0 for an empty place at the end of an epoch.
     """
@@ -75,14 +76,17 @@ class Batch(NamedTuple):
     position_ids: Int[Array, "R T"]
     owners: Int[Array, "R T"]
     starts: Int[Array, " B"]
+    ends: Int[Array, " B"]
     labels: Shaped[Array, " B"]
     weights: Float[Array, " B"]
 
     def first_tokens(self, grid: Float[Array, "R T D"]) -> Float[Array, "B D"]:
         """Picks each example's first token, zeros for an empty place."""
-        tokens = grid.reshape(-1, grid.shape[-1])
-        # Said to be unique, so that the gradient is written without atomics, whose sums are in a random order.
-        return jnp.take(tokens, self.starts, axis=0, mode="fill", fill_value=0, unique_indices=True)
+        return _pick(grid, self.starts)
+
+    def last_tokens(self, grid: Float[Array, "R T D"]) -> Float[Array, "B D"]:
+        """Picks each example's last token, zeros for an empty place."""
+        return _pick(grid, self.ends)
 
     def by_example(self, grid: Float[Array, "R T D"]) -> Float[Array, "B T D"]:
         """Lays the grid out with a row for each example, zeros where there is no token."""
@@ -90,6 +94,12 @@ class Batch(NamedTuple):
         nowhere = jnp.full((count + 1, width), rows * width)
         places = nowhere.at[self.owners, self.position_ids].set(jnp.arange(rows * width).reshape(rows, width))[:count]
         return jnp.take(grid.reshape(rows * width, -1), places, axis=0, mode="fill", fill_value=0)
+
+
+def _pick(grid: Float[Array, "R T D"], places: Int[Array | np.ndarray, " B"]) -> Float[Array, "B D"]:
+    tokens = grid.reshape(-1, grid.shape[-1])
+    # Said to be unique, so that the gradient is written without atomics, whose sums are in a random order.
+    return jnp.take(tokens, places, axis=0, mode="fill", fill_value=0, unique_indices=True)
 
 
 def make_batch(
@@ -124,13 +134,15 @@ def make_batch(
     def grid_of(table: np.ndarray | jax.Array) -> jax.Array:
         return jnp.where(filled, jnp.asarray(table)[owned, positions], 0)
 
+    # Empty places lie beyond the grid, apart from each other: no place is read twice (`_pick`).
+    beyond = rows * width + jnp.arange(count, dtype=jnp.int32)
     return Batch(
         input_ids=grid_of(examples.input_ids),
         token_type_ids=grid_of(examples.token_type_ids),
         position_ids=positions,
         owners=owners,
-        # Empty places lie beyond the grid, apart from each other: no place is read twice (`Batch.first_tokens`).
-        starts=jnp.where(present, starts, rows * width + jnp.arange(count, dtype=jnp.int32)),
+        starts=jnp.where(present, starts, beyond),
+        ends=jnp.where(present, starts + lengths - 1, beyond),
         labels=jnp.where(present, jnp.asarray(examples.labels)[indices], 0),
         weights=present.astype(jnp.float32),
     )

@@ -3,12 +3,14 @@
 import codecs
 import csv
 import importlib.util
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from jaxstab import libraries
 from jaxstab.config import Metric
 from jaxstab.errors import InputError
 
@@ -83,12 +85,25 @@ def load_splits(source: str) -> "dict[str, Dataset]":
 
 def _load_hub(name: str) -> "dict[str, Dataset]":
     import datasets
+    import huggingface_hub
 
     if name.startswith("glue/"):
         name = f"nyu-mll/{name}"
     owner, _, rest = name.partition("/")
     repository, _, subset = rest.partition("/")
-    return _read(f"hub:{name}", lambda: datasets.load_dataset(f"{owner}/{repository}", subset or None))
+    source = f"{owner}/{repository}"
+
+    def load() -> Any:
+        downloaded = (
+            Path(datasets.config.HF_DATASETS_CACHE) / source.replace("/", "___"),
+            Path(huggingface_hub.constants.HF_HUB_CACHE) / f"datasets--{source.replace('/', '--')}",
+        )
+        if not any(one.exists() for one in downloaded):
+            # Fails at once where the hub does not answer; load_dataset tries again for 23 s.
+            huggingface_hub.HfApi().dataset_info(source, timeout=10)
+        return datasets.load_dataset(source, subset or None)
+
+    return _read(f"hub:{name}", load)
 
 
 def _load_bundled(name: str) -> "dict[str, Dataset]":
@@ -116,10 +131,22 @@ def _load_local(path: Path) -> "dict[str, Dataset]":
 
     if not path.exists():
         raise InputError(f"{path}: no such file or directory; task.source is a path, hub:NAME or bundled:bbc-news")
-    if path.is_file():
-        return _read_files({"train": path})
-    if (path / "dataset_dict.json").exists() or (path / "state.json").exists():
+    if _is_saved(path):
         return _read(str(path), lambda: datasets.load_from_disk(str(path)))
+    return {split: _read_file(file) for split, file in split_files(str(path)).items()}
+
+
+def split_files(source: str) -> dict[str, Path]:
+    """Returns the file of each split of a local source; empty for other sources, and for what `datasets` has saved.
+
+    Raises:
+        InputError: two files for one split, or none for training.
+    """
+    path = Path(source).expanduser()
+    if source.partition(":")[0] in ("hub", "bundled") or _is_saved(path):
+        return {}
+    if path.is_file():
+        return {"train": path}
     files: dict[str, Path] = {}
     for split, names in SPLIT_NAMES.items():
         found = [file for name in names for file in sorted(path.glob(f"{name}.*")) if file.suffix in READERS]
@@ -129,19 +156,41 @@ def _load_local(path: Path) -> "dict[str, Dataset]":
             files[split] = found[0]
     if "train" not in files:
         raise InputError(f"{path}: holds no train file; name it train.csv, .tsv, .jsonl or .parquet")
-    return {split: rows for split, file in files.items() for rows in _read_files({split: file}).values()}
+    return files
 
 
-def _read_files(files: dict[str, Path]) -> "dict[str, Dataset]":
+def _is_saved(path: Path) -> bool:
+    """Whether `datasets` has saved a directory."""
+    return any((path / name).exists() for name in ("dataset_dict.json", "state.json"))
+
+
+def _read_file(file: Path) -> "Dataset":
     import datasets
 
-    (file,) = files.values()
     if file.suffix not in READERS:
         raise InputError(f"{file}: cannot read {file.suffix or 'a file without ending'}; use {', '.join(READERS)}")
     _check_encoding(file)
     options = READERS[file.suffix] | (_dialect(file) if file.suffix in SEPARATORS else {})
-    data_files = {split: str(file) for split, file in files.items()}
-    return _read(str(file), lambda: datasets.load_dataset(data_files=data_files, **options))
+    return _read(str(file), lambda: datasets.load_dataset(data_files={"train": str(file)}, **options))["train"]
+
+
+def line_numbers(file: Path) -> list[int] | None:
+    """Returns the line of a file, from 1, on which each of its rows begins; None if it is not made of lines."""
+    if file.suffix not in (*SEPARATORS, ".jsonl"):
+        return None
+    with file.open(encoding="utf-8-sig", newline="") as lines:
+        if file.suffix == ".jsonl":
+            return [number for number, line in enumerate(lines, start=1) if line.strip()]
+        dialect = _dialect(file)
+        reader, numbers, ended = csv.reader(lines, delimiter=dialect["sep"], quoting=dialect["quoting"]), [], 0
+        try:
+            for row in reader:
+                if len(row) > 1 or "".join(row).strip():  # as pandas, which skips empty lines
+                    numbers.append(ended + 1)
+                ended = reader.line_num
+        except csv.Error:  # a field of more than 131,072 characters
+            return None
+    return numbers[1:]
 
 
 def _check_encoding(file: Path) -> None:
@@ -182,20 +231,26 @@ def _dialect(file: Path) -> dict[str, Any]:
 
 
 def _read(source: str, load: Callable[[], Any]) -> "dict[str, Dataset]":
-    """Calls `load` and turns any error into an InputError of one line."""
-    import datasets
-
-    datasets.disable_progress_bars()
+    """Calls `load` without a word from libraries, and turns any error into an InputError of one line."""
     try:
-        loaded = load()
+        with libraries.quiet():
+            loaded = load()
     except Exception as error:
-        cause = error.__cause__ or error
-        reason = (str(cause).strip() or type(cause).__name__).splitlines()[0][:300]
-        raise InputError(f"{source}: cannot be read: {reason}") from error
-    finally:
-        datasets.enable_progress_bars()
+        kind, _, name = source.partition(":")
+        why = libraries.hub_reason(error, name) if kind == "hub" else _file_reason(error.__cause__ or error)
+        raise InputError(f"{source}: cannot be read: {why}") from error
     splits = dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
     return {
         name: rows.remove_columns(PANDAS_INDEX) if PANDAS_INDEX in rows.column_names else rows
         for name, rows in splits.items()
     }
+
+
+def _file_reason(error: BaseException) -> str:
+    """Why a file cannot be read; pandas' commonest error in words."""
+    said = libraries.reason(error)
+    counts = re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", said)
+    if counts is None:
+        return said
+    expected, line, there = counts.groups()
+    return f"line {line} has {there} columns, the header {expected}; put texts that hold the separator in quotes"

@@ -1,15 +1,16 @@
 """A task, loaded and checked: texts, labels that are classes or numbers, and three splits."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
 from jaxstab.config import Metric, RegressionMetric, TaskConfig
-from jaxstab.data.sources import KNOWN_TASKS, load_splits
+from jaxstab.data.rows import Rows, check_rows, read_rows
+from jaxstab.data.sources import KNOWN_TASKS, load_splits, split_files
 from jaxstab.errors import InputError
+from jaxstab.words import count
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -77,19 +78,17 @@ def load_task(config: TaskConfig, whole: bool = False) -> Task:
         whole: whether to keep all training examples, of which each seed then draws its own (`jaxstab.data.draws`).
 
     Raises:
-        InputError: missing columns, empty texts, labels that cannot be used; the message names the row.
+        InputError: missing columns, empty texts, labels that cannot be used; the message names the
+            rows.
     """
     known = KNOWN_TASKS.get(config.source)
     regression = (config.kind or (known.kind if known else "classification")) == "regression"
     text = config.text or (known.text if known else None)
     if text is None:
         raise InputError(f"{config.source}: task.text is missing; name the one or two text columns")
-    raw = load_splits(config.source)
-    for name, rows in raw.items():
-        _check_columns(rows, (*text, config.label), f"{config.source}: {name} split")
-    classes, labels = ((), _read_numbers(raw, config)) if regression else _encode_labels(raw, config)
-    splits = {name: _make_split(raw[name], labels[name], text, f"{config.source}: {name}") for name in labels}
+    splits, classes, dropped = _load_checked(config, text, regression)
     splits, notes = _complete(splits, config.split_seed)
+    notes = [*dropped, *notes]
     there = len(splits["train"].labels)
     if config.train_examples is not None and config.train_examples > there:
         raise InputError(f"task.train_examples = {config.train_examples}: there are {there}; ask for fewer")
@@ -148,58 +147,29 @@ def stratified_halves(
     return np.sort(by_class[~second]), np.sort(by_class[second])
 
 
-def _check_columns(rows: "Dataset", wanted: Sequence[str], where: str) -> None:
-    for column in wanted:
-        if column not in rows.column_names:
-            raise InputError(f"{where}: no column {column!r}; it has {', '.join(rows.column_names)}")
-    if not len(rows):
-        raise InputError(f"{where}: has no rows")
-
-
-def _encode_labels(raw: "dict[str, Dataset]", config: TaskConfig) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
-    """Class names, and integer labels by split; a test split without labels (GLUE's) is left out."""
-    feature = raw["train"].features[config.label]
-    names = getattr(feature, "names", None)
-    values = {name: list(rows[config.label]) for name, rows in raw.items()}
-    if all(value in (None, -1) for value in values.get("test", [0])):
-        del values["test"]
-    for name, column in values.items():
-        for row, value in enumerate(column):
-            if isinstance(value, float) and value.is_integer():
-                column[row] = int(value)
-            elif value is None or value == "" or isinstance(value, (float, list, dict)):
-                raise InputError(
-                    f"{config.source}: {name} row {row}: label {value!r} is no class; "
-                    f"give column {config.label!r} strings or integers"
-                    + (', or set task.kind = "regression"' if isinstance(value, float) else "")
-                )
-    known = list(range(len(names))) if names else sorted(set(values["train"]), key=lambda v: (str(type(v)), v))
-    index = {value: i for i, value in enumerate(known)}
-    labels = {}
-    for name, column in values.items():
-        for row, value in enumerate(column):
-            if value not in index:
-                raise InputError(
-                    f"{config.source}: {name} row {row}: label {value!r} is not one of the classes of the training "
-                    f"split ({', '.join(str(k) for k in known[:10])}); correct or remove the row"
-                )
-        labels[name] = np.asarray([index[value] for value in column], np.int32)
-    return tuple(names or [str(value) for value in known]), labels
-
-
-def _read_numbers(raw: "dict[str, Dataset]", config: TaskConfig) -> dict[str, np.ndarray]:
-    """Labels that are numbers, by split; a test split without labels (GLUE's) is left out."""
-    values = {name: list(rows[config.label]) for name, rows in raw.items()}
-    if all(value in (None, -1) for value in values.get("test", [0])):
-        del values["test"]
-    for name, column in values.items():
-        for row, value in enumerate(column):
-            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-                raise InputError(
-                    f"{config.source}: {name} row {row}: label {value!r} is no finite number, as task.kind = "
-                    f'"regression" needs; correct or remove the row'
-                )
-    return {name: np.asarray(column, np.float32) for name, column in values.items()}
+def _load_checked(
+    config: TaskConfig, text: Sequence[str], regression: bool
+) -> tuple[dict[str, Split], tuple[str, ...], list[str]]:
+    """The splits that there are, the names of the classes, and notes on rows that were dropped."""
+    raw, files = load_splits(config.source), split_files(config.source)
+    found = {name: read_rows(raw[name], text, config.label, f"{config.source}: {name} split") for name in raw}
+    if "test" in found and not found["test"].labelled:
+        del found["test"]
+    dropped: list[str] = []
+    if config.drop_empty:
+        found, dropped = _without_empty(found, config.source)
+    check_rows(found, None, config.source, files, regression=regression)
+    if regression:
+        numbers = {name: np.asarray(rows.labels, np.float32) for name, rows in found.items()}
+        return {name: Split(rows.texts, numbers[name], rows.numbers) for name, rows in found.items()}, (), dropped
+    labels, classes = _find_classes(raw["train"], found["train"])
+    index = {value: i for i, value in enumerate(labels)}
+    check_rows(found, index, config.source, files)
+    splits = {
+        name: Split(rows.texts, np.asarray([index[one] for one in rows.labels], np.int32), rows.numbers)
+        for name, rows in found.items()
+    }
+    return splits, classes, dropped
 
 
 def _far_from_zero(labels: np.ndarray) -> list[str]:
@@ -213,16 +183,25 @@ def _far_from_zero(labels: np.ndarray) -> list[str]:
     ]
 
 
-def _make_split(rows: "Dataset", labels: np.ndarray, text: Sequence[str], where: str) -> Split:
-    columns = []
-    for name in text:
-        column = list(rows[name])
-        for row, value in enumerate(column):
-            if not isinstance(value, str) or not value.strip():
-                what = "is empty" if value is None or isinstance(value, str) else f"is {value!r}, not a text"
-                raise InputError(f"{where} row {row}: column {name!r} {what}; correct or remove the row")
-        columns.append(column)
-    return Split(tuple(columns), labels, np.arange(len(labels), dtype=np.int32))
+def _find_classes(source: "Dataset", rows: Rows) -> tuple[list[Any], tuple[str, ...]]:
+    """The labels of all classes in their order, and the names of the classes."""
+    names = getattr(source.features[rows.label], "names", None)
+    known = list(range(len(names))) if names else sorted(set(rows.labels), key=lambda v: (str(type(v)), v))
+    return known, tuple(names or map(str, known))
+
+
+def _without_empty(found: dict[str, Rows], source: str) -> tuple[dict[str, Rows], list[str]]:
+    """Rows with every text and a label, and a note on each split that had others."""
+    kept = {name: rows.without_empty() for name, rows in found.items()}
+    gone = {name: len(found[name].labels) - len(rows.labels) for name, rows in kept.items()}
+    empty = [name for name, rows in kept.items() if not rows.labels]
+    if empty:
+        raise InputError(f"{source}: every row of the {empty[0]} split lacks a text or a label")
+    return kept, [
+        f"dropped {number} of {count('row', len(found[name].labels))} without text or label ({name})"
+        for name, number in gone.items()
+        if number
+    ]
 
 
 def _complete(splits: dict[str, Split], seed: int) -> tuple[dict[str, Split], list[str]]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import platformdirs
 
+from jaxstab import libraries
 from jaxstab.data.batches import Examples
 from jaxstab.data.draws import Draws
 from jaxstab.data.task import Split, Task
@@ -59,9 +60,10 @@ def load_tokenizer(directory: Path) -> Any:
     if not any((directory / name).exists() for name in TOKENIZER_FILES):
         raise InputError(f"{directory}: has no tokenizer; it needs one of {', '.join(TOKENIZER_FILES)}")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(directory), local_files_only=True)
+        with libraries.quiet():
+            tokenizer = AutoTokenizer.from_pretrained(str(directory), local_files_only=True)
     except Exception as error:
-        reason = str(error).strip().splitlines()[0][:200]
+        reason = libraries.reason(error)
         raise InputError(f"{directory}: cannot load the tokenizer: {reason}; save it again") from error
     if not tokenizer.is_fast:
         raise InputError(f"{directory}: its tokenizer has no fast version; add a tokenizer.json")

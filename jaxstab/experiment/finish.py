@@ -38,6 +38,7 @@ from jaxstab.runs.files import (
     write_json,
     write_stacked,
 )
+from jaxstab.training.stopping import last_epochs
 
 
 def finish(pending: PendingRun, task: Task, display: Progress) -> None:
@@ -56,7 +57,8 @@ def finish(pending: PendingRun, task: Task, display: Progress) -> None:
         "example_ids": test.example_ids,
     }
     write_arrays(path / PREDICTIONS, predictions)
-    write_frame(path / HISTORY, _history(triples, results, pending.info.steps_per_epoch))
+    last = last_epochs(results["validation_score"], pending.config.train.patience)
+    write_frame(path / HISTORY, _history(triples, results, last, pending.info.steps_per_epoch))
     write_frame(path / TEXTS, _texts(task))
     if pending.config.output.keep_representations:
         write_stacked(path / REPRESENTATIONS, representations)
@@ -92,8 +94,7 @@ def reopen(run: Run) -> None:
         )
     (run.path / CHECKPOINTS).mkdir(exist_ok=True)
     for place, seed in enumerate(run.seeds.tolist()):
-        rows = run.history[run.history["seed"] == seed].sort_values("epoch")
-        curves = {name: rows[name].to_numpy() for name in ("train_loss", "validation_loss", "validation_score")}
+        curves = {name: values[place].astype(np.float32) for name, values in run.curves.items()}
         write_array(representation_file(run, seed), run.representations[place])
         logits = {"logits": run.logits[place], "final_logits": run.final_logits[place]}
         write_arrays(seed_file(run, seed), logits | curves)
@@ -133,14 +134,19 @@ def _texts(task: Task) -> pd.DataFrame:
     return pd.DataFrame({"example_id": task.test.example_ids, **texts, "label": labels})
 
 
-def _history(triples: Sequence[SeedTriple], results: Mapping[str, np.ndarray], steps_per_epoch: int) -> pd.DataFrame:
-    """A data frame with one row per seed and evaluation; sources of randomness that are off have no column."""
+def _history(
+    triples: Sequence[SeedTriple], results: Mapping[str, np.ndarray], last: np.ndarray, steps_per_epoch: int
+) -> pd.DataFrame:
+    """A data frame with one row per seed and evaluation; sources of randomness that are off have no column.
+
+    Evaluations after a seed's `last` epoch [S] are left out.
+    """
     epochs = results["train_loss"].shape[1]
     used = [name for name in SOURCES if getattr(triples[0], name) is not None]
     rows = []
     for i, triple in enumerate(triples):
         best = int(np.argmax(results["validation_score"][i]))
-        for epoch in range(epochs):
+        for epoch in range(min(epochs, last[i])):
             rows.append(
                 {
                     "seed": triple.seed,

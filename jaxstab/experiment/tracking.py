@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxstab import libraries
 from jaxstab.config import SeedTriple
 from jaxstab.experiment.curves import MAX, MIN, Curves, open_bands, open_curves
 from jaxstab.experiment.progress import Progress
@@ -88,7 +89,7 @@ class Tracker:
             call(*arguments)
         except Exception as error:  # each library has its own
             self._fails = True
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+            reason = libraries.reason(error)
             self._display.warn(f"learning curves are no longer written ({reason}); training continues")
 
 

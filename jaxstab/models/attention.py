@@ -26,6 +26,7 @@ def attend(
     key: PRNGKeyArray | None = None,
     rate: float = 0.0,
     implementation: str = "reference",
+    causal: bool = False,
 ) -> Float[Array, "R T D"]:
     """Multi-head attention within each example, with dropout on the probabilities.
 
@@ -42,6 +43,7 @@ def attend(
         key: draws what is dropped; None drops nothing.
         rate: of dropout, rounded to a multiple of 1/256. At 0 nothing random is drawn.
         implementation: one of `IMPLEMENTATIONS`, see `choose_attention`.
+        causal: whether a token attends only to itself and to tokens before it.
 
     Raises:
         InputError: no such implementation.
@@ -50,7 +52,7 @@ def attend(
     """
     if implementation not in IMPLEMENTATIONS:
         raise InputError(f"attention {implementation!r} is not one of {', '.join(IMPLEMENTATIONS)}")
-    return IMPLEMENTATIONS[implementation](query, keys, values, owners, window, bias, key, rate)
+    return IMPLEMENTATIONS[implementation](query, keys, values, owners, window, bias, key, rate, causal)
 
 
 def choose_attention(platform: str, precision: str) -> str:
@@ -63,15 +65,17 @@ def choose_attention(platform: str, precision: str) -> str:
     return "fused" if platform == "gpu" and precision == "bfloat16" else "reference"
 
 
-def _mask(owners: Int[Array, "R T"], window: Int[Array, ""] | int | None) -> Float[Array, "R 1 T T"]:
+def _mask(owners: Int[Array, "R T"], window: Int[Array, ""] | int | None, causal: bool) -> Float[Array, "R 1 T T"]:
     """Zero where a query (third axis) may attend to a key (last axis), very negative elsewhere.
 
     It is finite, so that columns without a token have something to attend to: each other.
     """
     hidden = owners[:, None, :, None] != owners[:, None, None, :]
+    columns = jnp.arange(owners.shape[1])
     if window is not None:
-        columns = jnp.arange(owners.shape[1])
         hidden |= jnp.abs(columns[:, None] - columns) > window
+    if causal:
+        hidden |= columns[:, None] < columns
     return jnp.where(hidden, jnp.finfo(jnp.float32).min, 0.0)
 
 
@@ -105,10 +109,11 @@ def _automatic(
     bias: Array | None,
     key: PRNGKeyArray | None,
     rate: float,
+    causal: bool,
 ) -> Array:
     """The definition, differentiated by JAX; for tests and comparisons."""
     query, keys, values = _heads_first(query, keys, values)
-    probabilities = jax.nn.softmax(_scores(query, keys, _mask(owners, window), bias)).astype(values.dtype)
+    probabilities = jax.nn.softmax(_scores(query, keys, _mask(owners, window, causal), bias)).astype(values.dtype)
     levels = _draw(key, rate, query.shape[:3])
     if levels is not None:
         probabilities *= jnp.where(levels >= dropped_levels(rate), scale_after_dropout(rate), 0).astype(values.dtype)
@@ -124,11 +129,13 @@ def _reference(
     bias: Array | None,
     key: PRNGKeyArray | None,
     rate: float,
+    causal: bool,
 ) -> Array:
     """Attention with the written-out gradient of `_with_gradient`."""
     query, keys, values = _heads_first(query, keys, values)
     levels = _draw(key, rate, query.shape[:3])
-    return _with_gradient(0.0 if levels is None else rate, query, keys, values, _mask(owners, window), levels, bias)
+    mask = _mask(owners, window, causal)
+    return _with_gradient(0.0 if levels is None else rate, query, keys, values, mask, levels, bias)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -194,14 +201,16 @@ def _fused(
     bias: Array | None,
     key: PRNGKeyArray | None,
     rate: float,
+    causal: bool,
 ) -> Array:
     """The GPU's kernels (`jaxstab.models.fused_attention`), or `_reference` for what they do not know."""
     rows, columns, heads, _ = query.shape
     if bias is not None or columns > WIDEST:
-        return _reference(query, keys, values, owners, window, bias, key, rate)
+        return _reference(query, keys, values, owners, window, bias, key, rate, causal)
     levels = _draw(key, rate, (rows, heads, columns))
-    distance = jnp.asarray(columns if window is None else window, jnp.int32)[None]
-    mixed = fused_attention(rate, query, keys, values, owners, distance, levels)
+    before = jnp.asarray(columns if window is None else window, jnp.int32)
+    reach = jnp.stack([before, jnp.zeros_like(before) if causal else before])
+    mixed = fused_attention(rate, query, keys, values, owners, reach, levels)
     return mixed.reshape(rows, columns, -1)
 
 

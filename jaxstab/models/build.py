@@ -9,7 +9,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from jaxstab.models.operations import look_up, normalise
+from jaxstab.models.operations import look_up, normalise, normalise_rms
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,28 @@ class LayerNorm(nnx.LayerNorm):
         """Normalises the last axis."""
         bias = None if self.bias is None else self.bias[...]
         return normalise(self.epsilon, x, self.scale[...], bias)  # type: ignore[index]  # there is a scale
+
+
+class RMSNorm(nnx.Module):
+    """RMSNorm that is computed in float32 and returns the dtype that it was given.
+
+    Args:
+        width: D.
+        epsilon: added to the mean square.
+        around_one: whether the parameter, `gain`, is what is added to a scale of 1; otherwise it is `scale` itself.
+    """
+
+    def __init__(self, width: int, epsilon: float, around_one: bool = False):
+        if around_one:
+            self.gain = nnx.Param(jnp.zeros(width))
+        else:
+            self.scale = nnx.Param(jnp.ones(width))
+        self.epsilon = epsilon
+        self.around_one = around_one
+
+    def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
+        """Normalises the last axis."""
+        return normalise_rms(self.epsilon, x, 1 + self.gain[...] if self.around_one else self.scale[...])
 
 
 class Embed(nnx.Embed):

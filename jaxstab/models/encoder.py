@@ -262,10 +262,10 @@ class SequenceClassifier(Layered):
             layer_key = fold(key, number + 2)
             return layer(hidden, batch, layer_key, relative(layer_key))
 
-        hidden, first_tokens, states = self.through_layers(embedded, batch, step, all_hidden_states)
-        # Not from `first_tokens`, so that a training step does not compute them.
+        hidden, representations, states = self.through_layers(embedded, batch, step, all_hidden_states)
+        # Not from `representations`, so that a training step does not compute them.
         first = batch.first_tokens(hidden).astype(jnp.float32)
-        return Outputs(self._head(first, fold(key, 1)), first_tokens, states)
+        return Outputs(self._head(first, fold(key, 1)), representations, states)
 
     def make_relative(self, width: int) -> Callable[[PRNGKeyArray | None], Any]:
         """Returns the function from a layer's key to what its attention knows of relative positions.

@@ -1,4 +1,4 @@
-"""Every family of encoders once: how its config.json is read, its module, and the names of its weights."""
+"""Every family of models once: how its config.json is read, its module, and the names of its weights."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,9 +10,10 @@ from jaxtyping import PRNGKeyArray
 
 from jaxstab.data.batches import Batch
 from jaxstab.errors import InputError
-from jaxstab.models import deberta, modernbert
+from jaxstab.models import deberta, llama_like, modernbert
 from jaxstab.models.bert_like import BERT_LIKE
 from jaxstab.models.build import Adapters, Build
+from jaxstab.models.decoder import DecoderClassifier
 from jaxstab.models.encoder import SequenceClassifier
 from jaxstab.models.stack import Outputs
 from jaxstab.models.weight_names import Entry
@@ -25,8 +26,8 @@ class Family:
     Attributes:
         read_config: from (contents of config.json, number of classes, a rate for all dropout or None) to a config.
             Every config has `model_type`, `vocab_size`, `hidden_size`, `num_hidden_layers`, `num_labels`,
-            `initializer_range`, the three dropout rates of BERT, and `max_length` in tokens. Raises InputError, to
-            which the caller adds the file's name.
+            `initializer_range`, and `max_length` in tokens. Raises InputError, to which the caller adds the file's
+            name.
         module: from (config, `Build`, random streams) to a module that is called like `SequenceClassifier`.
         table: from a config to a row for every parameter, with names as in a file of the whole classifier.
         prefix: of the encoder's names in such a file; files of the encoder alone have names without it.
@@ -47,6 +48,10 @@ FAMILIES["deberta-v2"] = Family(deberta.read_config, deberta.DebertaClassifier, 
 FAMILIES["modernbert"] = Family(
     modernbert.read_config, modernbert.ModernBertClassifier, modernbert.table, modernbert.PREFIX, modernbert.HEAD
 )
+FAMILIES |= {
+    like.model_type: Family(like.read_config, DecoderClassifier, like.table, llama_like.PREFIX, llama_like.HEAD)
+    for like in llama_like.LLAMA_LIKE
+}
 
 
 def family_of(config: Any) -> Family:

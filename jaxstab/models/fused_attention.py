@@ -30,7 +30,7 @@ def fused_attention(
     keys: Float[Array, "R T H d"],
     values: Float[Array, "R T H d"],
     owners: Int[Array, "R T"],
-    window: Int[Array, " 1"],
+    reach: Int[Array, " 2"],
     levels: UInt8[Array, "R H T T"] | None,
 ) -> Float[Array, "R T H d"]:
     """Attention within each example, with dropout on the probabilities (`jaxstab.models.attention.attend`).
@@ -43,10 +43,10 @@ def fused_attention(
         keys: of the same shape and dtype.
         values: of the same shape and dtype.
         owners: which example each token belongs to.
-        window: the farthest distance in columns that is attended to.
+        reach: the farthest distances in columns that are attended to: before a token, and after it.
         levels: random bytes for dropout, or None for no dropout.
     """
-    return _forward(rate, query, keys, values, owners, window, levels)[0]
+    return _forward(rate, query, keys, values, owners, reach, levels)[0]
 
 
 def _forward(rate: float, *arrays: Any) -> tuple[Array, tuple]:
@@ -68,7 +68,7 @@ def _call(kernel: Any, rate: float, arrays: tuple, results: int) -> tuple[Array,
     rows, columns, heads, features = query.shape
     wide = max(NARROWEST, pl.next_power_of_2(columns))  # Triton knows no other sizes; what is more is masked
     by_head = pl.BlockSpec((None, wide, None, max(NARROWEST, pl.next_power_of_2(features))), lambda r, h: (r, 0, h, 0))
-    of_row, of_all = pl.BlockSpec((None, wide), lambda r, h: (r, 0)), pl.BlockSpec((1,), lambda r, h: (0,))
+    of_row, of_all = pl.BlockSpec((None, wide), lambda r, h: (r, 0)), pl.BlockSpec((2,), lambda r, h: (0,))
     of_scores = None if arrays[5] is None else pl.BlockSpec((None, None, wide, wide), lambda r, h: (r, h, 0, 0))
 
     def call(*arrays: Any, interpret: bool) -> tuple[Array, ...]:
@@ -90,8 +90,8 @@ def _call(kernel: Any, rate: float, arrays: tuple, results: int) -> tuple[Array,
     return found
 
 
-def _forward_kernel(rate: float, size: tuple[int, int], query, keys, values, owners, window, levels, mixed) -> None:  # type: ignore[no-untyped-def]
-    probabilities = _probabilities(size, query, keys, owners, window)
+def _forward_kernel(rate: float, size: tuple[int, int], query, keys, values, owners, reach, levels, mixed) -> None:  # type: ignore[no-untyped-def]
+    probabilities = _probabilities(size, query, keys, owners, reach)
     kept = probabilities * _factors(rate, size, levels)
     values = _load(values, size)
     _store(mixed, _dot(kept.astype(values.dtype), values), size)
@@ -104,14 +104,14 @@ def _backward_kernel(  # type: ignore[no-untyped-def]
     keys,
     values,
     owners,
-    window,
+    reach,
     levels,
     cotangent,
     for_query,
     for_keys,
     for_values,
 ) -> None:
-    probabilities = _probabilities(size, query, keys, owners, window)
+    probabilities = _probabilities(size, query, keys, owners, reach)
     kept = probabilities * _factors(rate, size, levels)
     cotangent = _load(cotangent, size)
     dtype = cotangent.dtype
@@ -122,11 +122,12 @@ def _backward_kernel(  # type: ignore[no-untyped-def]
     _store(for_keys, _dot(for_scores.T, _load(query, size)), size)
 
 
-def _probabilities(size: tuple[int, int], query: Any, keys: Any, owners: Any, window: Any) -> Float[Array, "T T"]:
+def _probabilities(size: tuple[int, int], query: Any, keys: Any, owners: Any, reach: Any) -> Float[Array, "T T"]:
     columns = jnp.arange(query.shape[0])
     inside = columns < size[0]
     owner = triton.load(owners, mask=inside, other=-1)
-    far = jnp.abs(columns[:, None] - columns[None, :]) > window[0]
+    before = columns[:, None] - columns[None, :]
+    far = (before > reach[0]) | (-before > reach[1])
     hidden = (owner[:, None] != owner[None, :]) | far | ~inside[None, :]
     scores = _dot(_load(query, size), _load(keys, size).T)
     scores = jnp.where(hidden, jnp.finfo(jnp.float32).min, scores)

@@ -6,13 +6,12 @@ Source: Warner et al. (2024), "Smarter, Better, Faster, Longer", section 2.1; na
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxstab.data.batches import Batch
 from jaxstab.errors import InputError
@@ -20,6 +19,7 @@ from jaxstab.models.attention import attend
 from jaxstab.models.build import Build, Embed, LayerNorm, make_linear
 from jaxstab.models.operations import activate, dropout, fold
 from jaxstab.models.reading import check_choice, check_heads, check_only, read_fields
+from jaxstab.models.rotary import Rope, Sight, rotate
 from jaxstab.models.stack import Layered, Outputs
 from jaxstab.models.weight_names import Entry, linear, norm
 
@@ -174,57 +174,11 @@ def table(config: ModernBertConfig) -> list[Entry]:
     ]
 
 
-class Angles(NamedTuple):
-    """Cosines and sines of rotary positions.
-
-    Attributes:
-        cos: [R, T, 1, d / 2] float32, for heads of d features.
-        sin: [R, T, 1, d / 2] float32.
-    """
-
-    cos: Float[Array, "R T 1 h"]
-    sin: Float[Array, "R T 1 h"]
-
-
-class Sight(NamedTuple):
-    """What a layer's attention knows of the tokens' positions.
-
-    Attributes:
-        angles: rotary angles of each token.
-        window: the farthest distance in tokens that is attended to.
-    """
-
-    angles: Angles
-    window: Int[Array, ""]
-
-
-def rotary_angles(positions: Array, theta: float, size: int) -> Angles:
-    """Returns the angles of rotary positions: position times theta ** (-2 i / d).
-
-    Args:
-        positions: [R, T] int32, of the tokens in their examples.
-        theta: base of the frequencies.
-        size: d, number of features of a head.
-
-    Source: Su et al. (2021), "RoFormer", eq. 15.
-    """
-    frequencies = 1 / np.float32(theta) ** (np.arange(0, size, 2, dtype=np.float32) / np.float32(size))
-    angles = positions[:, :, None, None].astype(jnp.float32) * frequencies
-    return Angles(jnp.cos(angles), jnp.sin(angles))
-
-
-def rotate(x: Float[Array, "R T H d"], angles: Angles) -> Float[Array, "R T H d"]:
-    """Rotates each feature of the first half together with its partner in the second, in float32."""
-    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-    cos, sin = angles
-    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
-
-
 def sights(config: ModernBertConfig, batch: Batch) -> tuple[Sight, Sight]:
     """Returns what attention knows in layers with full attention, and what it knows in layers with windows."""
     size = config.hidden_size // config.num_attention_heads
-    everywhere = rotary_angles(batch.position_ids, config.global_rope_theta, size)
-    nearby = rotary_angles(batch.position_ids, config.local_rope_theta, size)
+    everywhere = Rope(config.global_rope_theta).angles(batch.position_ids, size)
+    nearby = Rope(config.local_rope_theta).angles(batch.position_ids, size)
     full, local = batch.owners.shape[1], config.local_attention // 2
     return Sight(everywhere, jnp.int32(full)), Sight(nearby, jnp.int32(local))
 
@@ -344,15 +298,15 @@ class ModernBertClassifier(Layered):
             return layer(hidden, batch, number == 0, sight, fold(key, number + 2))
 
         embedded = self.embeddings(batch, fold(key, 0))
-        hidden, first_tokens, states = self.through_layers(embedded, batch, step, all_hidden_states)
+        hidden, representations, states = self.through_layers(embedded, batch, step, all_hidden_states)
         hidden = self.final_norm(hidden.astype(jnp.float32))
         first = batch.first_tokens(hidden)
-        first_tokens = first_tokens.at[-1].set(first)
+        representations = representations.at[-1].set(first)
         if states is not None:
             states = states.at[-1].set(batch.by_example(hidden).astype(states.dtype))
         pooled = first if self.config.classifier_pooling == "cls" else mean_over_tokens(batch, hidden)
         dropped = dropout(self.head(pooled), self.config.classifier_dropout, fold(key, 1))
-        return Outputs(self.classifier(dropped), first_tokens, states)
+        return Outputs(self.classifier(dropped), representations, states)
 
 
 def mean_over_tokens(batch: Batch, hidden: Float[Array, "R T D"]) -> Float[Array, "B D"]:

@@ -1,4 +1,4 @@
-"""The encoder's hot operations besides attention, as pure functions: look-up, LayerNorm, activations, dropout."""
+"""The encoder's hot operations besides attention, as pure functions: look-up, normalisation, activations, dropout."""
 
 import math
 from functools import partial
@@ -72,6 +72,41 @@ def _normalise_backward(epsilon: float, residuals: tuple, cotangent: Array) -> t
 
 
 normalise.defvjp(_normalise_forward, _normalise_backward)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def normalise_rms(epsilon: float, x: Array, scale: Array) -> Array:
+    """Divides the last axis by its root mean square (RMSNorm), in float32; the result has the dtype of `x`.
+
+    The backward pass is written out for the same reason as that of `normalise`.
+
+    Args:
+        epsilon: added to the mean square.
+        x: [..., D].
+        scale: [D] float32.
+
+    Source: Zhang & Sennrich (2019), eq. 4.
+    """
+    return _normalise_rms_forward(epsilon, x, scale)[0]
+
+
+def _normalise_rms_forward(epsilon: float, x: Array, scale: Array) -> tuple[Array, tuple]:
+    wide = x.astype(jnp.float32)
+    inverse = jax.lax.rsqrt(jnp.mean(jnp.square(wide), axis=-1, keepdims=True) + epsilon)
+    return (wide * (inverse * scale)).astype(x.dtype), (x, inverse, scale)
+
+
+def _normalise_rms_backward(epsilon: float, residuals: tuple, cotangent: Array) -> tuple:
+    x, inverse, scale = residuals
+    cotangent = cotangent.astype(jnp.float32)
+    normal = x.astype(jnp.float32) * inverse
+    scaled = cotangent * scale
+    along = jnp.mean(scaled * normal, axis=-1, keepdims=True)
+    for_x = inverse * (scaled - normal * along)
+    return for_x.astype(x.dtype), jnp.sum(cotangent * normal, axis=tuple(range(x.ndim - 1)))
+
+
+normalise_rms.defvjp(_normalise_rms_forward, _normalise_rms_backward)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))

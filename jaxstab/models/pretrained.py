@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxstab import libraries
 from jaxstab.config import ModelConfig
 from jaxstab.errors import InputError
 from jaxstab.models.families import FAMILIES, family_of, make_classifier
@@ -60,9 +61,11 @@ def resolve_model(model: ModelConfig) -> Path:
         import huggingface_hub
 
         try:
-            return Path(huggingface_hub.snapshot_download(name, revision=model.revision, allow_patterns=NEEDED_FILES))
+            with libraries.quiet():
+                found = huggingface_hub.snapshot_download(name, revision=model.revision, allow_patterns=NEEDED_FILES)
+            return Path(found)
         except Exception as error:
-            reason = str(error).strip().splitlines()[0][:200]
+            reason = libraries.hub_reason(error, name)
             raise InputError(f"{model.source}: cannot be downloaded: {reason}") from error
     directory = Path(model.source).expanduser()
     if not directory.is_dir():

@@ -1,4 +1,4 @@
-"""The stack of encoder layers, for every family: its parameters, and the loop over layers."""
+"""The stack of layers, for every family: its parameters, and the loop over layers."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -19,12 +19,12 @@ class Outputs(NamedTuple):
 
     Attributes:
         logits: [B, C] float32.
-        first_tokens: [L, B, D] float32, hidden state of the first token after each encoder layer.
+        representations: [L, B, D] float32, hidden state after each layer of the token that the head reads.
         hidden_states: [L + 1, B, T, D], of the embeddings and after each layer, zero on padding; only if asked for.
     """
 
     logits: Float[Array, "B C"]
-    first_tokens: Float[Array, "L B D"]
+    representations: Float[Array, "L B D"]
     hidden_states: Float[Array, "M B T D"] | None
 
 
@@ -55,6 +55,8 @@ class Layered(nnx.Module):
     Raises:
         InputError: more frozen layers than there are, or some of those that share their parameters.
     """
+
+    read = staticmethod(Batch.first_tokens)  # picks the token of each example that the head reads
 
     def __init__(
         self,
@@ -96,7 +98,7 @@ class Layered(nnx.Module):
             all_hidden_states: also return every hidden state.
 
         Returns:
-            The last hidden state, and `first_tokens` and `hidden_states` as in `Outputs`.
+            The last hidden state, and `representations` and `hidden_states` as in `Outputs`.
         """
         frozen, depth = self.build.frozen_layers, self.config.num_hidden_layers
         stacks = [(self.layers, jnp.arange(frozen, depth))]
@@ -106,10 +108,10 @@ class Layered(nnx.Module):
         for layers, numbers in stacks:
             hidden, outputs = self._scan(layers, hidden, numbers, batch, step, all_hidden_states)
             collected.append(outputs)
-        first_tokens, states = jax.tree.map(lambda *parts: jnp.concatenate(parts), *collected)
+        representations, states = jax.tree.map(lambda *parts: jnp.concatenate(parts), *collected)
         if states is not None:
             states = jnp.concatenate([batch.by_example(embedded)[None], states])
-        return hidden, first_tokens, states
+        return hidden, representations, states
 
     def _scan(
         self, layers: nnx.Module, hidden: Array, numbers: Array, batch: Batch, step: Callable, all_hidden_states: bool
@@ -124,8 +126,8 @@ class Layered(nnx.Module):
         def body(hidden: Array, scanned: tuple[Any, Array]) -> tuple[Array, tuple[Array, Array | None]]:
             own, number = scanned
             hidden = step(nnx.merge(definition, shared if own is None else own), hidden, number)
-            first = batch.first_tokens(hidden).astype(jnp.float32)
-            return hidden, (first, batch.by_example(hidden) if all_hidden_states else None)
+            read = self.read(batch, hidden).astype(jnp.float32)
+            return hidden, (read, batch.by_example(hidden) if all_hidden_states else None)
 
         body = jax.checkpoint(body) if self.build.remat else body
         return jax.lax.scan(body, hidden, (None if self.shared else params, numbers), unroll=self.build.unroll)

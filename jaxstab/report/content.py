@@ -12,6 +12,7 @@ from jaxstab.analysis.seed_study import SeedStudy, study_seeds
 from jaxstab.analysis.validity import Validity, validity
 from jaxstab.measures import MEAN, MEASURES, Results, explain, say_remaining
 from jaxstab.report import tables
+from jaxstab.report.classes import classes_section
 from jaxstab.report.examples import examples_section
 from jaxstab.report.figures import Seeds, curves, layer_curves, seed_curves, seed_dots
 from jaxstab.report.formats import ZERO, Table, number, share, slug, with_interval
@@ -51,6 +52,7 @@ def run_section(
         _seed_by_seed(sample, history, name),
         _trust(trust, name),
         _seeds(study, name),
+        classes_section(sample, name),
         examples_section(sample, name, texts=texts),
         _reproduce(sample),
     ]
@@ -137,12 +139,8 @@ def _history(sample: Sample) -> dict[str, Floats]:
     """Learning curves [S, E], by column name; empty where there are none."""
     if sample.run is None:
         return {}
-    columns = ("train_loss", "validation_loss", "validation_score")
-    frame = sample.run.history
-    seeds = list(sample.inputs.names)
-    return {
-        one: frame.pivot(index="seed", columns="epoch", values=one).loc[seeds].to_numpy(np.float64) for one in columns
-    }
+    places = [sample.run.seeds.tolist().index(int(seed)) for seed in sample.inputs.names]
+    return {name: curves[places] for name, curves in sample.run.curves.items()}
 
 
 def _best_validation(history: dict[str, Floats]) -> Floats | None:

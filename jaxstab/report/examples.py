@@ -6,6 +6,7 @@ import numpy as np
 
 from jaxstab.analysis.sample import Sample
 from jaxstab.measures import example_disagreement, example_spread
+from jaxstab.report.classes import class_names
 from jaxstab.report.figures import spread_histogram, votes_histogram
 from jaxstab.report.formats import Table
 from jaxstab.report.page import Picture, Section
@@ -27,7 +28,7 @@ def examples_section(sample: Sample, name: str, *, texts: bool) -> Section | Non
         return None
     if sample.inputs.of == "numbers":
         return _spread(sample, predictions, name, texts)
-    classes = _classes(sample)
+    classes = class_names(sample)
     votes = np.stack([(predictions == c).sum(axis=0) for c in range(sample.inputs.classes)], axis=1)
     disagreement = example_disagreement(predictions, sample.inputs.classes)
     contested = [int(row) for row in np.argsort(-disagreement, kind="stable") if votes[row].max() < sample.seeds]
@@ -83,8 +84,3 @@ def _table(
             found.append([" / ".join(str(frame[one].iloc[row]) for one in text_columns), *said, example])
     names = ["text", *columns, "id"] if text_columns else ["id", *columns]
     return Table(title, names, found, caption)
-
-
-def _classes(sample: Sample) -> list[str]:
-    known = [] if sample.run is None else list(sample.run.info.classes)
-    return known or [str(c) for c in range(sample.inputs.classes)]

@@ -108,8 +108,7 @@ def _of_run(run: Run, what: str, layer: int | None) -> Drawing:
     columns = {"train_loss": "training loss", "validation_loss": "validation loss"}
     columns["validation_score"] = f"validation {metric}"
     if what in (SCORES, CURVES):
-        by_seed = run.history.pivot(index="seed", columns="epoch", values=list(columns)).loc[run.seeds.tolist()]
-        curves = {said: by_seed[name].to_numpy(np.float64) for name, said in columns.items()}
+        curves = {said: run.curves[name] for name, said in columns.items()}
         if what == CURVES:
             return partial(_draw_curves, curves, test)
         majority = run.info.majority_score.test

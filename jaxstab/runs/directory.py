@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 CONFIG, INFO, HISTORY = "config.toml", "run.json", "history.parquet"
+CURVES = ("train_loss", "validation_loss", "validation_score")  # columns of history
 PREDICTIONS, MEASURES, TEXTS, CHECKPOINTS = "predictions.npz", "measures.json", "texts.parquet", "checkpoints"
 LOCK = ".lock"  # the file is never deleted; it counts only while a process holds it
 SEED_KEYS = ("seeds.count", "seeds.list", *(f"seeds.{name}" for name in SOURCES))  # may grow
@@ -77,6 +78,12 @@ class Run:
     def history(self) -> pd.DataFrame:
         """One row per seed and evaluation: losses and the validation score."""
         return pd.read_parquet(self._whole(HISTORY))
+
+    @cached_property
+    def curves(self) -> dict[str, np.ndarray]:
+        """Learning curves [S, E] float64 by column of `history`; that of a stopped seed stays where it was."""
+        by_seed = self.history.pivot(index="seed", columns="epoch", values=list(CURVES)).loc[self.seeds.tolist()]
+        return {name: by_seed[name].ffill(axis=1).to_numpy(np.float64) for name in CURVES}
 
     @cached_property
     def texts(self) -> pd.DataFrame:

@@ -20,6 +20,7 @@ import jax
 import numpy as np
 import psutil
 
+from jaxstab import libraries
 from jaxstab.errors import InputError
 from jaxstab.runs.directory import CHECKPOINTS, Run
 from jaxstab.training.devices import host_devices
@@ -149,8 +150,7 @@ class Checkpoints:
             found = {name: one.shape for name, one in reader.metadata(path).item_metadata.tree.items()}
             arrays = reader.restore(path, args=_as_numpy(found))
         except Exception as error:  # Orbax and TensorStore raise many types
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-            raise InputError(f"{path}: damaged ({reason}); {remedy}") from None
+            raise InputError(f"{path}: damaged ({libraries.reason(error)}); {remedy}") from None
         if found != {name: shape.shape for name, shape in shapes.items()}:
             raise InputError(f"{path}: of another version of jaxstab; {remedy}")
         return {name: arrays[name].astype(shape.dtype) for name, shape in shapes.items()}
@@ -176,8 +176,7 @@ class Checkpoints:
         try:
             self._save(path, arrays)
         except Exception as error:  # otherwise lost in the thread, and nobody would know that there is no checkpoint
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-            self._complain(f"seed {job.triple.seed} cannot be saved ({reason})")
+            self._complain(f"seed {job.triple.seed} cannot be saved ({libraries.reason(error)})")
         else:
             _delete(older)
             self._written[key] = step

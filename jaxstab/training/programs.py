@@ -88,12 +88,12 @@ class Programs:
         """Test logits [W, N, C] of the parameters of W seeds, and representations [W, L, M, D] if asked for."""
         if represents_all(self._shared):
             outputs = self._compiled["represent"](params, inputs, self._frozen, self._shared.sample)
-            return outputs.logits, outputs.first_tokens
+            return outputs.logits, outputs.representations
         logits = self._compiled["logits"](params, inputs, self._frozen, self._shared.test)
         if not represent:
             return logits, None
         # A separate pass over few examples: the hidden states of a large test split would not fit into memory.
-        return logits, self._compiled["represent"](params, inputs, self._frozen, self._shared.sample).first_tokens
+        return logits, self._compiled["represent"](params, inputs, self._frozen, self._shared.sample).representations
 
     def take(self, params: Any, place: int) -> Any:
         """Copies the parameters of one of W seeds to the host."""

@@ -19,6 +19,7 @@ from jaxstab.models.stack import Outputs
 from jaxstab.runs.info import BatchGrid
 from jaxstab.training.optimizer import Hyper, Tree, learning_rate_at, make_optimizer, narrowed, widened
 from jaxstab.training.recipe import Recipe, trained_part
+from jaxstab.training.stopping import Waiting, begin_waiting, has_stopped, wait
 
 ROUNDING, MITIGATION, REPEAT = (2**31 - n for n in (1, 2, 3))  # purposes folded into a key; the encoder's are small
 
@@ -63,12 +64,14 @@ class TrainState(NamedTuple):
         average: average of the parameters over steps, evaluated in their place; None unless a method uses one.
         opt_state: state of the optimiser.
         loss_sum: training loss summed over the steps of this epoch.
+        waiting: for a better validation score; None without early stopping.
     """
 
     params: Any
     average: Any
     opt_state: Tree
     loss_sum: Float[Array, ""]
+    waiting: Waiting | None = None
 
     @property
     def evaluated(self) -> Any:
@@ -113,6 +116,7 @@ def init_state(recipe: Recipe, pretrained: Any, inputs: SeedInputs) -> TrainStat
         average=params if any(method.average for method in recipe.methods) else None,
         opt_state=narrowed(opt_state, inputs.init_key) if recipe.config.moments == "bfloat16" else opt_state,
         loss_sum=jnp.float32(0),
+        waiting=None if recipe.config.patience is None else begin_waiting(),
     )
 
 
@@ -249,6 +253,8 @@ def train_steps(
 ) -> TrainState:
     """Trains from step `start` up to `stop`. The bounds are traced, so one program serves all of them.
 
+    A seed that early stopping has stopped takes no step; `vmap` masks it, because its loop ends before the others'.
+
     Args:
         recipe: recipe of the run.
         state: state before the first step.
@@ -262,6 +268,8 @@ def train_steps(
     def body(step: Int[Array, ""], state: TrainState) -> TrainState:
         return train_step(recipe, state, step, inputs, pretrained, examples)
 
+    if state.waiting is not None and recipe.config.patience is not None:
+        stop = jnp.where(has_stopped(state.waiting, recipe.config.patience), start, stop)
     return jax.lax.fori_loop(start, stop, body, state)
 
 
@@ -276,20 +284,20 @@ def predict(recipe: Recipe, params: Any, examples: Examples, batches: Steps, gri
         grid: the grid that every batch fits into.
 
     Returns:
-        Outputs in the split's own order: logits [N, C] and first_tokens [L, N, D].
+        Outputs in the split's own order: logits [N, C] and representations [L, N, D].
     """
 
     def one(batch: Steps) -> tuple[Array, Array]:
         laid_out = make_batch(examples, batch.indices, batch.starts, grid.rows[-1], grid.columns)
         outputs = apply(recipe.predictor, params, laid_out)
-        return outputs.logits, outputs.first_tokens
+        return outputs.logits, outputs.representations
 
-    logits, first_tokens = jax.lax.map(one, batches)
+    logits, representations = jax.lax.map(one, batches)
     count = examples.labels.shape[0]
     flat = batches.indices.reshape(-1)
     # The position of each example among the batches; padding sorts last and is cut off.
     places = jnp.argsort(jnp.where(flat < 0, count, flat))[:count]
-    layers = jnp.moveaxis(first_tokens, 1, 0)
+    layers = jnp.moveaxis(representations, 1, 0)
     return Outputs(
         logits.reshape(-1, logits.shape[-1])[places],
         layers.reshape(layers.shape[0], -1, layers.shape[-1])[:, places],
@@ -311,4 +319,5 @@ def evaluate(
         validation_loss=losses_of_examples(logits, labels).mean(),
         validation_score=score_of_logits(recipe.metric, logits, labels),
     )
-    return state._replace(loss_sum=jnp.float32(0)), evaluation
+    waiting = None if state.waiting is None else wait(state.waiting, evaluation.validation_score)
+    return state._replace(loss_sum=jnp.float32(0), waiting=waiting), evaluation

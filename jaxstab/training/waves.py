@@ -26,6 +26,7 @@ from jaxstab.training.checkpoints import Checkpoints
 from jaxstab.training.lowering import Job
 from jaxstab.training.programs import Programs
 from jaxstab.training.step import Evaluation
+from jaxstab.training.stopping import last_epochs
 
 Item = TypeVar("Item")
 REPORTS_PER_EPOCH = 10
@@ -54,9 +55,9 @@ class SeedResult(NamedTuple):
     Attributes:
         logits: [N, C] float32, from the best-validation parameters on the test split.
         final_logits: [N, C] float32, from the last parameters.
-        representations: [L, M, D] float32, hidden state of the first token after each layer, from the best-validation
-            parameters on `represented_examples` of the test split.
-        train_loss: [E] float32, mean over each epoch, nats.
+        representations: [L, M, D] float32, hidden state after each layer of the token that the head reads, from the
+            best-validation parameters on `represented_examples` of the test split.
+        train_loss: [E] float32, mean over each epoch, nats. Curves of a stopped seed stay where they were.
         validation_loss: [E] float32, nats.
         validation_score: [E] float32.
         weights: nested dict of the trained parameters, best-validation or last; None unless asked for.
@@ -234,9 +235,13 @@ class _Group:
         end, longest = (epoch + 1) * steps, min(LONGEST_STRETCH, -(-steps // REPORTS_PER_EPOCH))
         while self.done < end and not self.stopped:
             with self._lock:
-                self.train(self.done, min(self.done + longest, end))
-                if self.done == end:  # under the lock, so that the step count tells which epochs were evaluated
-                    self.evaluate()
+                if self._have_stopped().all():
+                    self.done = end
+                    self.history.append(self.history[-1])
+                else:
+                    self.train(self.done, min(self.done + longest, end))
+                    if self.done == end:  # under the lock, so that the step count tells which epochs were evaluated
+                        self.evaluate()
             report()
             if is_due and is_due():
                 return
@@ -244,10 +249,19 @@ class _Group:
     def evaluate(self) -> None:
         """Scores every seed, and copies the parameters of those that are better than before to the host."""
         self._state, evaluation = self._programs.evaluate(self._state, self._inputs)
-        self.history.append(Evaluation(*(values[: len(self.jobs)] for values in jax.device_get(evaluation))))
+        values = Evaluation(*(values[: len(self.jobs)] for values in jax.device_get(evaluation)))
+        stopped = self._have_stopped()
+        if stopped.any():  # their curves stay where they were
+            values = Evaluation(*(np.where(stopped, *pair) for pair in zip(self.history[-1], values, strict=True)))
+        self.history.append(values)
         for place in np.flatnonzero(self._improved()):
             self._best[place] = None  # frees its memory first
             self._best[place] = self._programs.take(self._state.evaluated, int(place))
+
+    def _have_stopped(self) -> np.ndarray:
+        """Which seeds early stopping has stopped."""
+        scores = np.array([one.validation_score for one in self.history]).reshape(-1, len(self.jobs))
+        return last_epochs(scores.T, self._programs.recipe.config.patience) <= len(self.history)
 
     def _improved(self) -> np.ndarray:
         """Which seeds have their best score in the last evaluation; of equal scores, the first counts as the best."""

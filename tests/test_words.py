@@ -1,0 +1,14 @@
+from jaxstab.words import count, listing, plural
+
+
+def test_counts_have_the_right_number():
+    assert [count("seed", number) for number in (0, 1, 2)] == ["0 seeds", "1 seed", "2 seeds"]
+    assert count("class", 3) == "3 classes"
+    assert plural("batch", 2) == "batches"
+
+
+def test_lists_in_sentences():
+    assert [listing(names) for names in ([], "a", "ab", "abc")] == ["", "a", "a and b", "a, b and c"]
+    assert listing("ab", "or") == "a or b"
+    assert listing([5, 7, 9, 22], most=4) == "5, 7, 9 and 22"
+    assert listing(range(9), most=4) == "0, 1, 2 and 6 others"
