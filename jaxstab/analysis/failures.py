@@ -1,5 +1,6 @@
 """Which seeds failed, by fixed rules; and how many others may fail."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from jaxstab import measures
+from jaxstab.words import listing, plural
 
 DIVERGED = "logits are not finite"
 MAJORITY = "at or below the majority class at the end"
@@ -63,6 +65,25 @@ def _guess_loss(labels: NDArray[Any], classes: int) -> float:
         return float(labels.var(dtype=np.float64))
     shares = np.bincount(labels, minlength=classes) / len(labels)
     return float(-np.sum(shares * np.log(np.where(shares > 0, shares, 1))))
+
+
+def say_failures(reasons: Mapping[Any, str], seeds: int, most: int = 12) -> list[str]:
+    """Returns a sentence for each reason why seeds failed, such as `Seeds 3 and 5 failed: logits are not finite.`
+
+    Args:
+        reasons: of each failed seed.
+        seeds: how many there are.
+        most: how many are named in a sentence.
+    """
+    alike: dict[str, list[Any]] = {}
+    for seed, reason in reasons.items():
+        alike.setdefault(reason, []).append(seed)
+    said = []
+    for reason, found in alike.items():
+        named = f"{plural('Seed', len(found))} {listing(found, most=most)}"
+        who = f"All {seeds} seeds" if 1 < len(found) == seeds else named
+        said.append(f"{who} failed" + (f": {reason}." if reason != "failed" else "."))
+    return said
 
 
 def warn_failures(failed: int, seeds: int) -> str | None:

@@ -9,10 +9,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from jaxstab.analysis.comparison import Comparison
+from jaxstab.analysis.failures import say_failures
 from jaxstab.analysis.sample import USUAL, disagreement_of
 from jaxstab.analysis.seed_study import SeedStudy
 from jaxstab.analysis.validity import Validity
 from jaxstab.cli.display import describe_memory, make_console, minutes
+from jaxstab.experiment.cautions import advise
 from jaxstab.measures import (
     MEASURES,
     Results,
@@ -29,6 +31,7 @@ from jaxstab.report.seed_tables import study_tables
 from jaxstab.report.tables import guess_label
 from jaxstab.runs.directory import Run
 from jaxstab.training.planning import Estimate, Plan
+from jaxstab.words import count
 
 FLIPPING_EXAMPLES = 10
 LONGEST_TEXT = 160
@@ -60,22 +63,26 @@ def print_summary(run: Run, console: Console | None = None) -> None:
     _print_lines(console, "", say_remaining(run.measures["scores"]))
     usual = USUAL[run.info.of]
     rows = {name: run.measures["measures"][name] for name in usual if name in run.measures["measures"]}
-    title = "Instability (larger is less stable)"
-    console.print(_instability_table(rows, title, run.measures.get("without_failed")))
-    _print_lines(console, "note:", [*_explained(rows, len(run.seeds)), *run.measures["warnings"]])
-    console.print(_flips_table(run) if run.info.classes else _spread_table(run))
-    info, failed = run.info, run.info.failed_seeds
-    if failed:
-        reasons = info.failures  # empty in runs of older versions
-        named = ", ".join(f"{seed} ({reasons[seed]})" if seed in reasons else f"{seed}" for seed in failed)
-        console.print(f"Failed seeds: {named}", markup=False, highlight=False)
+    if len(run.seeds) > 1:
+        title = "Instability (larger is less stable)"
+        console.print(_instability_table(rows, title, run.measures.get("without_failed")))
+        _print_lines(console, "note:", [*_explained(rows, len(run.seeds)), *run.measures["warnings"]])
     else:
-        console.print(f"No seed failed (all end above {'the ' * bool(info.classes)}{guess_label(info.metric)}).")
-    _print_lines(console, "", _early(run))
-    seconds, count = info.wall_seconds, len(info.seeds)
+        console.print("One seed differs from no other; how much seeds differ takes more: --seeds.count 10")
+    flips = _flips_table(run) if run.info.classes else _spread_table(run)
+    if flips.row_count:
+        console.print(flips)
+    info, seeds = run.info, len(run.info.seeds)
+    reasons = {seed: info.failures.get(seed, "failed") for seed in info.failed_seeds}  # older versions have no reasons
+    said = say_failures(reasons, seeds) or [
+        f"No seed failed (all end above {'the ' * bool(info.classes)}{guess_label(info.metric)})."
+    ]
+    _print_lines(console, "", [*said, *advise(run.config, info), *_early(run)])
+    rate = f"{60 * seeds / info.wall_seconds:.1f} seeds per minute"
     console.print(
-        f"{count} seeds in {minutes(seconds)} ({60 * count / seconds:.1f} seeds per minute). Run: {run.path}",
+        f"{count('seed', seeds)} in {minutes(info.wall_seconds)} ({rate}). Run: {run.path}",
         markup=False,
+        soft_wrap=True,
     )
     console.print(
         f"All {len(select(of=info.of))} measures, by layer: jaxstab measure {run.path}", markup=False, soft_wrap=True
@@ -125,7 +132,7 @@ def print_results(results: Results, title: str, console: Console | None = None) 
         ends = [f"{worth(scores)} for other seeds"] if scores["interval"] else []
         ends += [f"{interval(both)} for other seeds and examples"] if both else []
         console.print(
-            f"{title}: {scores['metric']} of {seeds} seeds: mean {scores['mean']:.4f}"
+            f"{title}: {scores['metric']} of {count('seed', seeds)}: mean {scores['mean']:.4f}"
             f"{'; 95 % ' if ends else ''}{', '.join(ends)}",
             markup=False,
             highlight=False,
@@ -192,7 +199,9 @@ def print_study(study: SeedStudy, console: Console | None = None) -> None:
 
 def _score_table(run: Run) -> Table:
     info, scores = run.info, run.scores
-    table = Table(title=f"{escape(run.config.name)}: test {info.metric} of {len(scores)} seeds", title_justify="left")
+    table = Table(
+        title=f"{escape(run.config.name)}: test {info.metric} of {count('seed', len(scores))}", title_justify="left"
+    )
     for name in ("mean", "95 % interval", "SD", "worst", "median", "best", guess_label(info.metric)):
         table.add_column(name, justify="right")
     sd = run.measures["measures"]["sd"]["value"]

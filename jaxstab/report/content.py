@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxstab.analysis.failures import say_failures
 from jaxstab.analysis.how_many import point
 from jaxstab.analysis.sample import Sample, disagreement_of
 from jaxstab.analysis.seed_study import SeedStudy, study_seeds
@@ -20,6 +21,7 @@ from jaxstab.report.matrices import correlations, heat_map
 from jaxstab.report.page import Picture, Point, Section
 from jaxstab.report.seed_tables import say_count, say_range, study_tables
 from jaxstab.report.style import HEIGHT, Floats
+from jaxstab.words import count
 
 MOST_NAMED = 12
 MAPPED = ("pairwise_disagreement", "mean_absolute_disagreement", "cka")
@@ -83,7 +85,7 @@ def _in_short(sample: Sample) -> str:
     rows = sample.rows([name for name in (MEAN, "sd", apart) if name in sample.names])
     mean, sd, disagreement = (rows.get(name, {}).get("value") for name in (MEAN, "sd", apart))
     if mean is None:
-        return f"{seeds} seed{'s' * (seeds > 1)}, no scores."
+        return f"{count('seed', seeds)}, no scores."
     if seeds == 1:
         return f"{metric} {mean:.3f} with one seed; how much the seed matters cannot be told from one."
     if failed == seeds:
@@ -99,7 +101,7 @@ def _in_short(sample: Sample) -> str:
             else f"two seeds differ by {disagreement:.3g} on an average test example"
         )
         said += f"; {differ}" if disagreement else ", and they predict the same"
-    return f"{said}; {failed} seed{'s' * (failed > 1)} failed." if failed else f"{said}."
+    return f"{said}; {count('seed', failed)} failed." if failed else f"{said}."
 
 
 def _points(sample: Sample, results: Results, study: SeedStudy | None) -> list[Point]:
@@ -115,19 +117,9 @@ def _points(sample: Sample, results: Results, study: SeedStudy | None) -> list[P
         points.append(Point("Seeds needed", f"{say_count(one.formula)}{ends} of each {one.question}."))
     if study is not None and len(study.best) > 1:
         points.append(Point("The best seed", study.sentences[0]))
-    reasons: dict[str, list[str]] = {}
-    for seed, reason in zip(sample.inputs.names, sample.reasons, strict=True):
-        if reason:
-            reasons.setdefault(reason, []).append(str(seed))
-    said = ". ".join(
-        f"Seed{'s' * (len(seeds) > 1)} {', '.join(seeds[:MOST_NAMED])}{_more(seeds)}: {reason}"
-        for reason, seeds in reasons.items()
-    )
-    return [*points, Point("Failed", f"{said}.")] if said else points
-
-
-def _more(seeds: Sequence[str]) -> str:
-    return f" and {len(seeds) - MOST_NAMED} more" if len(seeds) > MOST_NAMED else ""
+    reasons = {seed: why for seed, why in zip(sample.inputs.names, sample.reasons, strict=True) if why}
+    said = " ".join(say_failures(reasons, sample.seeds, MOST_NAMED))
+    return [*points, Point("Failed", said)] if said else points
 
 
 def _notes(results: Results) -> list[str]:
