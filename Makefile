@@ -62,4 +62,4 @@ docs: $(VENV)/demo
 	$(VENV)/bin/mkdocs build --strict
 
 clean:
-	rm -rf $(VENV) .venv-oldest .venv-newest site build dist *.egg-info
+	rm -rf $(VENV) .cache .venv-oldest .venv-newest site build dist *.egg-info

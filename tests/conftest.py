@@ -1,6 +1,7 @@
 """Strict settings for all tests: four simulated devices, no silent promotion, checked shapes, no network."""
 
 import os
+from pathlib import Path
 
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -18,6 +19,7 @@ from tiny import write_checkpoint, write_task  # noqa: E402
 from jaxstab.data import batches  # noqa: E402
 
 GRID_SIZES = batches.GRID_SIZES
+COMPILED = Path(__file__).parents[1] / ".cache" / "compiled"
 
 
 @pytest.fixture(autouse=True)
@@ -58,13 +60,12 @@ def all_grids(monkeypatch):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _own_caches(tmp_path_factory, worker_id):
-    """Caches tokens and compiled programs in a directory of this test run; its processes share the programs."""
-    session = tmp_path_factory.getbasetemp() if worker_id == "master" else tmp_path_factory.getbasetemp().parent
+def _own_caches(tmp_path_factory):
+    """Caches tokens for this process, and compiled programs, most of a test's time, for all test runs of this clone."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        jax.config.update("jax_compilation_cache_dir", str(session / "compiled"))
-        jax.config.update("jax_compilation_cache_max_size", 2**34)  # with a limit, JAX locks the directory
+        jax.config.update("jax_compilation_cache_dir", str(COMPILED))
+        jax.config.update("jax_compilation_cache_max_size", 2**32)  # with a limit, JAX locks the directory
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
         yield
 

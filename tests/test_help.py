@@ -32,7 +32,9 @@ def test_every_help_has_an_example_that_parses(verb):
 def test_the_help_of_all_names_every_verb():
     text = CliRunner().invoke(cli, ["--help"]).output
     assert "jaxstab run bundled:quickstart" in text
-    assert all(re.search(rf"^  {verb} +\w", text, re.MULTILINE) for verb in cli.commands)
+    assert all(re.search(rf"^  {verb} +\w.*\.$", text, re.MULTILINE) for verb in cli.commands)
+    assert "..." not in text.partition("Commands:")[2]  # nothing is cut
+    assert max(map(len, text.splitlines())) <= 80
 
 
 def test_tab_completes_verbs():

@@ -280,6 +280,8 @@ def test_an_output_directory_of_another_config_is_never_overwritten(settings, tm
     assert "another config (other train.epochs)" in error
     assert "--output.dir" in error
     assert (run.path / "predictions.npz").read_bytes() == before
+    assert cli.main(["run", path, "--task.text", "sentense"]) == 2
+    assert "no column 'sentense'; it has sentence, label" in capsys.readouterr().err
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("x")
     assert cli.main(["run", path, "--output.dir", str(tmp_path / "mine")]) == 2

@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "jaxstab"
 
-# A room may import from itself and from rooms above it. `measures` stands apart: it imports nothing of ours but `xla`.
+# A room may import from itself and from rooms above it. `measures` stands apart, above all but `words` and `xla`.
 ROOMS = [
     "errors",
     "words",
@@ -52,7 +52,7 @@ def test_imports_point_one_way(file):
     if room == "__init__":
         return
     assert room in ROOMS, f"{file.name} belongs to no room; add it to ROOMS and to docs/architecture.md"
-    allowed = {"measures", "xla"} if room == "measures" else set(ROOMS[: ROOMS.index(room) + 1])
+    allowed = {"measures", "words", "xla"} if room == "measures" else set(ROOMS[: ROOMS.index(room) + 1])
     assert _imports(file) <= allowed
 
 

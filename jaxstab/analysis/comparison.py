@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from jaxstab.analysis.aggregates import Aggregate
 from jaxstab.analysis.ranking import Agreement
 from jaxstab.measures import MEAN, MEASURES, Interval, Tabular, as_plain
+from jaxstab.words import count
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -191,7 +192,7 @@ class Comparison(Tabular):
         """The numbers of seeds on a task: `8 seeds of each`, or `8 to 24 seeds`."""
         counts = self.seeds[task].values()
         fewest, most = min(counts), max(counts)
-        return f"{fewest} seed{'s' * (fewest != 1)} of each" if fewest == most else f"{fewest} to {most} seeds"
+        return f"{count('seed', fewest)} of each" if fewest == most else f"{fewest} to {most} seeds"
 
     @property
     def verdicts(self) -> list[str]:

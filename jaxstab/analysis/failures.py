@@ -1,10 +1,14 @@
 """Which seeds failed, by fixed rules; and how many others may fail."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from jaxstab import measures
+from jaxstab.words import listing, plural
 
 DIVERGED = "logits are not finite"
 MAJORITY = "at or below the majority class at the end"
@@ -46,6 +50,25 @@ def failures(
     last = np.zeros(len(scores)) if train_loss is None else np.asarray(train_loss)[:, -1]
     tests = ((~finite, DIVERGED), (scores <= majority, MAJORITY), (~(last < FLAT_SHARE * guess_loss), FLAT))
     return [next((reason for failed, reason in tests if failed[seed]), None) for seed in range(len(scores))]
+
+
+def say_failures(reasons: Mapping[Any, str], seeds: int, most: int = 12) -> list[str]:
+    """Returns a sentence for each reason why seeds failed, such as `Seeds 3 and 5 failed: logits are not finite.`
+
+    Args:
+        reasons: of each failed seed.
+        seeds: how many there are.
+        most: how many are named in a sentence.
+    """
+    alike: dict[str, list[Any]] = {}
+    for seed, reason in reasons.items():
+        alike.setdefault(reason, []).append(seed)
+    said = []
+    for reason, found in alike.items():
+        named = f"{plural('Seed', len(found))} {listing(found, most=most)}"
+        who = f"All {seeds} seeds" if 1 < len(found) == seeds else named
+        said.append(f"{who} failed" + (f": {reason}." if reason != "failed" else "."))
+    return said
 
 
 def warn_failures(failed: int, seeds: int) -> str | None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from jaxstab.analysis.sample import PAPER, Sample
 from jaxstab.errors import InputError
 from jaxstab.measures import MEAN, MEASURES
+from jaxstab.words import count, listing, plural
 
 FEWEST_SEEDS = 3
 FEWEST_PAIRS = 8  # six can be exchanged in 64 ways only, which leaves no power after adjustment
@@ -63,11 +64,12 @@ def match_seeds(task: str, group: Mapping[str, Sample], notes: list[str]) -> tup
         notes.extend(f"{task}: {name}: {note}" for note in one.notes)
         if one.diverged:
             notes.append(
-                f"{task}: left out of {name}, because logits are not finite: seed {', '.join(map(str, one.diverged))}"
+                f"{task}: left out of {name}, because logits are not finite: "
+                f"{plural('seed', len(one.diverged))} {listing(one.diverged)}"
             )
     fewest = min(one.seeds for one in group.values())
     if fewest < FEWEST_SEEDS:
-        notes.append(f"{task}: {fewest} seed{'s' * (fewest > 1)} of each; differences need at least {FEWEST_SEEDS}")
+        notes.append(f"{task}: {count('seed', fewest)} of each; differences need at least {FEWEST_SEEDS}")
         return dict(group), False
     known = [one.identities for one in group.values() if one.identities is not None]
     same = len(known) == len(group) and all(len(set(one)) == len(one) and set(one) == set(known[0]) for one in known)

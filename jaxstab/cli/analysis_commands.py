@@ -25,7 +25,7 @@ def reading(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-@click.command("measure")
+@click.command("measure", short_help="Measure the seeds of a run, or of anyone's outputs.")
 @click.argument("path")
 @click.option("--measures", "only", metavar="A,B", help="Only these; jaxstab measures lists them.")
 @click.option("--subset", metavar="seeds=0-9", help="Only these seeds, e.g. seeds=0-9 or seeds=0,3,5-7.")
@@ -57,7 +57,7 @@ def measure_command(
         print_results(results, title=path)
 
 
-@click.command("compare")
+@click.command("compare", short_help="Say whether methods differ, and how sure that is.")
 @click.argument("runs", nargs=-1, required=True)
 @click.option(
     "--baseline", metavar="NAME", help="What the others are compared with; by default the run without a method."
@@ -99,7 +99,7 @@ def compare_command(
         print_comparison(comparison, published)
 
 
-@click.command("validity")
+@click.command("validity", short_help="Say which measures can be trusted.")
 @click.argument("runs", nargs=-1, required=True)
 @click.option("--measures", "only", metavar="A,B", help="Only these; jaxstab measures lists them.")
 @click.option("--examples", metavar="10,50", default="10,50", help="Percentages of the test examples to sub-sample.")
@@ -126,7 +126,7 @@ def validity_command(runs: Sequence[str], only: str | None, examples: str, as_js
             print_validity(one)
 
 
-@click.command("seeds")
+@click.command("seeds", short_help="Say how many seeds are needed, with a run as a pilot.")
 @click.argument("run")
 @click.option("--delta", type=float, default=0.01, show_default=True, help="The difference in mean score that matters.")
 @click.option("--factor", type=float, default=1.25, show_default=True, help="Within which the SD is to be known.")
@@ -154,7 +154,7 @@ def seeds_command(run: str, as_json: bool, **how: Any) -> None:
         print_study(study)
 
 
-@click.command("report")
+@click.command("report", short_help="Put one or several runs on one HTML page.")
 @click.argument("runs", nargs=-1, required=True)
 @click.option("-o", "--output", metavar="FILE", default="report.html", show_default=True, help="The page.")
 @click.option("--figures", metavar="DIR", help="Write every figure there too, as PNG, SVG and PDF.")
@@ -193,7 +193,7 @@ def report_command(
         print(output)
 
 
-@click.command("measures")
+@click.command("measures", short_help="List every measure.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
 def measures_command(as_json: bool) -> None:
     """List every measure: what it says, its unit and range, and where it is defined.

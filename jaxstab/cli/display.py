@@ -18,6 +18,7 @@ from jaxstab.experiment.progress import Progress
 from jaxstab.runs.directory import TENSORBOARD
 from jaxstab.runs.info import RunInfo
 from jaxstab.training.planning import Plan
+from jaxstab.words import count
 
 
 class Display(Progress):
@@ -68,18 +69,19 @@ class Display(Progress):
         self._info = info
         self._steps = info.steps_per_epoch * epochs
         self._epochs = epochs
-        counts = ", ".join(f"{count} {name}" for name, count in asdict(info.examples).items())
+        counts = ", ".join(f"{number} {name}" for name, number in asdict(info.examples).items())
         name = config.name if len(configs) == 1 else f"{config.directory.parent} ({len(configs)} runs)"
         self._print(f"{name}: {config.model.source} on {config.task.source}")
         if config.mitigation.names:
             self._print(f"methods: {', '.join(config.mitigation.names)}")
-        self._print(f"examples: {counts}; {len(info.classes)} classes; {info.metric}")
+        self._print(f"examples: {counts}; {count('class', len(info.classes))}; {info.metric}")
         for note in info.notes:
             self._print(f"note: {note}")
-        count, device = info.devices, info.device
-        where = f"one {device} device" if count == 1 else f"each of {count} {device} devices"
-        seeds = f"{len(info.seeds)} seeds" if len(configs) == 1 else f"{len(configs)} x {len(info.seeds)} seeds"
-        self._print(f"{seeds} on {where} in {config.train.precision}; {self._steps} steps in {epochs} epochs")
+        number, device = info.devices, info.device
+        where = f"one {device} device" if number == 1 else f"each of {number} {device} devices"
+        seeds = f"{len(configs)} x " * (len(configs) > 1) + count("seed", len(info.seeds))
+        length = f"{count('step', self._steps)} in {count('epoch', epochs)}"
+        self._print(f"{seeds} on {where} in {config.train.precision}; {length}")
         if config.output.tensorboard:
             files = config.directory / TENSORBOARD if len(configs) == 1 else config.directory.parent
             self._print(f"learning curves: tensorboard --logdir {files}")
@@ -92,11 +94,11 @@ class Display(Progress):
         """Prints where training continues."""
         counts = Counter(min(step // self._info.steps_per_epoch + 1, self._epochs) for step in steps if step)
         places = [
-            f"epoch {epoch} of {self._epochs} ({_seeds(count)})"
-            for epoch, count in sorted(counts.items(), reverse=True)
+            f"epoch {epoch} of {self._epochs} ({count('seed', number)})"
+            for epoch, number in sorted(counts.items(), reverse=True)
         ]
         others = {"finished before": finished, "not begun": sum(not step for step in steps)}
-        rest = [f"{_seeds(count)} {name}" for name, count in others.items() if count]
+        rest = [f"{count('seed', number)} {name}" for name, number in others.items() if number]
         where = [f"resumed at {', '.join(places)}"] if places else ["resumed"]
         self._print("; ".join([*where, *rest]))
 
@@ -112,7 +114,7 @@ class Display(Progress):
         before, self._started = time.perf_counter() - self._started, time.perf_counter()
         self._print(
             f"compiled in {seconds:.1f} s, first step {before:.1f} s after the start; "
-            f"{plan.group_size} seeds at once on each device, {describe_memory(plan)}"
+            f"{count('seed', plan.group_size)} at once on each device, {describe_memory(plan)}"
         )
         self._task = self._bar.add_task("", total=self._total, completed=self._done)
 
@@ -148,23 +150,20 @@ class Display(Progress):
     def out_of_memory(self, group_size: int) -> None:
         """Prints that training continues with smaller groups."""
         self._bar.remove_task(self._task)
-        self._print(f"out of memory; continuing with {group_size} seeds at once on each device")
+        self._print(f"out of memory; continuing with {count('seed', group_size)} at once on each device")
 
     @contextmanager
     def measuring(self, seeds: int, shape: Sequence[int]) -> Iterator[None]:
         """Prints how long measuring took; `shape` is that of a seed's representations."""
         layers, examples, features = shape
+        counted = f"{count('seed', seeds)}: {count('layer', layers)}, {count('test example', examples)}"
         started = time.perf_counter()
-        self._print(f"measuring {seeds} seeds: {layers} layers, {examples} test examples, {features} features ...")
+        self._print(f"measuring {counted}, {features} features ...")
         yield
         self._print(f"measured in {time.perf_counter() - started:.1f} s")
 
     def _print(self, line: str) -> None:
         self.console.print(line, markup=False, highlight=False, soft_wrap=not self.console.is_terminal)
-
-
-def _seeds(count: int) -> str:
-    return f"{count} seed{'s' * (count != 1)}"
 
 
 def describe_memory(plan: Plan) -> str:

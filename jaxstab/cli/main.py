@@ -12,7 +12,15 @@ from jaxstab.cli.run_commands import InterruptedRunError
 from jaxstab.errors import InputError
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _InOrder(click.Group):
+    """Lists commands in the order in which they are added: as one comes to need them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names."""
+        return list(self.commands)
+
+
+@click.group(cls=_InOrder, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="jaxstab")
 def cli() -> None:
     """How much of my result is the random seed?
@@ -21,7 +29,7 @@ def cli() -> None:
     """
 
 
-@click.command("doctor")
+@click.command("doctor", short_help="Say whether this machine is ready, and what is wrong.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
 def doctor_command(as_json: bool) -> None:
     """Say what this machine has: versions, devices, memory, caches, and what is wrong. Exits with 1 if something is.

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from jaxstab.analysis.comparison import Comparison
+from jaxstab.analysis.failures import say_failures
 from jaxstab.analysis.seed_study import SeedStudy
 from jaxstab.analysis.validity import Validity
 from jaxstab.cli.display import describe_memory, make_console, minutes
@@ -18,6 +19,7 @@ from jaxstab.report.formats import interval, number, to_rich, worth
 from jaxstab.report.seed_tables import study_tables
 from jaxstab.runs.directory import Run
 from jaxstab.training.planning import Estimate, Plan
+from jaxstab.words import count
 
 FLIPPING_EXAMPLES = 10
 LONGEST_TEXT = 160
@@ -49,22 +51,24 @@ def print_summary(run: Run, console: Console | None = None) -> None:
     console.print(_score_table(run))
     _print_lines(console, "", say_remaining(run.measures["scores"]))
     rows = {name: run.measures["measures"][name] for name in SUMMARISED if name in run.measures["measures"]}
-    title = "Instability (larger is less stable)"
-    console.print(_instability_table(rows, title, run.measures.get("without_failed")))
-    _print_lines(console, "note:", [*_explained(rows, len(run.seeds)), *run.measures["warnings"]])
-    console.print(_flips_table(run))
-    info, failed = run.info, run.info.failed_seeds
-    if failed:
-        reasons = info.failures  # empty in runs of older versions
-        named = ", ".join(f"{seed} ({reasons[seed]})" if seed in reasons else f"{seed}" for seed in failed)
-        console.print(f"Failed seeds: {named}", markup=False, highlight=False)
+    if len(run.seeds) > 1:
+        title = "Instability (larger is less stable)"
+        console.print(_instability_table(rows, title, run.measures.get("without_failed")))
+        _print_lines(console, "note:", [*_explained(rows, len(run.seeds)), *run.measures["warnings"]])
     else:
-        console.print("No seed failed (all end above the majority class).")
-    _print_lines(console, "", _early(run))
-    seconds, count = info.wall_seconds, len(info.seeds)
+        console.print("One seed differs from no other; how much seeds differ takes more: --seeds.count 10")
+    flips = _flips_table(run)
+    if flips.row_count:
+        console.print(flips)
+    info, seeds = run.info, len(run.info.seeds)
+    reasons = {seed: info.failures.get(seed, "failed") for seed in info.failed_seeds}  # older versions have no reasons
+    said = say_failures(reasons, seeds) or ["No seed failed (all end above the majority class)."]
+    _print_lines(console, "", [*said, *_early(run)])
+    rate = f"{60 * seeds / info.wall_seconds:.1f} seeds per minute"
     console.print(
-        f"{count} seeds in {minutes(seconds)} ({60 * count / seconds:.1f} seeds per minute). Run: {run.path}",
+        f"{count('seed', seeds)} in {minutes(info.wall_seconds)} ({rate}). Run: {run.path}",
         markup=False,
+        soft_wrap=True,
     )
     console.print(f"All {len(select())} measures, by layer: jaxstab measure {run.path}", markup=False, soft_wrap=True)
 
@@ -112,7 +116,7 @@ def print_results(results: Results, title: str, console: Console | None = None) 
         ends = [f"{worth(scores)} for other seeds"] if scores["interval"] else []
         ends += [f"{interval(both)} for other seeds and examples"] if both else []
         console.print(
-            f"{title}: {scores['metric']} of {seeds} seeds: mean {scores['mean']:.4f}"
+            f"{title}: {scores['metric']} of {count('seed', seeds)}: mean {scores['mean']:.4f}"
             f"{'; 95 % ' if ends else ''}{', '.join(ends)}",
             markup=False,
             highlight=False,
@@ -179,7 +183,9 @@ def print_study(study: SeedStudy, console: Console | None = None) -> None:
 
 def _score_table(run: Run) -> Table:
     info, scores = run.info, run.scores
-    table = Table(title=f"{escape(run.config.name)}: test {info.metric} of {len(scores)} seeds", title_justify="left")
+    table = Table(
+        title=f"{escape(run.config.name)}: test {info.metric} of {count('seed', len(scores))}", title_justify="left"
+    )
     for name in ("mean", "95 % interval", "SD", "worst", "median", "best", "majority class"):
         table.add_column(name, justify="right")
     sd = run.measures["measures"]["sd"]["value"]

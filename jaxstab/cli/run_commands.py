@@ -11,6 +11,8 @@ import click
 
 from jaxstab.config import expand_grid, load_config
 
+OVERRIDES = {"ignore_unknown_options": True}  # of a command that takes any key of a config
+
 
 class InterruptedRunError(Exception):
     """A run was interrupted by the user or the system; the message says what is saved and how to resume it."""
@@ -67,7 +69,11 @@ def _join(distributed: bool, coordinator: str | None, processes: int | None, pro
     return is_first()
 
 
-@click.command("run", context_settings={"ignore_unknown_options": True})
+@click.command(
+    "run",
+    short_help="Fine-tune all seeds of a config at once, and measure them.",
+    context_settings=OVERRIDES,
+)
 @click.argument("config")
 @click.argument("overrides", nargs=-1, type=click.UNPROCESSED, metavar="[--KEY VALUE]...")
 @click.option("--quiet", is_flag=True, help="Print nothing; the run directory holds everything.")
@@ -106,7 +112,7 @@ def run_command(config: str, overrides: Sequence[str], quiet: bool, **others: An
         print_summary(finished)
 
 
-@click.command("resume")
+@click.command("resume", short_help="Resume a run that was interrupted.")
 @click.argument("run")
 @click.option("--quiet", is_flag=True, help="Print nothing; the run directory holds everything.")
 @_processes
@@ -128,7 +134,11 @@ def resume_command(run: str, quiet: bool, **others: Any) -> None:
         print_summary(finished)
 
 
-@click.command("plan", context_settings={"ignore_unknown_options": True})
+@click.command(
+    "plan",
+    short_help="Say beforehand what a run will take: memory, time.",
+    context_settings=OVERRIDES,
+)
 @click.argument("config")
 @click.argument("overrides", nargs=-1, type=click.UNPROCESSED, metavar="[--KEY VALUE]...")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
@@ -151,7 +161,7 @@ def plan_command(config: str, overrides: Sequence[str], as_json: bool) -> None:
         print_plan(chosen, seconds)
 
 
-@click.command("export")
+@click.command("export", short_help="Write one seed as a Hugging Face model.")
 @click.argument("run")
 @click.option("--seed", type=int, required=True, help="Whose weights.")
 @click.option("--to", metavar="DIR", required=True, help="The directory to make.")

@@ -13,6 +13,7 @@ from jaxstab.errors import InputError
 from jaxstab.experiment.adapters import check_adapter, write_adapter
 from jaxstab.experiment.inputs import make_recipe
 from jaxstab.mitigation import make_methods
+from jaxstab.mitigation.lora import scale
 from jaxstab.models.families import family_of
 from jaxstab.models.parameters import join_layers, merge_adapters, merged, split_layers
 from jaxstab.models.pretrained import (
@@ -108,7 +109,7 @@ def whole_parameters(run: Run, seed: int, pretrained: Pretrained) -> dict[str, A
             decay,
         )
     lora = config.mitigation.lora
-    return merge_adapters(join_layers(params), lora.alpha / lora.rank if lora else 1.0)
+    return merge_adapters(join_layers(params), scale(lora.alpha, lora.rank, lora.rank_stabilised) if lora else 1.0)
 
 
 def _saved_step(run: Run, seed: int) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 
 from jaxstab import measures
 from jaxstab.config import Config, expand_grid, hyperparameters, load_config, make_config
-from jaxstab.data.task import Task
+from jaxstab.data.task import Task, load_task
 from jaxstab.data.tokens import EncodedTask, import_libraries
 from jaxstab.errors import InputError
 from jaxstab.experiment.curves import check_tracking, group_id
@@ -136,7 +136,11 @@ def _get_ready() -> None:
 
 def _is_finished(config: Config) -> bool:
     """Whether the run of a config has finished; reopens a finished run if the config adds seeds."""
-    found = find_run(config)
+    try:
+        found = find_run(config)
+    except InputError:
+        load_task(config.task)  # a mistake in it, such as the name of a column, is likelier than a change on purpose
+        raise
     if not found.finished:
         return False
     if adds_seeds(found.config, config):

@@ -3,6 +3,7 @@
 Axes: S seeds, L layers, N examples, C classes, D features.
 """
 
+from jaxstab.measures.class_scores import by_class, confusion
 from jaxstab.measures.compute import add_layers, measure_inputs, prepare, represented_examples
 from jaxstab.measures.compute import measure_arrays as all
 from jaxstab.measures.inputs import Inputs, check
@@ -77,11 +78,13 @@ __all__ = [
     "all_then_without_each",
     "ambiguity",
     "as_plain",
+    "by_class",
     "calibration_error",
     "calibration_spread",
     "check",
     "chi_square_interval",
     "cohen_kappa",
+    "confusion",
     "contributions_of_examples",
     "discrepancy",
     "distances",

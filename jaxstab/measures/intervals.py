@@ -20,6 +20,7 @@ from jaxstab.measures.registry import MEASURES
 from jaxstab.measures.resampling import chi_square_interval, jackknife_interval, robust_sd_interval
 from jaxstab.measures.results import Interval, plain, plain_or_none
 from jaxstab.measures.subsets import MEAN, STANDARD_DEVIATIONS, seed_numbers, values_and_left_out
+from jaxstab.words import count
 
 Floats = NDArray[np.float64]
 
@@ -167,9 +168,9 @@ def why_none(name: str, value: float, left_out: Floats, facts: Facts) -> str | N
     if name != "ensemble_gain" and without.min() <= REST * amount:
         return f"rests on seed {facts.seeds[int(without.argmin())]}"
     if counts_votes and facts.deviating is not None and facts.deviating < FEW_VOTES:
-        return f"rests on {facts.deviating} vote{'s' * (facts.deviating != 1)}"
+        return f"rests on {count('vote', facts.deviating)}"
     if name in KAPPAS and facts.minority is not None and facts.minority < FEW_VOTES:
-        return f"{facts.minority} votes outside one class"
+        return f"{count('vote', facts.minority)} outside one class"
     # What each seed changes, whatever the number of seeds.
     changes = (seeds - 1) * np.abs(without - without.mean())
     if name not in (*STANDARD_DEVIATIONS, *COUNTS) and changes.max() <= 1e-3 * amount:
@@ -179,8 +180,9 @@ def why_none(name: str, value: float, left_out: Floats, facts: Facts) -> str | N
 
 def explain(reasons: Sequence[str], seeds: int) -> list[str]:
     """Returns a sentence for each kind of reason that occurs, with what can be said instead."""
+    others = f"at most {unseen(seeds):.0%} of seeds behave differently"
     kinds = {
-        NO_DIFFERENCE: f"{NO_DIFFERENCE} in {seeds} seeds: at most {unseen(seeds):.0%} of seeds behave differently",
+        NO_DIFFERENCE: f"{NO_DIFFERENCE} in {count('seed', seeds)}: {others}",
         "rests on seed": "rests on one seed: without it less than a tenth of the value is left; train more seeds",
         "vote": f"rests on a handful of votes: fewer than {FEW_VOTES} votes differ; more seeds or examples are needed",
         ALIKE: f"{ALIKE}: the seeds do not show how much the value varies",

@@ -29,13 +29,17 @@ class Outputs(NamedTuple):
 
 
 def in_precision(params: Mapping[str, Any], dtype: Any) -> dict[str, Any]:
-    """Returns a nested dict in which everything beside or below a `kernel` has the dtype of matrix products.
+    """Returns a nested dict in which no float beside or below a `kernel` is wider than matrix products.
 
     Done once for all layers, so that the loop over them neither converts in every pass nor stores converted copies, and
-    their gradients are stored in this dtype too.
+    their gradients are stored in this dtype too. What is narrower is converted in the loop, layer by layer.
     """
+
+    def narrowed(leaf: Array) -> Array:
+        return leaf.astype(dtype) if leaf.dtype == jnp.float32 else leaf
+
     if "kernel" in params:
-        return jax.tree.map(lambda leaf: leaf.astype(dtype), dict(params))
+        return jax.tree.map(narrowed, dict(params))
     return {name: in_precision(one, dtype) if isinstance(one, Mapping) else one for name, one in params.items()}
 
 

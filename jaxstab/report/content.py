@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from jaxstab.analysis.failures import say_failures
 from jaxstab.analysis.how_many import point
 from jaxstab.analysis.sample import PAPER, Sample
 from jaxstab.analysis.seed_study import SeedStudy, study_seeds
 from jaxstab.analysis.validity import Validity, validity
 from jaxstab.measures import MEAN, MEASURES, Results, example_disagreement, explain, say_remaining
 from jaxstab.report import tables
+from jaxstab.report.classes import class_names, classes_section
 from jaxstab.report.figures import Seeds, curves, layer_curves, seed_curves, seed_dots, votes_histogram
 from jaxstab.report.formats import ZERO, Table, number, share, slug, with_interval
 from jaxstab.report.matrices import correlations, heat_map
@@ -19,6 +21,7 @@ from jaxstab.report.page import Picture, Point, Section
 from jaxstab.report.seed_tables import say_count, say_range, study_tables
 from jaxstab.report.style import HEIGHT, Floats
 from jaxstab.runs.directory import TEXTS
+from jaxstab.words import count
 
 MOST_EXAMPLES, MOST_NAMED = 300, 12
 MAPPED = ("pairwise_disagreement", "cka")
@@ -49,6 +52,7 @@ def run_section(
         _seed_by_seed(sample, history, name),
         _trust(trust, name),
         _seeds(study, name),
+        classes_section(sample, name),
         _examples(sample, name, texts),
         _reproduce(sample),
     ]
@@ -78,7 +82,7 @@ def _in_short(sample: Sample) -> str:
     rows = sample.rows([name for name in (MEAN, "sd", "pairwise_disagreement") if name in sample.names])
     mean, sd, disagreement = (rows.get(name, {}).get("value") for name in (MEAN, "sd", "pairwise_disagreement"))
     if mean is None:
-        return f"{seeds} seed{'s' * (seeds > 1)}, no scores."
+        return f"{count('seed', seeds)}, no scores."
     if seeds == 1:
         return f"{metric} {mean:.3f} with one seed; how much the seed matters cannot be told from one."
     if failed == seeds:
@@ -90,7 +94,7 @@ def _in_short(sample: Sample) -> str:
     if disagreement is not None:
         differ = f"two seeds disagree on {share(disagreement)} of the test examples"
         said += f"; {differ}" if disagreement else ", and they predict the same"
-    return f"{said}; {failed} seed{'s' * (failed > 1)} failed." if failed else f"{said}."
+    return f"{said}; {count('seed', failed)} failed." if failed else f"{said}."
 
 
 def _points(sample: Sample, results: Results, study: SeedStudy | None) -> list[Point]:
@@ -106,19 +110,9 @@ def _points(sample: Sample, results: Results, study: SeedStudy | None) -> list[P
         points.append(Point("Seeds needed", f"{say_count(one.formula)}{ends} of each {one.question}."))
     if study is not None and len(study.best) > 1:
         points.append(Point("The best seed", study.sentences[0]))
-    reasons: dict[str, list[str]] = {}
-    for seed, reason in zip(sample.inputs.names, sample.reasons, strict=True):
-        if reason:
-            reasons.setdefault(reason, []).append(str(seed))
-    said = ". ".join(
-        f"Seed{'s' * (len(seeds) > 1)} {', '.join(seeds[:MOST_NAMED])}{_more(seeds)}: {reason}"
-        for reason, seeds in reasons.items()
-    )
-    return [*points, Point("Failed", f"{said}.")] if said else points
-
-
-def _more(seeds: Sequence[str]) -> str:
-    return f" and {len(seeds) - MOST_NAMED} more" if len(seeds) > MOST_NAMED else ""
+    reasons = {seed: why for seed, why in zip(sample.inputs.names, sample.reasons, strict=True) if why}
+    said = " ".join(say_failures(reasons, sample.seeds, MOST_NAMED))
+    return [*points, Point("Failed", said)] if said else points
 
 
 def _notes(results: Results) -> list[str]:
@@ -271,7 +265,7 @@ def _examples(sample: Sample, name: str, texts: bool) -> Section | None:
     predictions = sample.inputs.predictions
     if predictions is None or sample.seeds < 2:
         return None
-    classes = _classes(sample)
+    classes = class_names(sample)
     votes = np.stack([(predictions == c).sum(axis=0) for c in range(sample.inputs.classes)], axis=1)
     disagreement = example_disagreement(predictions, sample.inputs.classes)
     contested = [int(row) for row in np.argsort(-disagreement, kind="stable") if votes[row].max() < sample.seeds]
@@ -295,11 +289,6 @@ def _examples(sample: Sample, name: str, texts: bool) -> Section | None:
     caption = f"{said}{more}. disagreement: share of pairs of seeds that differ."
     table = [Table("Contested examples", columns, rows, caption)] if rows else []
     return Section("Examples that flip", pictures=[picture], tables=table, summary=said)
-
-
-def _classes(sample: Sample) -> list[str]:
-    known = [] if sample.run is None else list(sample.run.info.classes)
-    return known or [str(c) for c in range(sample.inputs.classes)]
 
 
 def _reproduce(sample: Sample) -> Section | None:

@@ -1,4 +1,4 @@
-"""Figures of square matrices: distances between seeds, correlations between measures. S seeds, M measures."""
+"""Figures of square matrices: distances of seeds, correlations of measures, confusions. S seeds, M measures."""
 
 from collections.abc import Sequence
 
@@ -13,6 +13,7 @@ from jaxstab.report.style import HEIGHT, LEAST_SPAN, Floats, Mask, new, styled
 
 MOST_LABELS = 10
 WRITTEN = 8  # up to this many measures, cells show the correlations as numbers
+MOST_CLASSES, LONGEST_NAME = 30, 16
 
 
 @styled
@@ -91,6 +92,42 @@ def correlations(matrix: Floats, *, names: Sequence[str], on: Axes | Figure | No
     axes.tick_params(length=0)
     if count > WRITTEN:
         _bar(figure, axes, drawn, "correlation")
+    return figure
+
+
+@styled
+def confusion_map(counts: Floats, *, names: Sequence[str], on: Axes | Figure | None = None) -> Figure:
+    """Confusion matrices of all seeds as one: a row for each label, whose cells are shares in per cent.
+
+    Cells show mean and standard deviation over seeds, where there is room for it.
+
+    Args:
+        counts: [S, C, C] examples by seed, label and prediction; rows of labels without examples stay empty.
+        names: [C] names of the classes.
+        on: axes or an empty figure, instead of a new figure.
+    """
+    classes, several = len(names), len(counts) > 1
+    totals = counts.sum(axis=2, keepdims=True)
+    shares = 100 * np.divide(counts, totals, out=np.full(counts.shape, np.nan), where=totals > 0)
+    mean, spread = shares.mean(axis=0), shares.std(axis=0, ddof=int(several))
+    figure, axes = new(max(HEIGHT, 1.8 + 0.26 * classes), on)
+    drawn = axes.imshow(mean, cmap="cividis", vmin=0, vmax=100, aspect="auto")
+    shown = [
+        name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}\N{HORIZONTAL ELLIPSIS}" for name in names
+    ]
+    axes.set_xticks(range(classes), shown, rotation=90 if classes > 3 and max(map(len, shown)) > 3 else 0)
+    axes.set_yticks(range(classes), shown)
+    axes.set_xlabel("prediction")
+    axes.set_ylabel("label")
+    if classes <= WRITTEN:
+        for (i, j), value in np.ndenumerate(mean):
+            if np.isfinite(value):
+                text = f"{value:.0f} ± {spread[i, j]:.0f}" if several and spread[i, j] >= 0.5 else f"{value:.0f}"
+                axes.text(j, i, text, ha="center", va="center", color="black" if value > 50 else "white")
+    else:
+        _bar(figure, axes, drawn, "per cent")
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
     return figure
 
 

@@ -16,6 +16,7 @@ from jaxstab.report.formats import slug, with_interval
 from jaxstab.report.matrices import correlations
 from jaxstab.report.page import Picture, Point, Section
 from jaxstab.report.style import span, wrapped
+from jaxstab.words import count, listing, plural
 
 Tasks = Mapping[str, Mapping[str, Sample]]
 
@@ -35,7 +36,7 @@ def headline(comparison: Comparison) -> str:
         return f"With {seeds}, no difference from {comparison.baseline} can be told {where}."
     found = "; ".join(_clause(comparison, task, names, found) for found, names in alike.items())
     start = f"Against {comparison.baseline} {where}, {found}."
-    return f"{start} Of {_join(unclear, 'or')} nothing can be told." if unclear else start
+    return f"{start} Of {listing(unclear, 'or')} nothing can be told." if unclear else start
 
 
 def comparison_section(comparison: Comparison, samples: Tasks, delta: float | None) -> Section:
@@ -107,7 +108,7 @@ def _clause(comparison: Comparison, task: str, methods: Sequence[str], found: Se
     words = {"have": "has", "fail": "fails", "are": "is"}
     if len(methods) == 1:
         found = [" ".join([words[verb], *rest]) for verb, *rest in (one.split(" ") for one in found)]
-    return f"{_join(said)} {_join(found)}"
+    return f"{listing(said)} {listing(found)}"
 
 
 def _list(names: Sequence[str], every: int) -> str:
@@ -147,13 +148,9 @@ def _say(comparison: Comparison, task: str, method: str) -> str:
     *both, every = _by_stability(comparison, task, method)
     for word, names in zip(("More", "Less"), both, strict=True):
         rest = [name for name in every if name not in names]
-        by = _join(names) if len(names) < 4 else f"all {len(every)} measures" + f" but {_join(rest)}" * bool(rest)
+        by = listing(names) if len(names) < 4 else f"all {len(every)} measures" + f" but {listing(rest)}" * bool(rest)
         parts += [f"{word} stable by {by}."] if names else []
     return " ".join(parts)
-
-
-def _join(names: Sequence[str], word: str = "and") -> str:
-    return f" {word} ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _sentences(comparison: Comparison, tasks: Sequence[str]) -> list[str]:
@@ -171,7 +168,7 @@ def _unclear(comparison: Comparison, task: str, samples: Tasks, delta: float | N
     if not comparison.differences:
         return []
     unclear = [method for method in comparison.methods[1:] if not _say(comparison, task, method)]
-    said = [f"Whether {_join(unclear, 'or')} differ{'s' * (len(unclear) == 1)}."] if unclear else []
+    said = [f"Whether {listing(unclear, 'or')} differ{'s' * (len(unclear) == 1)}."] if unclear else []
     needed = [_more_seeds(comparison, one, group, delta) for one, group in samples.items()]
     if any(needed):
         said += [*filter(None, needed), f"(80 % power, judged by the SD of {comparison.baseline}.)"]
@@ -188,14 +185,14 @@ def _more_seeds(comparison: Comparison, task: str, group: Mapping[str, Sample], 
     there, delta = min(comparison.seeds[task].values()), delta or point(scores)
     needed = fewest_seeds(scores.std(ddof=1), delta, len(means))
     if needed is None:
-        count = f"more than {MOST_SEEDS:,} seeds"
+        how_many = f"more than {MOST_SEEDS:,} seeds"
     elif needed > there:
-        count = f"{needed - there:,} more seed{'s' * (needed - there > 1)}"
+        how_many = f"{needed - there:,} more {plural('seed', needed - there)}"
     else:
-        count = f"{needed} seeds"
+        how_many = count("seed", needed)
     where = f" on {task}" if len(comparison.values) > 1 else ""
     metric = tables.metric_label(comparison.metrics[task])
-    return f"The mean {metric} of {_join(unclear)}{where}: {count} of each would see a difference of {delta:g}."
+    return f"The mean {metric} of {listing(unclear)}{where}: {how_many} of each would see a difference of {delta:g}."
 
 
 def _pictured(comparison: Comparison) -> list[str]:
