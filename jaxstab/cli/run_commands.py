@@ -150,9 +150,10 @@ def plan_command(config: str, overrides: Sequence[str], as_json: bool) -> None:
     jaxstab plan bundled:quickstart --seeds.count 20
     """
     loaded = load_config(config, overrides)
+    from jaxstab.cli.display import Display
     from jaxstab.experiment.run import plan
 
-    chosen, seconds = plan(loaded)
+    chosen, seconds = plan(loaded, display=Display(quiet=as_json))
     if as_json:
         print(json.dumps({**asdict(chosen), "needed_bytes": chosen.needed_bytes, "seconds": asdict(seconds)}, indent=2))
     else:
