@@ -13,6 +13,7 @@ from jaxstab.analysis.failures import say_failures
 from jaxstab.analysis.seed_study import SeedStudy
 from jaxstab.analysis.validity import Validity
 from jaxstab.cli.display import describe_memory, make_console, minutes
+from jaxstab.experiment.cautions import advise
 from jaxstab.measures import MEASURES, Results, example_disagreement, explain, say_remaining, select
 from jaxstab.report import tables
 from jaxstab.report.formats import interval, number, to_rich, worth
@@ -63,7 +64,7 @@ def print_summary(run: Run, console: Console | None = None) -> None:
     info, seeds = run.info, len(run.info.seeds)
     reasons = {seed: info.failures.get(seed, "failed") for seed in info.failed_seeds}  # older versions have no reasons
     said = say_failures(reasons, seeds) or ["No seed failed (all end above the majority class)."]
-    _print_lines(console, "", [*said, *_early(run)])
+    _print_lines(console, "", [*said, *advise(run.config, info), *_early(run)])
     rate = f"{60 * seeds / info.wall_seconds:.1f} seeds per minute"
     console.print(
         f"{count('seed', seeds)} in {minutes(info.wall_seconds)} ({rate}). Run: {run.path}",

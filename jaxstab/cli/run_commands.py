@@ -150,9 +150,10 @@ def plan_command(config: str, overrides: Sequence[str], as_json: bool) -> None:
     jaxstab plan bundled:quickstart --seeds.count 20
     """
     loaded = load_config(config, overrides)
+    from jaxstab.cli.display import Display
     from jaxstab.experiment.run import plan
 
-    chosen, seconds = plan(loaded)
+    chosen, seconds = plan(loaded, display=Display(quiet=as_json))
     if as_json:
         print(json.dumps({**asdict(chosen), "needed_bytes": chosen.needed_bytes, "seconds": asdict(seconds)}, indent=2))
     else:
@@ -165,7 +166,8 @@ def plan_command(config: str, overrides: Sequence[str], as_json: bool) -> None:
 @click.argument("run")
 @click.option("--seed", type=int, required=True, help="Whose weights.")
 @click.option("--to", metavar="DIR", required=True, help="The directory to make.")
-def export_command(run: str, seed: int, to: str) -> None:
+@click.option("--adapter", is_flag=True, help="Write what LoRA trained alone, as PEFT loads it.")
+def export_command(run: str, seed: int, to: str, adapter: bool) -> None:
     """Write the weights of one seed of RUN as a Hugging Face model, with its config and tokenizer.
 
     RUN is the directory of a run with keep_weights in [output]:
@@ -176,4 +178,4 @@ def export_command(run: str, seed: int, to: str) -> None:
     """
     from jaxstab.experiment.export import export
 
-    print(export(run, seed, to))
+    print(export(run, seed, to, adapter))

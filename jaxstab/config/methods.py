@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -50,7 +50,12 @@ def number(kind: Any, default: float | None, *, varies: bool = True, **limits: A
     return Setting(Annotated[kind, Field(**limits)], default, varies)
 
 
-NAMES = Annotated[tuple[str, ...], Field(min_length=1)]
+def _names(given: Any) -> Any:
+    """A tuple of names, also from one name; JSON's lists are no longer taken for tuples after a validator."""
+    return (given,) if isinstance(given, str) else tuple(given) if isinstance(given, list) else given
+
+
+NAMES = Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(_names)]
 
 METHODS: dict[str, Declaration] = {
     "mixout": Declaration({"p": number(float, 0.1, ge=0.004, le=0.99)}),
@@ -64,6 +69,8 @@ METHODS: dict[str, Declaration] = {
             "rank": number(int, 8, ge=1, varies=False),
             "alpha": number(float, 16.0, gt=0),
             "targets": Setting(NAMES, ("query", "value"), varies=False),
+            "dropout": number(float, 0.0, ge=0, lt=1, varies=False),
+            "rank_stabilised": Setting(bool, default=False, varies=False),
         },
         excludes=("bitfit", "freeze", "mixout", "noisy_tune", "reinit", "wd_pre"),
     ),

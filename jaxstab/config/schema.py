@@ -32,14 +32,18 @@ class ModelConfig:
     """`[model]`: the pre-trained encoder.
 
     Attributes:
-        source: `bundled:minilm`, `hub:owner/name`, or a local directory in the Hugging Face layout.
+        source: `bundled:minilm`, `bundled:smollm2`, `hub:owner/name`, a local directory in the Hugging Face layout, or
+            a file of llama.cpp: a local `.gguf`, or `hub:owner/name/file.gguf`.
         revision: branch, tag or commit of a hub model.
         layers: use only this many encoder layers, from the first; all of them by default.
+        base_precision: how large arrays that no seed trains are stored (with `lora`, `bitfit` or `freeze`): `bfloat16`
+            halves their memory. Exported models have them as they were.
     """
 
     source: str
     revision: str = "main"
     layers: int | None = None
+    base_precision: Literal["float32", "bfloat16"] = "float32"
 
 
 @dataclass(frozen=True, config=STRICT)

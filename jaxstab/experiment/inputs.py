@@ -12,12 +12,12 @@ from jaxstab.data.targets import Targets, make_targets
 from jaxstab.data.task import Task, load_task
 from jaxstab.data.tokens import EncodedTask, encode_task, load_tokenizer
 from jaxstab.errors import InputError
-from jaxstab.mitigation import make_methods, mitigated, number_of_layers
+from jaxstab.mitigation import Method, make_methods, mitigated, number_of_layers
 from jaxstab.models.parameters import split_layers
 from jaxstab.models.pretrained import Pretrained, load_encoder_config, load_pretrained, resolve_model
 from jaxstab.runs.info import BatchGrid
 from jaxstab.training.devices import choose_precision
-from jaxstab.training.recipe import Recipe, define, number_frozen
+from jaxstab.training.recipe import Recipe, define, dtype_in_memory, narrowed, number_frozen
 
 
 def load_inputs(config: Config, show_progress: bool = False) -> tuple[Task, EncodedTask, Pretrained]:
@@ -30,7 +30,9 @@ def load_inputs(config: Config, show_progress: bool = False) -> tuple[Task, Enco
     Raises:
         InputError: the config names something that cannot be used.
     """
-    train = mitigated(config.train, make_methods(config.mitigation))
+    methods = make_methods(config.mitigation)
+    train = mitigated(config.train, methods)
+    _check_base(config, methods)
     directory = resolve_model(config.model)
     task = load_task(config.task, whole=config.seeds.draw_examples)
     draws, notes = make_draws(task, config.task, config.seeds)
@@ -49,7 +51,20 @@ def load_inputs(config: Config, show_progress: bool = False) -> tuple[Task, Enco
         )
     tokenizer = load_tokenizer(directory)
     encoded = encode_task(task, tokenizer, config.task.max_length, encoder.vocab_size, show_progress, draws)
-    return task, encoded, load_pretrained(directory, encoder, encoded.vocabulary)
+    dtype = dtype_in_memory(config.model.base_precision, choose_precision(train.precision), methods, encoder)
+    return task, encoded, load_pretrained(directory, encoder, encoded.vocabulary, dtype)
+
+
+def _check_base(config: Config, methods: Sequence[Method]) -> None:
+    """Checks that there is something to store in another precision than float32."""
+    if config.model.base_precision == "float32":
+        return
+    key = f"model.base_precision = {config.model.base_precision!r}"
+    if not any(method.trained for method in methods):
+        raise InputError(f"{key}: every parameter is trained, in float32; add a method such as lora, or leave it out")
+    for name, method in zip(config.mitigation.names, methods, strict=True):
+        if method.needs_pretrained:
+            raise InputError(f"{key}: {name} needs pre-trained values in float32; leave one of the two out")
 
 
 def make_recipe(
@@ -76,14 +91,15 @@ def make_recipe(
     methods = make_methods(config.mitigation)
     train = mitigated(config.train, methods)
     train = replace(train, precision=choose_precision(train.precision))
-    pretrained = replace(pretrained, params=split_layers(pretrained.params, number_frozen(methods)))
-    definition = define(pretrained, train, methods)
+    dtype = dtype_in_memory(config.model.base_precision, train.precision, methods, pretrained.config)
+    params = split_layers(pretrained.params, number_frozen(methods))
+    pretrained = replace(pretrained, params=narrowed(params, dtype))
     return Recipe(
         config=train,
         methods=methods,
         pretrained=pretrained,
-        definition=definition,
-        predictor=definition,
+        definition=define(pretrained, train, methods),
+        predictor=define(pretrained, train, methods, predicting=True),
         classes=classes,
         metric=metric,
         steps_per_epoch=steps_per_epoch,

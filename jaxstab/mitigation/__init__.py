@@ -10,6 +10,7 @@ from importlib import import_module
 from jaxstab.config import METHODS, MitigationConfig, TrainConfig
 from jaxstab.mitigation.method import Context as Context
 from jaxstab.mitigation.method import Method as Method
+from jaxstab.mitigation.method import Path as Path
 from jaxstab.mitigation.method import ValueAndGrad as ValueAndGrad
 from jaxstab.mitigation.method import map_named as map_named
 from jaxstab.mitigation.method import number_of_layers as number_of_layers

@@ -9,7 +9,9 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from jaxstab.models.operations import look_up, normalise, normalise_rms
+from jaxstab.models.operations import dropout, from_memory, look_up, normalise, normalise_rms
+
+ALL = "all"  # as a target of adapters
 
 
 @dataclass(frozen=True)
@@ -20,11 +22,17 @@ class Adapters:
 
     Attributes:
         rank: of the product A B.
-        targets: names of linear layers, the last part of their paths: `query`, `value`, ...
+        targets: names of linear layers, the last part of their paths: `query`, `value`, ...; `all` for all of them.
+        dropout: rate of dropout of x before A; the caller adds a key for it to the parameters, `dropout_key` beside A.
     """
 
     rank: int
     targets: tuple[str, ...]
+    dropout: float = 0.0
+
+    def stand_beside(self, name: str) -> bool:
+        """Whether a linear layer of this name has an adapter."""
+        return name in self.targets or ALL in self.targets
 
 
 @dataclass(frozen=True)
@@ -32,7 +40,7 @@ class Build:
     """What can be chosen about a classifier besides its config.
 
     Attributes:
-        dtype: of matrix products and hidden states, float32 or bfloat16; parameters are always float32.
+        dtype: of matrix products and hidden states, float32 or bfloat16; trained parameters are always float32.
         remat: recompute each layer in the backward pass: less memory, more time.
         lean: recompute activation functions in the backward pass: less memory, and no more time where memory is slow.
         ordered: add up the gradients of embeddings in a fixed order (`look_up`).
@@ -56,20 +64,59 @@ def make_linear(
     name: str, inputs: int, outputs: int, build: Build, rngs: nnx.Rngs, use_bias: bool = True
 ) -> nnx.Linear:
     """Returns a linear layer of an encoder layer, with an adapter if its name is among the targets."""
-    dtype, adapters = build.dtype, build.adapters
-    options: dict[str, Any] = {"use_bias": use_bias, "dtype": dtype, "dot_general": token_by_token, "rngs": rngs}
-    if adapters is None or name not in adapters.targets:
-        return nnx.Linear(inputs, outputs, **options)
-    return nnx.LoRALinear(inputs, outputs, lora_rank=adapters.rank, lora_dtype=dtype, **options)
+    layer = Linear(inputs, outputs, use_bias=use_bias, dtype=build.dtype, rngs=rngs)
+    if build.adapters is not None and build.adapters.stand_beside(name):
+        layer.lora = Adapter(inputs, outputs, build.adapters)
+    return layer
 
 
-def token_by_token(x: Float[Array, "... D"], kernel: Float[Array, "D E"], *_: Any, **options: Any) -> Array:
-    """Returns x @ kernel, [..., E], for `nnx.Linear`, with one axis for all tokens.
+class Linear(nnx.Linear):
+    """A linear layer, perhaps with an adapter. Its kernel may be stored in a narrower dtype than that of products."""
+
+    lora: "Adapter | None" = None
+
+    def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... E"]:  # type: ignore[override]
+        """Returns x W + b, and the adapter's part."""
+        kernel, x = self.kernel[...], x.astype(self.dtype)
+
+        def multiply(x: Array, kernel: Array) -> Array:
+            return token_by_token(x, from_memory(kernel, self.dtype))
+
+        def multiply_narrow(x: Array, kernel: Array) -> Array:
+            return multiply(*jax.lax.optimization_barrier((x, kernel)))
+
+        # A narrow kernel is converted here and now, and anew in the backward pass. Otherwise the loop over layers would
+        # store the converted kernels of all of them, or XLA would convert them all before the loop over steps.
+        narrow = kernel.dtype in (jnp.bfloat16, jnp.uint16) and kernel.dtype != self.dtype
+        y = (jax.checkpoint(multiply_narrow) if narrow else multiply)(x, kernel)
+        y = y if self.bias is None else y + self.bias[...].astype(self.dtype)
+        return y if self.lora is None else y + self.lora(x)
+
+
+class Adapter(nnx.Module):
+    """The low-rank part of a linear layer, (dropout(x) A) B."""
+
+    def __init__(self, inputs: int, outputs: int, adapters: Adapters):
+        self.lora_a = nnx.Param(jnp.zeros((inputs, adapters.rank)))
+        self.lora_b = nnx.Param(jnp.zeros((adapters.rank, outputs)))
+        self.rate = adapters.dropout
+        if self.rate:
+            self.dropout_key = nnx.Param(jnp.zeros(2, jnp.uint32))
+
+    def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... E"]:
+        """Returns what is added to the linear layer."""
+        if self.rate:
+            x = dropout(x, self.rate, jax.random.wrap_key_data(self.dropout_key[...], impl="threefry2x32"))
+        return token_by_token(token_by_token(x, self.lora_a[...].astype(x.dtype)), self.lora_b[...].astype(x.dtype))
+
+
+def token_by_token(x: Float[Array, "... D"], kernel: Float[Array, "D E"]) -> Float[Array, "... E"]:
+    """Returns x @ kernel with one axis for all tokens.
 
     The kernel's gradient is then a product over a single axis. XLA stores transposed copies of its operands for a
     product over several.
     """
-    product = jax.lax.dot_general(x.reshape(-1, x.shape[-1]), kernel, (((1,), (0,)), ((), ())), **options)
+    product = jax.lax.dot_general(x.reshape(-1, x.shape[-1]), kernel, (((1,), (0,)), ((), ())))
     return product.reshape(*x.shape[:-1], -1)
 
 
@@ -108,12 +155,12 @@ class RMSNorm(nnx.Module):
 
 
 class Embed(nnx.Embed):
-    """A table of float32 vectors."""
+    """A table of vectors."""
 
     def __init__(self, rows: int, width: int, build: Build, rngs: nnx.Rngs):
         super().__init__(rows, width, rngs=rngs)
         self.ordered = build.ordered
 
     def __call__(self, indices: Int[Array | np.ndarray, "..."]) -> Float[Array, "... D"]:  # type: ignore[override]
-        """Looks rows up."""
-        return look_up(self.ordered, self.embedding[...], jnp.asarray(indices))
+        """Looks rows up; they are float32, also if the table is not."""
+        return from_memory(look_up(self.ordered, self.embedding[...], jnp.asarray(indices)), jnp.float32)

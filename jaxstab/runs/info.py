@@ -62,7 +62,7 @@ class RunInfo:
         classes: names of the classes, in the order of the logits.
         examples: how many there are.
         examples_sha256: digest of the encoded examples, in hexadecimal.
-        notes: how splits were made, in words.
+        notes: how splits were made, and what limits the run, in words.
         majority_score: what a seed must exceed not to have failed.
         seeds: what is trained.
         steps_per_epoch: optimiser steps per epoch.
@@ -80,6 +80,7 @@ class RunInfo:
         memory: planned and used.
         guess_loss: training loss of the best guess that is the same for all examples, where classes are weighted or
             labels smoothed.
+        suited_rates: learning rates that suit the model, from and to, by a rule of thumb.
         failed_seeds: their numbers.
         failures: why each of them counts as failed.
         measure_seconds: what measuring took.
@@ -109,6 +110,7 @@ class RunInfo:
     compile_seconds: float | None = None
     memory: Memory | None = None
     guess_loss: float | None = None
+    suited_rates: tuple[float, float] | None = None
     failed_seeds: tuple[int, ...] = ()
     failures: Mapping[int, str] = field(default_factory=dict)
     measure_seconds: float | None = None

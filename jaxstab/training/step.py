@@ -145,7 +145,8 @@ def loss_fn(params: Any, recipe: Recipe, batch: Batch, key: PRNGKeyArray | None,
     """
 
     def logits_of(key: PRNGKeyArray | None) -> Array:
-        return apply(recipe.definition, weights_in_use(recipe, params, context, key), batch, key).logits
+        definition = recipe.predictor if key is None else recipe.definition
+        return apply(definition, weights_in_use(recipe, params, context, key), batch, key).logits
 
     for method in recipe.methods:
         if method.loss and key is not None:
