@@ -34,7 +34,8 @@ class ModelConfig:
     """`[model]`: the pre-trained encoder.
 
     Attributes:
-        source: `bundled:minilm`, `hub:owner/name`, or a local directory in the Hugging Face layout.
+        source: `bundled:minilm`, `bundled:smollm2`, `hub:owner/name`, a local directory in the Hugging Face layout, or
+            a file of llama.cpp: a local `.gguf`, or `hub:owner/name/file.gguf`.
         revision: branch, tag or commit of a hub model.
         layers: use only this many encoder layers, from the first; all of them by default.
         base_precision: how large arrays that no seed trains are stored (with `lora`, `bitfit` or `freeze`): `bfloat16`
