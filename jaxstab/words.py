@@ -10,7 +10,7 @@ def count(noun: str, number: int) -> str:
 
 def plural(noun: str, number: int) -> str:
     """Returns the noun as it follows a number: `seed` after 1, `seeds` after any other."""
-    return noun if number == 1 else f"{noun}{'es' if noun.endswith(('s', 'x', 'ch')) else 's'}"
+    return noun if number == 1 else f"{noun}{'es' if noun.endswith(('s', 'x', 'tch')) else 's'}"
 
 
 def listing(names: Sequence[object], word: str = "and", most: int | None = None) -> str:

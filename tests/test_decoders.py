@@ -47,6 +47,7 @@ VARIED = {
         "use_sliding_window": True,
     },
     "gemma": {"attention_bias": True, "hidden_size": 48},
+    "gpt2": {"n_inner": 40, "n_head": 2, "activation_function": "relu", "layer_norm_epsilon": 1e-3},
     "gemma3_text": {"rope_scaling": None, "rope_local_base_freq": 100.0, "sliding_window": 3, "attention_bias": True},
 }
 
@@ -189,7 +190,8 @@ def test_gradients_of_the_accelerators_program(loaded):
 
 @pytest.mark.parametrize("loaded", BY_LAYER, indirect=True)
 def test_adapters_do_what_merged_weights_do(loaded):
-    adapters = Adapters(2, ("query", "value", "output", "gate"))
+    attention = ("qkv",) if loaded.config.model_type == "gpt2" else ("query", "value", "gate")
+    adapters = Adapters(2, (*attention, "output"))
     _, shapes = make_classifier(loaded.config, Build(adapters=adapters))
     rng = np.random.default_rng(1)
 
@@ -260,6 +262,9 @@ def test_frequencies_are_those_of_pytorch(rope_type):
         ("llama", {"hidden_act": "swish9"}, "hidden_act 'swish9' is not one of gelu"),
         ("qwen3", {"head_dim": 7}, "head_dim 7 is odd"),
         ("qwen2", {"layer_types": ["full_attention"]}, "layer_types has 1 items, num_hidden_layers is 2"),
+        ("gpt2", {"n_layer": None}, "incomplete, without n_layer"),
+        ("gpt2", {"n_head": 3}, "n_embd 32 is no multiple of n_head 3"),
+        ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx True: only False"),
         ("gemma3_text", {"use_bidirectional_attention": True}, "use_bidirectional_attention True: only False"),
     ],
 )

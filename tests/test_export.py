@@ -4,10 +4,11 @@ import inspect
 
 import numpy as np
 import pytest
-from tiny import FAMILY_SIZES, write_checkpoint
+from tiny import DECODER_SIZES, FAMILY_SIZES, write_checkpoint
 
 import jaxstab
 from jaxstab import cli
+from jaxstab.errors import InputError
 
 pytestmark = pytest.mark.optimiser
 
@@ -36,14 +37,14 @@ def _assert_same_logits_in_pytorch(directory, run, expected):
 
 def _when(family):
     """How rarely a family is tested; some have the same weights as another but for their names."""
-    if family == "bert":
+    if family in ("bert", "llama"):
         return []
     return [pytest.mark.slow, *[pytest.mark.release] * (family in ("electra", "xlm-roberta"))]
 
 
-@pytest.mark.parametrize("family", [pytest.param(one, marks=_when(one)) for one in FAMILY_SIZES])
+@pytest.mark.parametrize("family", [pytest.param(one, marks=_when(one)) for one in FAMILY_SIZES | DECODER_SIZES])
 def test_every_family(family, settings, tmp_path):
-    directory = write_checkpoint(tmp_path / "model", FAMILY_SIZES[family])
+    directory = write_checkpoint(tmp_path / "model", (FAMILY_SIZES | DECODER_SIZES)[family])
     run = _run({**settings, "model": {"source": str(directory)}})
     exported = jaxstab.export(run, seed=1, to=tmp_path / "exported")
     _assert_same_logits_in_pytorch(exported, run, run.logits[1])
@@ -85,3 +86,44 @@ def test_what_cannot_be_exported(settings, tmp_path, capsys):
     assert capsys.readouterr().out.strip() == target
     assert cli.main(["export", path, "--seed", "1", "--to", target]) == 2
     assert "exists and is not empty" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of transformers, about what peft calls
+@pytest.mark.parametrize(
+    ("family", "targets"),
+    [
+        ("bert", ["query", "output"]),
+        ("llama", ["query", "value"]),
+        pytest.param("gpt2", ["qkv"], marks=pytest.mark.slow),
+    ],
+)
+def test_adapters_load_in_peft(family, targets, settings, tmp_path, capsys):
+    peft, torch = pytest.importorskip("peft"), pytest.importorskip("torch")
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    base = write_checkpoint(tmp_path / "model", (FAMILY_SIZES | DECODER_SIZES)[family])
+    lora = {"rank": 2, "alpha": 6.0, "targets": targets}
+    run = _run({**settings, "model": {"source": str(base)}}, mitigation={"method": "lora", "lora": lora})
+    target = tmp_path / "adapter"
+    assert cli.main(["export", str(run.path), "--seed", "1", "--adapter", "--to", str(target)]) == 0
+    tokens = AutoTokenizer.from_pretrained(target)(
+        list(run.texts.text), truncation=True, max_length=16, padding=True, return_tensors="pt"
+    )
+    model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=2)
+    model = peft.PeftModel.from_pretrained(model, target).eval()
+    with torch.no_grad():
+        found = model(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]).logits.numpy()
+    np.testing.assert_allclose(found, run.logits[1], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, "was not trained with lora"),
+        ({"mitigation": {"method": "lora"}, "model": {"layers": 1}}, r"model.layers = 1 cut the model"),
+    ],
+)
+def test_runs_without_an_adapter(changes, message, settings, tmp_path):
+    run = _run({**settings, **changes, "model": {**settings["model"], **changes.get("model", {})}})
+    with pytest.raises(InputError, match=message):
+        jaxstab.export(run, seed=1, to=tmp_path / "adapter", adapter=True)

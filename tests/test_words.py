@@ -5,7 +5,7 @@ from jaxstab.words import count, listing, plural
 def test_counts_have_the_right_number():
     assert [count("seed", number) for number in (0, 1, 2)] == ["0 seeds", "1 seed", "2 seeds"]
     assert count("class", 3) == "3 classes"
-    assert plural("batch", 2) == "batches"
+    assert [plural(noun, 2) for noun in ("batch", "epoch")] == ["batches", "epochs"]
 
 
 def test_lists_in_sentences():

@@ -119,6 +119,17 @@ DECODER_SIZES = {
         "sliding_window": 4,
         "rope_scaling": {"rope_type": "linear", "factor": 8.0},
     },
+    "gpt2": {
+        "model_type": "gpt2",
+        "vocab_size": len(VOCABULARY),
+        "n_embd": 32,
+        "n_layer": 2,
+        "n_head": 4,
+        "n_positions": 24,
+        "pad_token_id": 0,
+        "bos_token_id": 2,
+        "eos_token_id": 3,
+    },
 }
 
 # The models of the golden arrays: changes to SIZES, and arguments of `random_weights`.

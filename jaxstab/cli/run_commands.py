@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from jaxstab.cli import completion
 from jaxstab.config import expand_grid, load_config
 
 OVERRIDES = {"ignore_unknown_options": True}  # of a command that takes any key of a config
@@ -72,10 +73,17 @@ def _join(distributed: bool, coordinator: str | None, processes: int | None, pro
 @click.command(
     "run",
     short_help="Fine-tune all seeds of a config at once, and measure them.",
+    cls=completion.ConfigCommand,
     context_settings=OVERRIDES,
 )
-@click.argument("config")
-@click.argument("overrides", nargs=-1, type=click.UNPROCESSED, metavar="[--KEY VALUE]...")
+@click.argument("config", shell_complete=completion.configs)
+@click.argument(
+    "overrides",
+    nargs=-1,
+    type=click.UNPROCESSED,
+    metavar="[--KEY VALUE]...",
+    shell_complete=completion.values,
+)
 @click.option("--quiet", is_flag=True, help="Print nothing; the run directory holds everything.")
 @_processes
 def run_command(config: str, overrides: Sequence[str], quiet: bool, **others: Any) -> None:
@@ -113,7 +121,7 @@ def run_command(config: str, overrides: Sequence[str], quiet: bool, **others: An
 
 
 @click.command("resume", short_help="Resume a run that was interrupted.")
-@click.argument("run")
+@click.argument("run", shell_complete=completion.runs)
 @click.option("--quiet", is_flag=True, help="Print nothing; the run directory holds everything.")
 @_processes
 def resume_command(run: str, quiet: bool, **others: Any) -> None:
@@ -137,10 +145,17 @@ def resume_command(run: str, quiet: bool, **others: Any) -> None:
 @click.command(
     "plan",
     short_help="Say beforehand what a run will take: memory, time.",
+    cls=completion.ConfigCommand,
     context_settings=OVERRIDES,
 )
-@click.argument("config")
-@click.argument("overrides", nargs=-1, type=click.UNPROCESSED, metavar="[--KEY VALUE]...")
+@click.argument("config", shell_complete=completion.configs)
+@click.argument(
+    "overrides",
+    nargs=-1,
+    type=click.UNPROCESSED,
+    metavar="[--KEY VALUE]...",
+    shell_complete=completion.values,
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
 def plan_command(config: str, overrides: Sequence[str], as_json: bool) -> None:
     """Say how a run of CONFIG would divide its seeds, what memory it needs and how long it takes.
@@ -150,9 +165,10 @@ def plan_command(config: str, overrides: Sequence[str], as_json: bool) -> None:
     jaxstab plan bundled:quickstart --seeds.count 20
     """
     loaded = load_config(config, overrides)
+    from jaxstab.cli.display import Display
     from jaxstab.experiment.run import plan
 
-    chosen, seconds = plan(loaded)
+    chosen, seconds = plan(loaded, display=Display(quiet=as_json))
     if as_json:
         print(json.dumps({**asdict(chosen), "needed_bytes": chosen.needed_bytes, "seconds": asdict(seconds)}, indent=2))
     else:
@@ -162,10 +178,11 @@ def plan_command(config: str, overrides: Sequence[str], as_json: bool) -> None:
 
 
 @click.command("export", short_help="Write one seed as a Hugging Face model.")
-@click.argument("run")
+@click.argument("run", shell_complete=completion.runs)
 @click.option("--seed", type=int, required=True, help="Whose weights.")
 @click.option("--to", metavar="DIR", required=True, help="The directory to make.")
-def export_command(run: str, seed: int, to: str) -> None:
+@click.option("--adapter", is_flag=True, help="Write what LoRA trained alone, as PEFT loads it.")
+def export_command(run: str, seed: int, to: str, adapter: bool) -> None:
     """Write the weights of one seed of RUN as a Hugging Face model, with its config and tokenizer.
 
     RUN is the directory of a run with keep_weights in [output]:
@@ -176,4 +193,4 @@ def export_command(run: str, seed: int, to: str) -> None:
     """
     from jaxstab.experiment.export import export
 
-    print(export(run, seed, to))
+    print(export(run, seed, to, adapter))

@@ -18,7 +18,15 @@ from jaxstab.data.task import Split, Task
 from jaxstab.errors import InputError
 
 ROUND_LENGTH_TO = 8
-TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model", "spm.model")
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "sentencepiece.bpe.model",
+    "spiece.model",
+    "spm.model",
+    "tokenizer.model",
+)
 
 
 @dataclass(frozen=True)
@@ -89,18 +97,19 @@ def encode_task(
         draws: how each seed draws its own examples, if it does.
 
     Raises:
-        InputError: the tokenizer has more tokens than the model has embeddings.
+        InputError: a text has a token for which the model has no embedding.
     """
-    if len(tokenizer) > vocab_size:
-        raise InputError(
-            f"the tokenizer has {len(tokenizer)} tokens, the model's vocab_size is {vocab_size}; "
-            "use the tokenizer that belongs to the model"
-        )
+    padding = padding_token(tokenizer, vocab_size)
     encoded = {
-        name: _encode(getattr(task, name), name, tokenizer, max_length, show_progress)
+        name: _encode(getattr(task, name), name, tokenizer, max_length, padding, show_progress)
         for name in ("train", "validation", "test")
     }
     vocabulary = np.unique(np.concatenate([np.unique(examples.input_ids) for examples in encoded.values()]))
+    if vocabulary[-1] >= vocab_size:
+        raise InputError(
+            f"the tokenizer has {len(tokenizer)} tokens, the model's vocab_size is {vocab_size}, and token "
+            f"{vocabulary[-1]} occurs; use the tokenizer that belongs to the model"
+        )
     restricted = {
         name: examples._replace(input_ids=np.searchsorted(vocabulary, examples.input_ids).astype(np.int32))
         for name, examples in encoded.items()
@@ -110,7 +119,31 @@ def encode_task(
     return EncodedTask(**restricted, vocabulary=vocabulary.astype(np.int32), draws=draws)
 
 
-def _encode(split: Split, name: str, tokenizer: Any, max_length: int, show_progress: bool) -> Examples:
+def padding_token(tokenizer: Any, vocab_size: int) -> int:
+    """Returns the number of the token that pads: the tokenizer's own, or else its end of text, or else 0.
+
+    Padding reaches no number of a model: it only fills arrays, and stands for a text without any token.
+
+    Args:
+        tokenizer: of transformers.
+        vocab_size: rows of the model's word embedding; a token that has none does not pad.
+    """
+    usable = (one for one in (tokenizer.pad_token_id, tokenizer.eos_token_id) if one is not None and one < vocab_size)
+    return next(usable, 0)
+
+
+def set_padding(tokenizer: Any, vocab_size: int) -> int:
+    """Gives a tokenizer that lacks a token to pad with the one of `padding_token`, and returns its number.
+
+    A decoder of transformers finds the last token of a padded text by the number of the padding.
+    """
+    number = padding_token(tokenizer, vocab_size)
+    if tokenizer.pad_token_id != number:
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(number)
+    return number
+
+
+def _encode(split: Split, name: str, tokenizer: Any, max_length: int, padding: int, show_progress: bool) -> Examples:
     import datasets
 
     rows = datasets.Dataset.from_dict({f"text{i}": list(texts) for i, texts in enumerate(split.texts)})
@@ -120,8 +153,9 @@ def _encode(split: Split, name: str, tokenizer: Any, max_length: int, show_progr
 
     def tokenise(batch: Mapping[str, list[str]]) -> dict[str, list[list[int]]]:
         output = tokenizer(*batch.values(), truncation=True, max_length=max_length)
-        token_types = output.get("token_type_ids", [[0] * len(ids) for ids in output["input_ids"]])
-        return {"input_ids": output["input_ids"], "token_type_ids": token_types}
+        input_ids = [ids or [padding] for ids in output["input_ids"]]  # tokenizers of decoders may add nothing
+        token_types = output.get("token_type_ids", [[0] * len(ids) for ids in input_ids])
+        return {"input_ids": input_ids, "token_type_ids": token_types}
 
     if not show_progress:
         datasets.disable_progress_bars()
@@ -139,9 +173,8 @@ def _encode(split: Split, name: str, tokenizer: Any, max_length: int, show_progr
     ids = tokens.data.column("input_ids").combine_chunks()
     types = tokens.data.column("token_type_ids").combine_chunks()
     lengths = ids.value_lengths().to_numpy().astype(np.int32)
-    pad = tokenizer.pad_token_id or 0
     return Examples(
-        input_ids=_pad(ids.flatten().to_numpy(), lengths, pad),
+        input_ids=_pad(ids.flatten().to_numpy(), lengths, padding),
         token_type_ids=_pad(types.flatten().to_numpy(), lengths, 0),
         lengths=lengths,
         labels=split.labels,

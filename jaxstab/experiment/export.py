@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 
 from jaxstab.config import hyperparameters
-from jaxstab.data.tokens import load_tokenizer
+from jaxstab.data.tokens import load_tokenizer, set_padding
 from jaxstab.errors import InputError
+from jaxstab.experiment.adapters import check_adapter, write_adapter
 from jaxstab.experiment.inputs import make_recipe
 from jaxstab.mitigation import make_methods
 from jaxstab.mitigation.lora import scale
+from jaxstab.models.families import family_of
 from jaxstab.models.parameters import join_layers, merge_adapters, merged, split_layers
 from jaxstab.models.pretrained import (
     Pretrained,
@@ -28,19 +30,22 @@ from jaxstab.training.recipe import number_frozen
 from jaxstab.training.step import untouched_decay
 
 
-def export(run: Run | str | Path, seed: int, to: str | Path) -> Path:
+def export(run: Run | str | Path, seed: int, to: str | Path, adapter: bool = False) -> Path:
     """Writes a directory that transformers' `AutoModelForSequenceClassification.from_pretrained` can load.
 
-    It holds float32 weights as safetensors, config.json with the task's labels, and the tokenizer. Adapters are merged.
+    It holds float32 weights as safetensors, config.json with the task's labels, and the tokenizer. Adapters are merged,
+    or with `adapter` written alone, as PEFT's `PeftModel.from_pretrained` loads them (`jaxstab.experiment.adapters`).
     Weight decay is applied to embedding rows of tokens that occur in no text of the task, as if they had been trained.
 
     Args:
         run: a finished run with saved weights (`[output] keep_weights`), or its directory.
         seed: number of the seed to export.
         to: the directory to write; it must be new or empty.
+        adapter: write only what LoRA trained.
 
     Raises:
-        InputError: the seed or its weights do not exist, the directory is not empty, or the pre-trained model is gone.
+        InputError: the run has no adapter, the seed or its weights do not exist, the directory is not empty, or the
+            pre-trained model is gone.
     """
     run, target = run if isinstance(run, Run) else Run.load(run), Path(to)
     if seed not in run.seeds:
@@ -52,14 +57,21 @@ def export(run: Run | str | Path, seed: int, to: str | Path) -> Path:
         )
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise InputError(f"{target}: exists and is not empty; give --to another directory")
+    if adapter:
+        check_adapter(run)
     directory, config = resolve_model(run.config.model), run.config
-    encoder = load_encoder_config(directory, len(run.info.classes), config.model, config.train.dropout)
-    pretrained = load_pretrained(directory, encoder)
-    params = whole_parameters(run, seed, pretrained)
+    encoder = load_encoder_config(directory, run.info.outputs, config.model, config.train.dropout)
     partial = target.with_name(f".{target.name}.partial")
     try:
         partial.mkdir(parents=True, exist_ok=True)
-        _write(partial, directory, run, to_tensors(pretrained.config, params))
+        tokenizer = load_tokenizer(directory)
+        padding = set_padding(tokenizer, encoder.vocab_size) if family_of(encoder).is_causal else None
+        tokenizer.save_pretrained(partial)
+        if adapter:
+            write_adapter(partial, run, encoder, load_weights(weights_file(run, seed)))
+        else:
+            tensors = to_tensors(encoder, whole_parameters(run, seed, load_pretrained(directory, encoder)))
+            _write(partial, directory, run, tensors, padding)
         shutil.rmtree(target, ignore_errors=True)
         partial.rename(target)
     except OSError as error:
@@ -84,7 +96,7 @@ def whole_parameters(run: Run, seed: int, pretrained: Pretrained) -> dict[str, A
         recipe = make_recipe(
             config,
             pretrained,
-            classes=len(run.info.classes),
+            classes=run.info.outputs,
             metric=run.info.metric,
             steps_per_epoch=run.info.steps_per_epoch,
             grid=run.info.grid,
@@ -106,21 +118,25 @@ def _saved_step(run: Run, seed: int) -> int:
     return int(history.step.max() if run.config.output.keep_weights == "final" else history[history.best].step.iloc[0])
 
 
-def _write(target: Path, source: Path, run: Run, tensors: dict[str, np.ndarray]) -> None:
+def _write(target: Path, source: Path, run: Run, tensors: dict[str, np.ndarray], padding: int | None) -> None:
     from safetensors.numpy import save_file
     from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES as NAMES
 
     values = json.loads((source / "config.json").read_text(encoding="utf-8"))
-    depth = "n_layers" if "n_layers" in values else "num_hidden_layers"  # the first is DistilBERT's
-    labels = dict(enumerate(run.info.classes))
+    depth = next(key for key in ("n_layers", "n_layer", "num_hidden_layers") if key in values)
+    layers = run.config.model.layers or values[depth]
+    labels = dict(enumerate(run.info.classes or ["LABEL_0"]))  # a regression has one, called so by transformers
     values |= {
         "architectures": [NAMES[values["model_type"]]],
-        depth: run.config.model.layers or values[depth],
+        depth: layers,
         "dtype": "float32",
         "id2label": {str(number): label for number, label in labels.items()},
         "label2id": {label: number for number, label in labels.items()},
-        "problem_type": "single_label_classification",
+        "problem_type": "single_label_classification" if run.info.classes else "regression",
     }
+    if values.get("layer_types"):
+        values["layer_types"] = values["layer_types"][:layers]
+    if padding is not None:
+        values["pad_token_id"] = padding
     write_json(target / "config.json", values)
     save_file(tensors, target / "model.safetensors", metadata={"format": "pt"})
-    load_tokenizer(source).save_pretrained(target)

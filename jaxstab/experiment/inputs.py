@@ -45,7 +45,9 @@ def load_inputs(config: Config, show_progress: bool = False) -> tuple[Task, Enco
             f"train.batch_size = {config.train.batch_size}: there are only {examples} training examples; "
             "make the batch smaller"
         )
-    encoder = load_encoder_config(directory, len(task.classes), config.model, train.dropout)
+    if not task.classes and config.mitigation.r_drop is not None:
+        raise InputError("mitigation.r_drop compares probabilities of classes, which a regression does not have")
+    encoder = load_encoder_config(directory, task.outputs, config.model, train.dropout)
     if config.task.max_length > encoder.max_length:
         raise InputError(
             f"task.max_length = {config.task.max_length}: the model has {encoder.max_length} positions; make it smaller"
@@ -87,7 +89,7 @@ def make_recipe(
     Args:
         config: config of the run.
         pretrained: the pre-trained model that all seeds start from.
-        classes: C, number of classes of the task.
+        classes: C, number of classes of the task; 1 of a regression.
         metric: the task's score.
         steps_per_epoch: optimiser steps per epoch.
         grid: the grids that training batches may be laid out in.
@@ -122,7 +124,7 @@ def recipe_for(config: Config, task: Task, encoded: EncodedTask, pretrained: Pre
     return make_recipe(
         config,
         pretrained,
-        classes=len(task.classes),
+        classes=task.outputs,
         metric=task.metric,
         steps_per_epoch=steps_per_epoch(drawn or len(lengths), size),
         grid=choose_grid(lengths, size, drawn),

@@ -14,6 +14,7 @@ from jaxstab.config import Config, expand_grid, hyperparameters, load_config, ma
 from jaxstab.data.task import Task, load_task
 from jaxstab.data.tokens import EncodedTask, import_libraries
 from jaxstab.errors import InputError
+from jaxstab.experiment.cautions import cautions
 from jaxstab.experiment.curves import check_tracking, group_id
 from jaxstab.experiment.finish import finish, reopen
 from jaxstab.experiment.inputs import check_reinit, load_inputs, recipe_for
@@ -116,7 +117,8 @@ def _run_all(configs: Sequence[Config], display: Progress) -> list[Run]:
             resumed = processes.decided(lambda: _lock_and_create(pending, encoded, stack))
             for one, values in zip(pending, resumed, strict=True):
                 stack.enter_context(recorded(one, values, len(pending), started))
-            display.prepared(unfinished, recipe.config.epochs, pending[0].info)
+            notes = tuple(dict.fromkeys(note for one in pending for note in one.info.notes))
+            display.prepared(unfinished, recipe.config.epochs, replace(pending[0].info, notes=notes))
             with _measures_prepared(recipe, task, max(len(one.info.seeds) for one in pending)):
                 train(pending, partial(plan_trainer, recipe, encoded), display)
             processes.decided(lambda: _finish(pending, task, display))
@@ -194,13 +196,14 @@ def _finish(pending: Sequence[PendingRun], task: Task, display: Progress) -> Non
         finish(one, task, display)
 
 
-def plan(config: Config | Mapping[str, Any] | str | Path) -> tuple[Plan, Estimate]:
+def plan(config: Config | Mapping[str, Any] | str | Path, *, display: Progress | None = None) -> tuple[Plan, Estimate]:
     """Returns how a run would divide its seeds, its memory needs and its duration; writes no run directory.
 
     It compiles the programs of the run, which the run then finds in the cache, and takes a few steps.
 
     Args:
         config: as for `run`; with a `[grid]`, the plan covers all its runs together.
+        display: is told the notes that a run would have; silent by default.
 
     Raises:
         InputError: the config or its inputs cannot be used; raised before anything is compiled.
@@ -211,6 +214,9 @@ def plan(config: Config | Mapping[str, Any] | str | Path) -> tuple[Plan, Estimat
     task, encoded, pretrained = load_inputs(first)
     recipe = recipe_for(first, task, encoded, pretrained)
     check_reinit(configs, recipe)
+    found = [note for one in configs for note in cautions(one, task, recipe.pretrained.config)]
+    for note in dict.fromkeys([*task.notes, *found]):
+        (display or Progress()).warn(note)
     jobs = [Job(triple, hyperparameters(one)) for one in configs for triple in one.seeds.resolve()]
     started = time.perf_counter()
     given = first.seeds.group_size, first.train.remat, first.train.unroll

@@ -14,10 +14,12 @@ import numpy as np
 
 from jaxstab import measures
 from jaxstab.config import Config, SeedTriple, hyperparameters
+from jaxstab.config.rates import suited
 from jaxstab.data.targets import loss_of_a_guess
 from jaxstab.data.task import Task
 from jaxstab.data.tokens import EncodedTask
 from jaxstab.errors import InputError
+from jaxstab.experiment.cautions import cautions
 from jaxstab.models.attention import choose_attention
 from jaxstab.runs.directory import INFO, Run, seed_file
 from jaxstab.runs.info import Examples, MajorityScore, RunInfo, write_info
@@ -59,7 +61,8 @@ def describe(config: Config, task: Task, encoded: EncodedTask, recipe: Recipe) -
     examples = hashlib.sha256()
     for array in (*encoded.train, *encoded.validation, *encoded.test, encoded.vocabulary):
         examples.update(np.ascontiguousarray(array).tobytes())
-    draws, pool = encoded.draws, encoded.train
+    draws, pool, encoder = encoded.draws, encoded.train, recipe.pretrained.config
+    rates = suited(encoder.model_type, encoder.hidden_size, config.mitigation.names)
     trained = draws.train if draws else len(pool.labels)
     # Where the pool is divided anew for each seed, every validation part has its class shares.
     validated = np.asarray(pool.labels) if draws and draws.validation else task.validation.labels
@@ -70,7 +73,8 @@ def describe(config: Config, task: Task, encoded: EncodedTask, recipe: Recipe) -
         classes=tuple(task.classes),
         examples=Examples(trained, len(task.validation.labels), len(task.test.labels)),
         examples_sha256=examples.hexdigest(),
-        notes=tuple(task.notes),
+        notes=(*task.notes, *cautions(config, task, encoder)),
+        suited_rates=None if rates is None else (rates.low, rates.high),
         majority_score=MajorityScore(*(_majority(task, labels) for labels in (validated, task.test.labels))),
         seeds=config.seeds.resolve(),
         steps_per_epoch=recipe.steps_per_epoch,
@@ -83,7 +87,7 @@ def describe(config: Config, task: Task, encoded: EncodedTask, recipe: Recipe) -
         devices=jax.device_count(),
         device=devices.local_devices()[0].device_kind,
         attention=choose_attention(devices.platform(), recipe.config.precision),
-        guess_loss=None if recipe.targets is None else loss_of_a_guess(recipe.targets, np.asarray(pool.labels)),
+        guess_loss=_guess_loss(task, recipe, np.asarray(pool.labels)),
         versions={"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
     )
 
@@ -130,5 +134,12 @@ def record(runs: Sequence[PendingRun], **values: Any) -> None:
             write_info(pending.run.path / INFO, pending.info)
 
 
+def _guess_loss(task: Task, recipe: Recipe, labels: np.ndarray) -> float | None:
+    """The training loss of the best guess that is the same for all examples; None for that of the classes' shares."""
+    if not task.classes:
+        return float(labels.var(dtype=np.float64))
+    return None if recipe.targets is None else loss_of_a_guess(recipe.targets, labels)
+
+
 def _majority(task: Task, labels: np.ndarray) -> float:
-    return measures.plain(measures.majority_score(task.metric, labels, len(task.classes)))
+    return measures.plain(measures.majority_score(task.metric, labels, task.outputs))

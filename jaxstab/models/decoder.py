@@ -19,7 +19,7 @@ from jaxstab.models.attention import attend
 from jaxstab.models.build import Build, Embed, RMSNorm, make_linear
 from jaxstab.models.operations import activate, fold
 from jaxstab.models.rotary import Rope, Sight, rotate
-from jaxstab.models.stack import Layered, Outputs
+from jaxstab.models.stack import Causal, Outputs
 
 FULL, SLIDING = "full_attention", "sliding_attention"
 
@@ -178,7 +178,7 @@ class Embeddings(nnx.Module):
         return (self.word(batch.input_ids) * self.scale).astype(self.dtype)
 
 
-class DecoderClassifier(Layered):
+class DecoderClassifier(Causal):
     """Embeddings, a stack of layers, a last norm, and a classifier without bias.
 
     Args:
@@ -189,8 +189,6 @@ class DecoderClassifier(Layered):
     Raises:
         InputError: more frozen layers than there are.
     """
-
-    read = staticmethod(Batch.last_tokens)
 
     def __init__(self, config: DecoderConfig, build: Build, rngs: nnx.Rngs):
         super().__init__(DecoderLayer, config, build, rngs)
@@ -213,12 +211,7 @@ class DecoderClassifier(Layered):
             sight = jax.tree.map(lambda *kinds: jnp.where(is_full[number], *kinds), full, sliding)
             return layer(hidden, batch, sight, fold(key, number + 2))
 
-        hidden, representations, states = self.through_layers(self.embeddings(batch), batch, step, all_hidden_states)
-        read = self.final_norm(self.read(batch, hidden).astype(jnp.float32))
-        representations = representations.at[-1].set(read)
-        if states is not None:
-            states = states.at[-1].set(self.final_norm(states[-1]))
-        return Outputs(self.classifier(read), representations, states)
+        return self.read_last(self.through_layers(self.embeddings(batch), batch, step, all_hidden_states), batch)
 
 
 def _make_norm(config: DecoderConfig) -> RMSNorm:

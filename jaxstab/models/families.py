@@ -10,12 +10,12 @@ from jaxtyping import PRNGKeyArray
 
 from jaxstab.data.batches import Batch
 from jaxstab.errors import InputError
-from jaxstab.models import deberta, llama_like, modernbert
+from jaxstab.models import deberta, gpt2, llama_like, modernbert
 from jaxstab.models.bert_like import BERT_LIKE
 from jaxstab.models.build import ALL, Adapters, Build
 from jaxstab.models.decoder import DecoderClassifier
 from jaxstab.models.encoder import SequenceClassifier
-from jaxstab.models.stack import Outputs
+from jaxstab.models.stack import Causal, Layered, Outputs
 from jaxstab.models.weight_names import Entry
 
 
@@ -35,10 +35,15 @@ class Family:
     """
 
     read_config: Callable[[Mapping[str, Any], int, float | None], Any]
-    module: Callable[..., nnx.Module]
+    module: type[Layered]
     table: Callable[[Any], list[Entry]]
     prefix: str
     head: tuple[str, ...] = ("pooler", "classifier")
+
+    @property
+    def is_causal(self) -> bool:
+        """Whether it is a decoder, whose head reads the last token."""
+        return issubclass(self.module, Causal)
 
 
 FAMILIES = {
@@ -48,6 +53,7 @@ FAMILIES["deberta-v2"] = Family(deberta.read_config, deberta.DebertaClassifier, 
 FAMILIES["modernbert"] = Family(
     modernbert.read_config, modernbert.ModernBertClassifier, modernbert.table, modernbert.PREFIX, modernbert.HEAD
 )
+FAMILIES["gpt2"] = Family(gpt2.read_config, gpt2.GPT2Classifier, gpt2.table, gpt2.PREFIX, gpt2.HEAD)
 FAMILIES |= {
     like.model_type: Family(like.read_config, DecoderClassifier, like.table, llama_like.PREFIX, llama_like.HEAD)
     for like in llama_like.LLAMA_LIKE

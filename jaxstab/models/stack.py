@@ -135,3 +135,23 @@ class Layered(nnx.Module):
 
         body = jax.checkpoint(body) if self.build.remat else body
         return jax.lax.scan(body, hidden, (None if self.shared else params, numbers), unroll=self.build.unroll)
+
+
+class Causal(Layered):
+    """Layers of a decoder, below a last norm and a linear classifier that reads each example's last token."""
+
+    read = staticmethod(Batch.last_tokens)
+    final_norm: nnx.Module
+    classifier: nnx.Linear
+
+    def read_last(
+        self,
+        found: tuple[Float[Array, "R T D"], Float[Array, "L B D"], Float[Array, "M B T D"] | None],
+        batch: Batch,
+    ) -> Outputs:
+        """Returns the outputs that follow from what `through_layers` found; the last hidden state is normalised."""
+        hidden, representations, states = found
+        read = self.final_norm(self.read(batch, hidden).astype(jnp.float32))
+        if states is not None:
+            states = states.at[-1].set(batch.by_example(self.final_norm(hidden)))
+        return Outputs(self.classifier(read), representations.at[-1].set(read), states)

@@ -33,7 +33,7 @@ class Recipe:
         definition: definition of the model in training.
         predictor: its definition in prediction, where a loop over layers is as fast as unrolled layers, and nothing is
             dropped.
-        classes: C, number of classes of the task.
+        classes: C, number of classes of the task; 1 of a regression.
         metric: the task's score.
         steps_per_epoch: optimiser steps per epoch.
         hyper: keys of the hyper-parameters in `SeedInputs.hyper`.

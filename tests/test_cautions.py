@@ -1,0 +1,136 @@
+"""What is said before training, and where every seed has failed."""
+
+import re
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+
+from jaxstab.config import make_config
+from jaxstab.config.rates import caution, suited
+from jaxstab.data.task import Split, Task
+from jaxstab.experiment.cautions import advise, cautions
+from jaxstab.runs.info import BatchGrid, Examples, MajorityScore, RunInfo
+
+
+@dataclass
+class _Encoder:
+    model_type: str = "bert"
+    hidden_size: int = 768
+
+
+def _split(texts, labels=None):
+    labels = np.arange(len(texts), dtype=np.int32) % 2 if labels is None else np.asarray(labels, np.int32)
+    return Split((list(texts),), labels, np.arange(len(texts), dtype=np.int32))
+
+
+def _texts(start, count):
+    return [f"text {i}" for i in range(start, start + count)]
+
+
+TASK = Task(
+    train=_split(_texts(0, 300)),
+    validation=_split(_texts(300, 100)),
+    test=_split(_texts(400, 100)),
+    classes=("a", "b"),
+    metric="accuracy",
+    notes=(),
+)
+
+
+def _config(rate=3e-5, **mitigation):
+    return make_config(
+        {"model": {"source": "m"}, "task": {"source": "t"}, "train": {"learning_rate": rate}, "mitigation": mitigation}
+    )
+
+
+def test_nothing_is_said_of_a_sound_task():
+    assert cautions(_config(), TASK, _Encoder()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            {"test": _split([*_texts(0, 7), " text 300", *_texts(400, 92)])},
+            "texts that are in two splits: of 100 test texts, 7 in training and 1 in validation; "
+            "their scores say nothing about new texts",
+        ),
+        (
+            {
+                "train": _split(_texts(700, 301), [*[0, 1] * 150, 2]),
+                "test": _split(_texts(400, 102), [0, 1, 2] * 34),
+                "classes": ("a", "b", "c"),
+            },
+            "class 'c': one training example at most, too few",
+        ),
+        ({"classes": ("a", "b", "c"), "train": _split(_texts(0, 300), [0, 1, 2] * 100)}, "class 'c': no test example"),
+        # 1.96 sqrt(.25 / 12) = .283
+        ({"test": _split(_texts(400, 12))}, "12 test examples: an accuracy is uncertain by ±0.28 (95 %)"),
+    ],
+)
+def test_what_is_wrong_with_examples_is_said(change, said):
+    assert cautions(_config(), replace(TASK, **change), _Encoder()) == [said]
+
+
+@pytest.mark.parametrize(
+    ("rate", "model", "methods", "word"),
+    [
+        (5e-5, ("bert", 768), (), None),
+        (1e-3, ("bert", 768), (), "far above 2e-05 to 5e-05.*Devlin et al. .2019.*seeds may fail"),
+        (1e-4, ("bert", 384), (), None),
+        (1e-4, ("roberta", 1024), (), "far above 1e-05 to 3e-05"),
+        (2e-5, ("bert", 768), ("lora",), "far below 0.0001 to 0.0005, which suit lora on this model"),
+        (2e-4, ("llama", 4096), ("lora", "ema"), None),
+        (1e-3, ("llama", 4096), (), "far above"),
+        (1e-3, ("bert", 32), (), None),
+    ],
+)
+def test_learning_rates_far_from_the_rule_of_thumb(rate, model, methods, word):
+    said = caution(rate, *model, methods)
+    if word is None:
+        assert said is None
+    else:
+        assert re.search(word, said)
+
+
+@pytest.mark.parametrize("width", [128, 384, 768, 1024, 4096])
+@pytest.mark.parametrize("kind", ["bert", "roberta", "electra", "albert", "deberta-v2", "modernbert", "gemma"])
+def test_every_rule_is_a_range_around_the_rate_to_try_first(kind, width):
+    rates = suited(kind, width)
+    assert rates.low <= rates.first <= rates.high
+    assert caution(rates.first, kind, width) is None
+
+
+def _info(failed, **values):
+    return RunInfo(
+        status="finished",
+        wall_seconds=1.0,
+        metric="accuracy",
+        classes=("a", "b"),
+        examples=Examples(100, 20, 20),
+        examples_sha256="",
+        notes=(),
+        majority_score=MajorityScore(0.5, values.pop("majority", 0.5)),
+        seeds=_config().seeds.resolve(),
+        steps_per_epoch=values.pop("steps", 100),
+        grid=BatchGrid((8,), 16),
+        group_size=1,
+        remat=False,
+        out_of_memory=(),
+        processes=1,
+        devices=1,
+        device="cpu",
+        versions={},
+        failed_seeds=tuple(range(failed)),
+        **values,
+    )
+
+
+def test_advice_only_where_every_seed_failed():
+    assert advise(_config(), _info(9)) == []
+    (said,) = advise(_config(rate=1e-3), _info(10, suited_rates=(2e-5, 5e-5), steps=10, majority=0.9))
+    for part in ("2e-05 to 5e-05 (it is 0.001)", "each seed took 50 steps only", "class_weights balanced"):
+        assert part in said
+    (said,) = advise(_config(), _info(10, suited_rates=(2e-5, 5e-5)))
+    assert said.startswith("What may help: other learning rates (--grid.train.learning_rate 7.5e-06,0.00012);")
