@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
@@ -39,6 +40,11 @@ def describe_machine() -> dict[str, Any]:
         "torch": version("torch") if has_torch() else None,
         "python": platform.python_version(),
     }
+
+
+def peak_bytes() -> int:
+    """The most memory that this process had so far."""
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def best_seconds(call: Callable[[], Any], repetitions: int = 10) -> float:
