@@ -85,8 +85,12 @@ def _named(classes: Sequence[str]) -> str:
 
 
 def _few_tests(task: Task) -> list[str]:
-    """What an accuracy is worth; half the width of its 95 % interval at .5, by the normal distribution."""
+    """What a score is worth; half the width of its 95 % interval, by the normal distribution.
+
+    It is that of an accuracy of .5, or of a correlation of 0.
+    """
     there = len(task.test.labels)
     if there >= FEW_TEST:
         return []
-    return [f"{count('test example', there)}: an accuracy is uncertain by ±{1.96 * (0.25 / there) ** 0.5:.2f} (95 %)"]
+    score, sd = ("an accuracy", 0.5) if task.classes else ("a correlation", 1.0)
+    return [f"{count('test example', there)}: {score} is uncertain by ±{1.96 * sd / there**0.5:.2f} (95 %)"]
