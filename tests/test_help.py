@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 
 from jaxstab.cli import cli
@@ -42,6 +43,36 @@ def test_tab_completes_verbs():
     line = [sys.executable, "-c", "import sys; from jaxstab.cli import cli; cli(prog_name='jaxstab')"]
     out = subprocess.run(line, env=environment, capture_output=True, text=True, check=True).stdout
     assert out.split() == ["plain,measure", "plain,measures"]
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        (["run", "c.toml", "--train.ep"], {"--train.epochs", "--train.epsilon"}),
+        (["plan", "c.toml", "--grid.mitigation.mixout."], {"--grid.mitigation.mixout.p"}),
+        (["run", "c.toml", "--qui"], {"--quiet"}),
+        (["run", "c.toml", "--task.metric", "ma"], {"macro_f1", "matthews"}),
+        (["run", "c.toml", "--task.metric", "=", "ma"], {"macro_f1", "matthews"}),
+        (["run", "c.toml", "--mitigation.methods", "ema,lo"], {"ema,lora", "ema,longer"}),
+        (["run", "c.toml", "--seeds.crossed", ""], {"true", "false"}),
+        (["run", "c.toml", "--train.epochs", ""], set()),
+        (["run", "bun"], {"bundled:quickstart", "bun"}),
+        (["measure", ""], {"runs/a", "runs/b"}),
+        (["compare", "runs/a", "mine=runs/b"], {"mine=runs/b"}),
+        (["export", "runs/"], {"runs/a", "runs/b"}),
+        (["report", "other"], {"other"}),
+        (["measure", "runs/a", "--measures", "jsd,fle"], {"jsd,fleiss_kappa"}),
+        (["validity", "runs/a", "--metric", "bal"], {"balanced_accuracy"}),
+    ],
+)
+def test_tab_completes_keys_values_measures_and_runs(words, completed, tmp_path, monkeypatch):
+    for name in ("runs/a", "runs/b", "data"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("a", "b"):
+        (tmp_path / "runs" / name / "run.json").touch()
+    monkeypatch.chdir(tmp_path)
+    found = ShellComplete(cli, {}, "jaxstab", "_JAXSTAB_COMPLETE").get_completions(words[:-1], words[-1])
+    assert {item.value for item in found} == completed
 
 
 def test_the_bundled_quickstart_is_the_one_in_configs():

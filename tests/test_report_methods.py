@@ -49,6 +49,21 @@ def test_cannot_tell_says_how_many_seeds_would(comparison, samples):
     assert "mean accuracy of dddd: 1 more seed of each would see a difference of 0.5" in _point(wide, "Cannot tell")
 
 
+def test_what_would_be_clear_alone_is_said_where_many_methods_make_it_unclear():
+    """Four seeds of each can be exchanged in 70 ways, so the smallest p is 2 / 70, and 5 times that of 5 methods."""
+    noise = np.random.default_rng(2).normal(size=(6, 4))
+    scores = {name: 0.8 + 0.01 * one for name, one in zip("abcdef", noise, strict=True)}
+    scores["f"] = scores["a"] + 0.1
+    samples = [jaxstab.Sample.from_arrays(name, scores=one, task="t") for name, one in scores.items()]
+    section = methods.comparison_section(jaxstab.compare(samples), {"t": {one.name: one for one in samples}}, None)
+    assert "f would differ if it were compared alone (by mean accuracy, p = 0.029 instead of 0.14)." in _point(
+        section, "Cannot tell"
+    )
+    two = [samples[0], samples[-1]]
+    section = methods.comparison_section(jaxstab.compare(two), {"t": {one.name: one for one in two}}, None)
+    assert "compared alone" not in (_point(section, "Cannot tell") or "")
+
+
 def test_a_point_of_bleu_is_one():
     draw = np.random.default_rng(0)
     samples = [

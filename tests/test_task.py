@@ -177,7 +177,6 @@ NO_LABEL.loc[3, "label"] = None
         (_bad(ROWS, train_examples=99), r"task.train_examples = 99: there are 40"),
         (lambda path: load_task(_config(path / "none")), "no such file or directory"),
         (lambda path: load_task(_config("bundled:x")), "unknown bundled task"),
-        (lambda path: load_task(_config("hub:nyu-mll/glue/stsb")), "regression"),
     ],
 )
 def test_bad_tasks_are_named_with_the_remedy(tmp_path, load, message):

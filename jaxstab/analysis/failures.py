@@ -12,6 +12,7 @@ from jaxstab.words import listing, plural
 
 DIVERGED = "logits are not finite"
 MAJORITY = "at or below the majority class at the end"
+MEAN_LABEL = "no better than predicting the mean at the end"
 FLAT = "training loss stayed flat"
 FLAT_SHARE = 0.99
 FEW_FAILED = 5
@@ -19,7 +20,7 @@ FEW_FAILED = 5
 
 def failures(
     final_logits: NDArray[np.floating],
-    labels: NDArray[np.integer],
+    labels: NDArray[Any],
     metric: str,
     train_loss: NDArray[np.floating] | None = None,
     guess_loss: float | None = None,
@@ -27,29 +28,43 @@ def failures(
     """Returns for each seed the reason why it counts as failed.
 
     Args:
-        final_logits: [S, N, C] logits of the last parameters on the test split.
-        labels: [N] class indices.
+        final_logits: [S, N, C] logits of the last parameters on the test split; [S, N, 1] of a regression.
+        labels: [N] class indices, or numbers.
         metric: the score.
         train_loss: [S, E] mean over each epoch, nats; if it is missing, the test for a flat loss is skipped.
-        guess_loss: training loss of guessing, nats; by default the entropy of the classes in `labels`.
+        guess_loss: training loss of guessing, nats; by default the entropy of the classes in `labels`, or the
+            variance of numbers.
 
     Returns:
         [S]: None for a seed that did not fail. A seed failed if its final score is at or below that of always
         predicting the most frequent class (Du & Nguyen 2023, section 5; for losses, its accuracy); if the loss of its
-        last epoch is less than 1 % below that of guessing; or if its logits are not finite.
+        last epoch is less than 1 % below that of guessing; or if its logits are not finite. A regression's seed failed
+        if it explains no variance of the labels (R2 of at most 0), or predicts one number throughout.
     """
     classes = final_logits.shape[-1]
     metric = measures.SCORES[metric].failure
-    outputs = final_logits if measures.SCORES[metric].of == "logits" else np.argmax(final_logits, axis=-1)
+    outputs = {"logits": final_logits, "numbers": final_logits[..., 0]}.get(measures.SCORES[metric].of)
+    outputs = np.argmax(final_logits, axis=-1) if outputs is None else outputs
     scores = measures.scores(metric, outputs, labels, classes)
-    majority = measures.majority_score(metric, labels, classes)
-    shares = np.bincount(labels, minlength=classes) / len(labels)
-    if guess_loss is None:
-        guess_loss = -np.sum(shares * np.log(np.where(shares > 0, shares, 1)))
+    guessed = scores <= measures.majority_score(metric, labels, classes)
+    if classes == 1:
+        guessed |= (outputs == outputs[:, :1]).all(axis=1)
+    guess_loss = _guess_loss(labels, classes) if guess_loss is None else guess_loss
     finite = np.isfinite(final_logits).all(axis=(1, 2))
     last = np.zeros(len(scores)) if train_loss is None else np.asarray(train_loss)[:, -1]
-    tests = ((~finite, DIVERGED), (scores <= majority, MAJORITY), (~(last < FLAT_SHARE * guess_loss), FLAT))
+    tests = (
+        (~finite, DIVERGED),
+        (guessed, MEAN_LABEL if classes == 1 else MAJORITY),
+        (~(last < FLAT_SHARE * guess_loss), FLAT),
+    )
     return [next((reason for failed, reason in tests if failed[seed]), None) for seed in range(len(scores))]
+
+
+def _guess_loss(labels: NDArray[Any], classes: int) -> float:
+    if classes == 1:
+        return float(labels.var(dtype=np.float64))
+    shares = np.bincount(labels, minlength=classes) / len(labels)
+    return float(-np.sum(shares * np.log(np.where(shares > 0, shares, 1))))
 
 
 def say_failures(reasons: Mapping[Any, str], seeds: int, most: int = 12) -> list[str]:

@@ -11,7 +11,7 @@ from scipy.special import chdtri, ndtr, stdtrit
 from scipy.stats import qmc
 
 from jaxstab.analysis.permutation import LEVEL
-from jaxstab.measures import Tabular, as_plain, contributions_of_examples, variance_components
+from jaxstab.measures import Tabular, as_plain, contributions_of_examples, of_numbers, variance_components
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,7 +96,7 @@ def joint_power(
     interval (`measures.joint_difference`) excludes 0. A pilot of one method tells how seeds vary, but not how much two
     methods disagree on examples. So the answer is a bracket: from methods of which one is right wherever the other is,
     to methods that disagree as much as two seeds of the pilot do. Methods that are further apart need more; a
-    difference spread evenly over examples needs fewer.
+    difference spread evenly over examples needs fewer, and is the low end for scores of numbers.
 
     Args:
         metric: the score.
@@ -122,7 +122,7 @@ def joint_power(
     found = variance_components(contributions)
     remaining = max(found.seeds, 0.0)
     residual = found.seeds + found.residual - remaining
-    least = delta * (1 - delta)
+    least = 0.0 if of_numbers(metric) else delta * (1 - delta)
     apart = (least, max(least, 2 * (remaining + residual) - delta**2))
     examples = contributions.shape[1]
     rows = []
@@ -170,13 +170,15 @@ def difference_power(
     of_seeds = (remaining + residual / examples) / seeds
     left_over = 2 * residual / seeds / examples
     of_examples = apart / examples + left_over
+    sd = np.sqrt(2 * of_seeds + apart / examples)
+    if sd == 0:  # infinitely many seeds of methods that differ by as much on every example
+        return 1.0
     # A chi-square with a million degrees of freedom is as good as constant.
     freedom = np.minimum([seeds - 1, seeds - 1, examples - 1], 1e6)
     drawn = np.array([of_seeds, of_seeds, of_examples]) * chdtri(freedom, UNIFORM) / freedom
     found = drawn[:, :2].sum(1) + np.maximum(drawn[:, 2] - left_over, 0)
     joined = np.maximum(found**2 / (drawn**2 / freedom).sum(1), freedom.min())
     width = stdtrit(joined, (1 + LEVEL) / 2) * np.sqrt(found)
-    sd = np.sqrt(2 * of_seeds + apart / examples)
     return float((ndtr((delta - width) / sd) + ndtr((-delta - width) / sd)).mean())
 
 

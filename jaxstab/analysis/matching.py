@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from jaxstab.analysis.sample import PAPER, Sample
+from jaxstab.analysis.sample import Sample
 from jaxstab.errors import InputError
 from jaxstab.measures import MEAN, MEASURES
 from jaxstab.words import count, listing, plural
@@ -20,9 +20,10 @@ def choose_baseline(samples: Sequence[Sample], methods: Sequence[str], wanted: s
 
 
 def common_measures(samples: Sequence[Sample], only: Sequence[str] | None, notes: list[str]) -> list[str]:
-    """The mean score and the requested measures (default: the paper's seven) that all samples have."""
+    """The mean score and the requested measures (default: `Sample.usual`) that all samples have."""
     there = set.intersection(*(set(one.names) for one in samples))
-    wanted = [MEAN, *(PAPER if only is None else (name for name in MEASURES if name in set(only)))]
+    asked = {name for one in samples for name in one.usual} if only is None else set(only)
+    wanted = [MEAN, *(name for name in MEASURES if name in asked)]
     missing = [name for name in wanted if name not in there]
     if missing:
         lacking = next(one for one in samples if set(missing) - set(one.names))

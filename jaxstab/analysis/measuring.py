@@ -60,11 +60,11 @@ def measure(
         return _measure_sample(source, only, subset, compat)
     outputs = load_outputs(source, labels, metric, task)
     try:
-        chosen = measures.select(only)
         # The subset comes first, so that a seed with odd values can be left out.
         places, diverged = _chosen(subset, outputs.numbers, outputs.diverged)
         outputs = outputs if subset is None else outputs.take(places)
-        inputs = measures.check(**outputs.arrays, seeds=outputs.seeds)
+        inputs = measures.check(**outputs.arrays, seeds=outputs.seeds, metric=outputs.metric)
+        chosen = measures.select(only, inputs.of)
         if inputs.seeds < 2:
             raise ValueError("one seed only; instability needs at least two")
         results = measures.measure_inputs(inputs, outputs.metric, chosen, compat)
@@ -79,7 +79,7 @@ def measure(
 def _measure_sample(sample: Sample, only: Iterable[str] | None, subset: str | None, compat: str | None) -> Results:
     """Measures a sample; nulls and warnings of its representations are those recorded with it."""
     try:
-        chosen = measures.select(only)
+        chosen = measures.select(only, sample.inputs.of)
         places, diverged = _chosen(subset, sample.inputs.names, sample.diverged)
         sample = sample.take(places)
         results = measures.measure_inputs(replace(sample.inputs, representations=None), sample.metric, chosen, compat)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,13 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 PAPER = ("sd", "pairwise_disagreement", "fleiss_kappa", "jsd", "cka", "op", "svcca")  # the paper's seven
+NUMBERS = ("prediction_sd", "mean_absolute_disagreement", "rank_disagreement", "icc")
+USUAL = {"classes": PAPER, "numbers": ("sd", *NUMBERS, "cka", "op", "svcca")}  # what analyses look at by default
+
+
+def disagreement_of(of: Literal["classes", "numbers"]) -> str:
+    """Returns the name of the measure that says plainly how much two seeds' predictions differ."""
+    return "mean_absolute_disagreement" if of == "numbers" else "pairwise_disagreement"
 
 
 class Identity(NamedTuple):
@@ -96,7 +103,7 @@ class Sample:
         representations: Any = None,
         scores: Any = None,
         seeds: Sequence[int] | None = None,
-        metric: str = "accuracy",
+        metric: str | None = None,
         task: str | None = None,
         only: Iterable[str] | None = None,
     ) -> "Sample":
@@ -105,12 +112,12 @@ class Sample:
         Args:
             name: name of the method.
             logits: [S, N, C].
-            predictions: [S, N] class indices, instead of logits.
-            labels: [N] class indices; without them there are no scores.
+            predictions: [S, N] class indices or numbers, instead of logits.
+            labels: [N] class indices or numbers; without them there are no scores.
             representations: [S, L, N, D], or S arrays [L, N, D].
             scores: [S] any score of which more is better, instead of labels.
             seeds: [S] numbers; seeds with the same number in other samples are compared in pairs.
-            metric: the score: accuracy, f1, matthews or macro_f1; or what given scores are called.
+            metric: the score, by default accuracy, or pearson of numbers; or what given scores are called.
             task: description of the task; samples with the same labels are on the same task.
             only: names of the measures needed; by default all but those on request (`Measure.default`).
 
@@ -128,13 +135,14 @@ class Sample:
             Sample('mine' on toy: 8 seeds, 50 examples, mean accuracy 0.7475)
         """
         try:
-            inputs = measures.check(logits, predictions, labels, representations, seeds, scores)
+            inputs = measures.check(logits, predictions, labels, representations, seeds, scores, metric)
+            metric = metric or inputs.default_metric
             if metric not in METRICS and scores is None:
                 raise ValueError(measures.unknown_metric(metric))
             numbers = None if seeds is None else [int(seed) for seed in seeds]
             if numbers is not None and len(set(numbers)) < len(numbers):
                 raise ValueError("seeds: a number occurs twice; samples are paired by these numbers")
-            return _measured(name, name, task, metric, inputs, _of_numbers(numbers), _of_pairs(only))
+            return _measured(name, name, task, metric, inputs, _of_numbers(numbers), _of_pairs(only, inputs))
         except ValueError as error:
             raise InputError(f"{name}: {error}") from None
 
@@ -172,8 +180,14 @@ class Sample:
         if self.examples is not None:
             return self.examples
         labels = self.inputs.labels
-        content = b"" if labels is None else np.ascontiguousarray(labels, np.int32).tobytes()
+        kind = np.float64 if self.inputs.of == "numbers" else np.int32
+        content = b"" if labels is None else np.ascontiguousarray(labels, kind).tobytes()
         return hashlib.sha256(content + str(self.inputs.examples).encode()).hexdigest()
+
+    @property
+    def usual(self) -> tuple[str, ...]:
+        """The measures that analyses look at by default: the paper's seven, or their counterparts for numbers."""
+        return USUAL[self.inputs.of]
 
     @property
     def names(self) -> list[str]:
@@ -259,11 +273,13 @@ def _named(source: str | Path | Run, name: str | None) -> tuple[str | Path | Run
 def _of_outputs(outputs: Outputs, name: str | None, only: Iterable[str] | None) -> Sample:
     name = name or outputs.path.resolve().name.removesuffix(outputs.path.suffix if outputs.run is None else "")
     try:
-        chosen = _of_pairs(only)
-        inputs = measures.check(**outputs.arrays, seeds=outputs.seeds)
+        inputs = measures.check(**outputs.arrays, seeds=outputs.seeds, metric=outputs.metric)
+        outputs = replace(outputs, metric=outputs.metric or inputs.default_metric)
+        chosen = _of_pairs(only, inputs)
         if outputs.run is not None:
             return _of_run(outputs, outputs.run, name, inputs, chosen)
         identities = _of_numbers(outputs.seeds)
+        assert outputs.metric is not None
         made = _measured(name, str(outputs.path), outputs.task, outputs.metric, inputs, identities, chosen)
         return replace(made, diverged=outputs.diverged, notes=outputs.notes, examples=outputs.examples)
     except ValueError as error:
@@ -300,7 +316,7 @@ def check_options(sample: Sample, metric: str | None, labels: str | Path | None,
 
 def why_failed(outputs: Outputs, inputs: Inputs) -> tuple[str | None, ...]:
     """Returns why each seed in `inputs` failed, or None. For a run, by its last parameters and training loss."""
-    run, metric = outputs.run, outputs.metric
+    run, metric = outputs.run, outputs.metric or inputs.default_metric
     if run is None:
         return _why_failed(inputs, metric)
     reasons = failures(run.final_logits, run.labels, metric, run.curves["train_loss"], run.info.guess_loss)
@@ -312,13 +328,13 @@ def _why_failed(inputs: Inputs, metric: str) -> tuple[str | None, ...]:
     if inputs.predictions is None or inputs.labels is None:
         return (None,) * inputs.seeds
     logits = inputs.logits
-    if logits is None:
+    if logits is None:  # of classes: those of numbers always have logits
         logits = np.eye(inputs.classes, dtype=np.float32)[inputs.predictions]
     return tuple(failures(logits, inputs.labels, metric))
 
 
-def _of_pairs(only: Iterable[str] | None) -> list[measures.Measure]:
-    return [one for one in measures.select(only) if one.shape == "pairs"]
+def _of_pairs(only: Iterable[str] | None, inputs: Inputs) -> list[measures.Measure]:
+    return [one for one in measures.select(only, inputs.of) if one.shape == "pairs"]
 
 
 def _measured(
@@ -357,7 +373,7 @@ def _of_run(outputs: Outputs, run: Run, name: str, inputs: Inputs, chosen: Seque
         name,
         str(outputs.path),
         task=Path(run.config.task.source.rpartition(":")[2]).name,
-        metric=outputs.metric,
+        metric=outputs.metric or inputs.default_metric,
         inputs=inputs,
         distances=recorded | found.distances,
         identities=tuple(Identity.of(triples[int(seed)]) for seed in inputs.names),

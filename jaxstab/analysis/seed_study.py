@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from jaxstab.analysis.how_many import Needed, best_of, seeds_needed
 from jaxstab.analysis.joint_power import FEWEST_EXAMPLES, JointPower, joint_power
-from jaxstab.analysis.sample import PAPER, Sample, Source, as_sample
+from jaxstab.analysis.sample import Sample, Source, as_sample
 from jaxstab.analysis.variance import UNKNOWN, Shares, noise_floor, of_pairs, variance_shares
 from jaxstab.errors import InputError
 from jaxstab.measures import MEAN, Tabular, as_plain
@@ -135,7 +135,7 @@ def study_seeds(
     if sample.scores is None:
         raise InputError(f"{sample.source}: no labels, so no scores; give them with --labels FILE")
     notes: list[str] = []
-    names = of_pairs(PAPER)
+    names = of_pairs(sample.usual)
     needed: list[Needed] = []
     shares = floor = None
     distinct = _once(sample)

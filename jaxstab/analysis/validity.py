@@ -15,7 +15,7 @@ from jaxstab.analysis import findings
 from jaxstab.analysis.permutation import LEVEL, make_exchange, p_values, sizes
 from jaxstab.analysis.pooling import differences_after
 from jaxstab.analysis.ranking import half_samples
-from jaxstab.analysis.sample import PAPER, Sample, Source, as_sample
+from jaxstab.analysis.sample import Sample, Source, as_sample
 from jaxstab.errors import InputError
 from jaxstab.measures import MEASURES, Tabular, as_plain, plain_or_none
 from jaxstab.measures.inputs import FEWEST_EXAMPLES
@@ -153,7 +153,7 @@ def validity(
 
     Args:
         sample: a `Sample`, a `Run`, or a path as for `jaxstab.measure`, with at least 3 seeds.
-        only: names of measures; default: those of the paper's seven that are available.
+        only: names of measures; default: those of the paper's seven, or their counterparts for numbers, that are there.
         shares: shares of the test examples to sub-sample.
         metric: the score for a source read from a path; default: the run's own metric, otherwise accuracy.
         labels: file with the true labels, for a source that does not hold them.
@@ -180,9 +180,10 @@ def validity(
         raise InputError(f"{sample.source}: {sample.seeds} seeds; validity needs at least 3")
     if not sample.inputs.examples:
         raise InputError(f"{sample.source}: scores only; validity needs predictions, logits or representations")
-    names = [name for name in MEASURES if name in (PAPER if only is None else only) and name in sample.names]
+    wanted = sample.usual if only is None else only
+    names = [name for name in MEASURES if name in wanted and name in sample.names]
     if not names:
-        raise InputError(f"{sample.source}: none of the measures {', '.join(PAPER if only is None else only)} is there")
+        raise InputError(f"{sample.source}: none of the measures {', '.join(wanted)} is there")
     notes: list[str] = []
     over_seeds = _over_seeds(sample, names, notes)
     layered = [name for name in names if MEASURES[name].granularity == "representation"]
@@ -279,7 +280,7 @@ def _on_subsets(sample: Sample, names: Sequence[str], share: float) -> dict[str,
     """Measures on random subsets of the test examples, drawn without replacement."""
     inputs = sample.inputs
     size = max(FEWEST_EXAMPLES, round(share * inputs.examples))
-    there = [name for name in names if MEASURES[name].needs <= inputs.available]
+    there = [name for name in names if not MEASURES[name].lacks(inputs.available)]
     full = sample.rows(there)
     rng = np.random.default_rng(0)
     drawn = [_values_on(sample, there, rng.permutation(inputs.examples)[:size]) for _ in range(DRAWS)] if there else []

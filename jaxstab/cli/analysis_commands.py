@@ -7,7 +7,16 @@ from typing import Any
 
 import click
 
+from jaxstab.cli import completion
 from jaxstab.errors import InputError
+
+MEASURES_OPTION = click.option(
+    "--measures",
+    "only",
+    metavar="A,B",
+    shell_complete=completion.measures,
+    help="Only these; jaxstab measures lists them.",
+)
 
 
 def reading(command: Callable[..., None]) -> Callable[..., None]:
@@ -18,6 +27,7 @@ def reading(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--metric",
             metavar="NAME",
+            shell_complete=completion.scores,
             help="The score (docs/measures.md#scores), or the column or key of given ones; default: accuracy.",
         ),
     ):
@@ -26,8 +36,8 @@ def reading(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @click.command("measure", short_help="Measure the seeds of a run, or of anyone's outputs.")
-@click.argument("path")
-@click.option("--measures", "only", metavar="A,B", help="Only these; jaxstab measures lists them.")
+@click.argument("path", shell_complete=completion.runs)
+@MEASURES_OPTION
 @click.option("--subset", metavar="seeds=0-9", help="Only these seeds, e.g. seeds=0-9 or seeds=0,3,5-7.")
 @reading
 @click.option("--compat", type=click.Choice(["paper"]), help="Show the released code's number beside the right one.")
@@ -58,11 +68,11 @@ def measure_command(
 
 
 @click.command("compare", short_help="Say whether methods differ, and how sure that is.")
-@click.argument("runs", nargs=-1, required=True)
+@click.argument("runs", nargs=-1, required=True, shell_complete=completion.runs)
 @click.option(
     "--baseline", metavar="NAME", help="What the others are compared with; by default the run without a method."
 )
-@click.option("--measures", "only", metavar="A,B", help="Only these; jaxstab measures lists them.")
+@MEASURES_OPTION
 @reading
 @click.option("--without-failed", is_flag=True, help="Leave failed seeds out.")
 @click.option(
@@ -100,8 +110,8 @@ def compare_command(
 
 
 @click.command("validity", short_help="Say which measures can be trusted.")
-@click.argument("runs", nargs=-1, required=True)
-@click.option("--measures", "only", metavar="A,B", help="Only these; jaxstab measures lists them.")
+@click.argument("runs", nargs=-1, required=True, shell_complete=completion.runs)
+@MEASURES_OPTION
 @click.option("--examples", metavar="10,50", default="10,50", help="Percentages of the test examples to sub-sample.")
 @reading
 @click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
@@ -127,7 +137,7 @@ def validity_command(runs: Sequence[str], only: str | None, examples: str, as_js
 
 
 @click.command("seeds", short_help="Say how many seeds are needed, with a run as a pilot.")
-@click.argument("run")
+@click.argument("run", shell_complete=completion.runs)
 @click.option("--delta", type=float, default=0.01, show_default=True, help="The difference in mean score that matters.")
 @click.option("--factor", type=float, default=1.25, show_default=True, help="Within which the SD is to be known.")
 @click.option("--methods", type=int, default=5, show_default=True, help="How many are to be ranked.")
@@ -155,7 +165,7 @@ def seeds_command(run: str, as_json: bool, **how: Any) -> None:
 
 
 @click.command("report", short_help="Put one or several runs on one HTML page.")
-@click.argument("runs", nargs=-1, required=True)
+@click.argument("runs", nargs=-1, required=True, shell_complete=completion.runs)
 @click.option("-o", "--output", metavar="FILE", default="report.html", show_default=True, help="The page.")
 @click.option("--figures", metavar="DIR", help="Write every figure there too, as PNG, SVG and PDF.")
 @click.option("--table", type=click.Choice(["latex", "markdown", "csv"]), help="Print the tables in this form.")

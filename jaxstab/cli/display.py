@@ -74,7 +74,8 @@ class Display(Progress):
         self._print(f"{name}: {config.model.source} on {config.task.source}")
         if config.mitigation.names:
             self._print(f"methods: {', '.join(config.mitigation.names)}")
-        self._print(f"examples: {counts}; {count('class', len(info.classes))}; {info.metric}")
+        kind = count("class", len(info.classes)) if info.classes else "regression"
+        self._print(f"examples: {counts}; {kind}; {info.metric}")
         for note in info.notes:
             self._print(f"note: {note}")
         number, device = info.devices, info.device

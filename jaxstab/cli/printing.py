@@ -10,31 +10,42 @@ from rich.table import Table
 
 from jaxstab.analysis.comparison import Comparison
 from jaxstab.analysis.failures import say_failures
+from jaxstab.analysis.sample import USUAL, disagreement_of
 from jaxstab.analysis.seed_study import SeedStudy
 from jaxstab.analysis.validity import Validity
 from jaxstab.cli.display import describe_memory, make_console, minutes
 from jaxstab.experiment.cautions import advise
-from jaxstab.measures import MEASURES, Results, example_disagreement, explain, say_remaining, select
+from jaxstab.measures import (
+    MEASURES,
+    Results,
+    example_disagreement,
+    example_spread,
+    explain,
+    nulls_of,
+    say_remaining,
+    select,
+)
 from jaxstab.report import tables
 from jaxstab.report.formats import interval, number, to_rich, worth
 from jaxstab.report.seed_tables import study_tables
+from jaxstab.report.tables import guess_label
 from jaxstab.runs.directory import Run
 from jaxstab.training.planning import Estimate, Plan
 from jaxstab.words import count
 
 FLIPPING_EXAMPLES = 10
 LONGEST_TEXT = 160
-SUMMARISED = ("sd", "pairwise_disagreement", "fleiss_kappa", "jsd", "cka", "op", "svcca")  # the paper's seven
 
 
 def print_plan(plan: Plan, estimate: Estimate, console: Console | None = None) -> None:
     """Prints the plan of a run."""
     console = console or make_console()
+    base = f" ({plan.base_bytes / 1e9:.2f} GB of them what no seed trains)" if plan.base_bytes else ""
     rows = {
         "seeds at once on each device": f"{plan.group_size}",
         "waves": f"{plan.waves}",
         "memory of each device": describe_memory(plan),
-        "": f"{plan.fixed_bytes / 1e9:.2f} GB and {plan.seed_bytes / 1e9:.2f} GB for each seed at once",
+        "": f"{plan.fixed_bytes / 1e9:.2f} GB{base} and {plan.seed_bytes / 1e9:.2f} GB for each seed at once",
         "compilation": f"{estimate.compilation:.1f} s (cached for the next run)",
         "a step of a wave": f"{estimate.step:.3f} s",
         "an evaluation of a wave": f"{estimate.evaluation:.2f} s",
@@ -51,19 +62,22 @@ def print_summary(run: Run, console: Console | None = None) -> None:
     console = console or make_console()
     console.print(_score_table(run))
     _print_lines(console, "", say_remaining(run.measures["scores"]))
-    rows = {name: run.measures["measures"][name] for name in SUMMARISED if name in run.measures["measures"]}
+    usual = USUAL[run.info.of]
+    rows = {name: run.measures["measures"][name] for name in usual if name in run.measures["measures"]}
     if len(run.seeds) > 1:
         title = "Instability (larger is less stable)"
         console.print(_instability_table(rows, title, run.measures.get("without_failed")))
         _print_lines(console, "note:", [*_explained(rows, len(run.seeds)), *run.measures["warnings"]])
     else:
         console.print("One seed differs from no other; how much seeds differ takes more: --seeds.count 10")
-    flips = _flips_table(run)
+    flips = _flips_table(run) if run.info.classes else _spread_table(run)
     if flips.row_count:
         console.print(flips)
     info, seeds = run.info, len(run.info.seeds)
     reasons = {seed: info.failures.get(seed, "failed") for seed in info.failed_seeds}  # older versions have no reasons
-    said = say_failures(reasons, seeds) or ["No seed failed (all end above the majority class)."]
+    said = say_failures(reasons, seeds) or [
+        f"No seed failed (all end above {'the ' * bool(info.classes)}{guess_label(info.metric)})."
+    ]
     _print_lines(console, "", [*said, *advise(run.config, info), *_early(run)])
     rate = f"{60 * seeds / info.wall_seconds:.1f} seeds per minute"
     console.print(
@@ -71,7 +85,9 @@ def print_summary(run: Run, console: Console | None = None) -> None:
         markup=False,
         soft_wrap=True,
     )
-    console.print(f"All {len(select())} measures, by layer: jaxstab measure {run.path}", markup=False, soft_wrap=True)
+    console.print(
+        f"All {len(select(of=info.of))} measures, by layer: jaxstab measure {run.path}", markup=False, soft_wrap=True
+    )
 
 
 def _early(run: Run) -> list[str]:
@@ -93,7 +109,7 @@ def print_table(runs: Sequence[Run], console: Console | None = None) -> None:
     table = Table(*columns)
     for run in runs:
         scores, found = run.measures["scores"], run.measures["measures"]
-        sd, disagreement = (found.get(name, {}) for name in ("sd", "pairwise_disagreement"))
+        sd, disagreement = (found.get(name, {}) for name in ("sd", disagreement_of(run.info.of)))
         table.add_row(
             run.path.name,
             f"{len(run.seeds)}",
@@ -187,7 +203,7 @@ def _score_table(run: Run) -> Table:
     table = Table(
         title=f"{escape(run.config.name)}: test {info.metric} of {count('seed', len(scores))}", title_justify="left"
     )
-    for name in ("mean", "95 % interval", "SD", "worst", "median", "best", "majority class"):
+    for name in ("mean", "95 % interval", "SD", "worst", "median", "best", guess_label(info.metric)):
         table.add_column(name, justify="right")
     sd = run.measures["measures"]["sd"]["value"]
     worst, best = scores.argmin(), scores.argmax()
@@ -217,7 +233,7 @@ def _instability_table(
     for name, row in rows.items():
         cells = [name, number(row["value"]), worth(row)]
         if with_null:
-            cells += [number(row["null"]), number(row["null_shuffled"][-1])] if "null" in row else ["", ""]
+            cells += [number(null) if null is not None else "" for null in nulls_of(row)]
         if with_paper:
             cells.append(number(row["paper"]) if "paper" in row else "")
         if without:
@@ -248,6 +264,19 @@ def _layers_table(rows: Mapping[str, Mapping[str, Any]]) -> Table:
     return table
 
 
+def _spread_table(run: Run) -> Table:
+    spread = example_spread(run.logits[..., 0])
+    table = Table(title="Examples on which predictions differ most", title_justify="left", show_lines=True)
+    for name in ("id", "label", "mean", "SD"):
+        table.add_column(name, justify="right")
+    table.add_column("text")
+    for row in np.argsort(-spread, kind="stable")[:FLIPPING_EXAMPLES]:
+        example, mean = run.texts.iloc[row], run.logits[:, row, 0].mean(dtype=np.float64)
+        numbers = [f"{one:.3g}" for one in (example["label"], mean, spread[row])]
+        table.add_row(str(example["example_id"]), *numbers, escape(_joined(example)))
+    return table
+
+
 def _flips_table(run: Run) -> Table:
     classes, predictions = run.info.classes, run.logits.argmax(axis=-1)
     votes = np.stack([(predictions == c).sum(axis=0) for c in range(len(classes))], axis=1)
@@ -257,15 +286,19 @@ def _flips_table(run: Run) -> Table:
     table.add_column("label")
     table.add_column("votes", min_width=12)
     table.add_column("text")
-    text_columns = [name for name in run.texts.columns if name.startswith("text")]
     for row in order[:FLIPPING_EXAMPLES]:
         if votes[row].max() == len(predictions):
             break
         example = run.texts.iloc[row]
         cast = ", ".join(f"{classes[c]}: {votes[row, c]}" for c in np.argsort(-votes[row]) if votes[row, c])
-        text = " / ".join(_shortened(example[name]) for name in text_columns)
-        table.add_row(str(example["example_id"]), escape(str(example["label"])), escape(cast), escape(text))
+        label = escape(str(example["label"]))
+        table.add_row(str(example["example_id"]), label, escape(cast), escape(_joined(example)))
     return table
+
+
+def _joined(example: Any) -> str:
+    """The texts of a test example in short."""
+    return " / ".join(_shortened(example[name]) for name in example.index if name.startswith("text"))
 
 
 def _shortened(text: str) -> str:

@@ -18,6 +18,7 @@ from jaxstab.config.schema import Config as Config
 from jaxstab.config.schema import Metric as Metric
 from jaxstab.config.schema import ModelConfig as ModelConfig
 from jaxstab.config.schema import OutputConfig as OutputConfig
+from jaxstab.config.schema import RegressionMetric as RegressionMetric
 from jaxstab.config.schema import SeedsConfig as SeedsConfig
 from jaxstab.config.schema import SeedTriple as SeedTriple
 from jaxstab.config.schema import TaskConfig as TaskConfig

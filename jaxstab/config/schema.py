@@ -11,6 +11,7 @@ from pydantic.dataclasses import dataclass
 from jaxstab.config.methods import STRICT
 from jaxstab.config.mitigation import MitigationConfig
 
+RegressionMetric = Literal["pearson", "spearman", "neg_rmse", "r2"]
 Metric = Literal[
     "accuracy",
     "balanced_accuracy",
@@ -22,6 +23,7 @@ Metric = Literal[
     "average_precision",
     "neg_log_loss",
     "neg_brier",
+    RegressionMetric,
 ]
 DATA_SOURCES = ("split", "data")  # sources of randomness that are off unless seeds are given for them
 SOURCES = ("init", "order", "dropout", *DATA_SOURCES)
@@ -54,8 +56,10 @@ class TaskConfig:
         source: `bundled:bbc-news`, `hub:owner/name[/subset]`, or a local file or directory
             (CSV, TSV, JSON lines, Parquet, or what `datasets` wrote with `save_to_disk`).
         text: one or two text columns; known for GLUE and bundled tasks.
-        label: the label column, strings or integers.
-        metric: the score of the task; known for GLUE tasks, otherwise accuracy.
+        label: the label column, strings or integers; of a regression numbers.
+        kind: `regression` if labels are numbers to be predicted, with the mean squared error as loss; known for GLUE
+            tasks, otherwise classification.
+        metric: the score of the task; known for GLUE tasks, otherwise accuracy, or pearson for a regression.
         max_length: longest tokenised example, in tokens; longer ones are cut.
         train_examples: train on a random subset of this many examples.
         subset_seed: which subset.
@@ -66,6 +70,7 @@ class TaskConfig:
     source: str
     text: tuple[str, ...] | None = None
     label: str = "label"
+    kind: Literal["classification", "regression"] | None = None
     metric: Metric | None = None
     max_length: int = 128
     train_examples: int | None = None

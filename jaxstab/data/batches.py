@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 from jaxstab.runs.info import BatchGrid
 
@@ -33,7 +33,7 @@ class Examples(NamedTuple):
         input_ids: [N, T] int32.
         token_type_ids: [N, T] int32.
         lengths: [N] int32, tokens of each example; what lies beyond is padding.
-        labels: [N] int32.
+        labels: [N] int32; float32 of a regression.
     """
 
     input_ids: np.ndarray | jax.Array
@@ -67,7 +67,7 @@ class Batch(NamedTuple):
         starts: [B] int32, the place of each example's first token, counted row by row; beyond the grid for an empty
             place. No two are equal.
         ends: [B] int32, the place of each example's last token; otherwise as `starts`.
-        labels: [B] int32.
+        labels: [B] int32; float32 of a regression.
         weights: [B] float32, 1 for an example and 0 for an empty place at the end of an epoch.
     """
 
@@ -77,7 +77,7 @@ class Batch(NamedTuple):
     owners: Int[Array, "R T"]
     starts: Int[Array, " B"]
     ends: Int[Array, " B"]
-    labels: Int[Array, " B"]
+    labels: Shaped[Array, " B"]
     weights: Float[Array, " B"]
 
     def first_tokens(self, grid: Float[Array, "R T D"]) -> Float[Array, "B D"]:

@@ -69,7 +69,11 @@ def read_rows(split: "Dataset", text: Sequence[str], label: str, where: str) -> 
 
 
 def check_rows(
-    splits: Mapping[str, Rows], classes: Collection[Any] | None, source: str, files: Mapping[str, Path]
+    splits: Mapping[str, Rows],
+    classes: Collection[Any] | None,
+    source: str,
+    files: Mapping[str, Path],
+    regression: bool = False,
 ) -> None:
     """Checks that all rows can be used.
 
@@ -78,13 +82,14 @@ def check_rows(
         classes: the labels that there may be; None to check only whether labels are labels at all.
         source: of the task, for messages.
         files: the file of each split, where there is one.
+        regression: whether labels are numbers.
 
     Raises:
         InputError: names and counts all rows that cannot, by the lines of their files, and says what to do.
     """
     complaints, remedies = [], set()
     for name, rows in splits.items():
-        problems = _problems(rows, classes)
+        problems = _problems(rows, classes, regression)
         if problems:
             bad = sorted({row for found in problems.values() for row in found})
             place = _place(rows.numbers[bad].tolist(), name, source, files.get(name))
@@ -98,12 +103,12 @@ def check_rows(
         raise InputError(f"{'; '.join(complaints)}; correct or remove them{drop}")
 
 
-def _problems(rows: Rows, classes: Collection[Any] | None) -> dict[str, list[int]]:
+def _problems(rows: Rows, classes: Collection[Any] | None, regression: bool) -> dict[str, list[int]]:
     """What is wrong, each with the rows of which it is the first thing that is."""
     problems: dict[tuple[str, str], list[int]] = {}
     shown: dict[tuple[str, str], str] = {}
     for row, label in enumerate(rows.labels):
-        wrong = _wrong_label(label, rows.label, classes)
+        wrong = _wrong_number(label, rows.label) if regression else _wrong_label(label, rows.label, classes)
         for name, column in zip(rows.names, rows.texts, strict=True):
             wrong = wrong or _wrong_text(column[row], name)
         if wrong is not None:
@@ -117,11 +122,21 @@ def _wrong_label(value: Any, column: str, classes: Collection[Any] | None) -> tu
     if _empty(value):
         return (column, "empty"), f"column {column!r} is empty"
     if isinstance(value, float | list | dict):
-        return (column, "kind"), f"label {value!r} is no class; column {column!r} needs strings or integers"
+        needs = f"column {column!r} needs strings or integers"
+        hint = ', or set task.kind = "regression"' if isinstance(value, float) else ""
+        return (column, "kind"), f"label {value!r} is no class; {needs}{hint}"
     if classes is not None and value not in classes:
         known = listing(list(classes), most=10)
         return (column, str(value)), f"label {value!r} is not one of the classes of the training split, {known}"
     return None
+
+
+def _wrong_number(value: Any, column: str) -> tuple[tuple[str, str], str] | None:
+    if _empty(value):
+        return (column, "empty"), f"column {column!r} is empty"
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        return None
+    return (column, "kind"), f"label {value!r} is no finite number, as a regression needs"
 
 
 def _wrong_text(value: Any, column: str) -> tuple[tuple[str, str], str] | None:

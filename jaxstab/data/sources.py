@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from jaxstab import libraries
 from jaxstab.config import Metric
@@ -38,16 +38,18 @@ READERS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class KnownTask:
-    """The text columns and the usual score of a well-known task."""
+    """The text columns, the usual score and the kind of a well-known task."""
 
     text: tuple[str, ...]
     metric: Metric = "accuracy"
+    kind: Literal["classification", "regression"] = "classification"
 
 
 GLUE = {
     "cola": KnownTask(("sentence",), "matthews"),
     "sst2": KnownTask(("sentence",)),
     "mrpc": KnownTask(("sentence1", "sentence2"), "f1"),
+    "stsb": KnownTask(("sentence1", "sentence2"), "pearson", "regression"),
     "qqp": KnownTask(("question1", "question2"), "f1"),
     "mnli": KnownTask(("premise", "hypothesis")),
     "qnli": KnownTask(("question", "sentence")),

@@ -1,10 +1,11 @@
-"""Class weights and label smoothing: what training asks of the probabilities of each class."""
+"""What training asks of the outputs: the squared error of numbers, class weights and label smoothing."""
 
 from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+import optax
+from jaxtyping import Array, Float, Int, Shaped
 
 from jaxstab.config import TrainConfig
 from jaxstab.data.batches import Batch
@@ -23,12 +24,12 @@ class Targets(NamedTuple):
     smoothing: float
 
 
-def make_targets(config: TrainConfig, classes: tuple[str, ...], labels: Int[np.ndarray, " N"]) -> Targets | None:
+def make_targets(config: TrainConfig, classes: tuple[str, ...], labels: Shaped[np.ndarray, " N"]) -> Targets | None:
     """Returns the targets that a config asks for; None for the plain cross-entropy.
 
     Args:
         config: `[train]`.
-        classes: names of the classes.
+        classes: names of the classes; none of a regression.
         labels: [N] class indices of the training examples, for balanced weights N / (C x examples of the class).
 
     Raises:
@@ -37,6 +38,9 @@ def make_targets(config: TrainConfig, classes: tuple[str, ...], labels: Int[np.n
     given = config.class_weights
     if given is None and config.label_smoothing == 0:
         return None
+    if not classes:
+        key = "label_smoothing" if given is None else "class_weights"
+        raise InputError(f"train.{key} needs classes, which a regression does not have; leave it out")
     weights = np.ones(len(classes))
     if given == "balanced":
         weights = len(labels) / (len(classes) * np.maximum(np.bincount(labels, minlength=len(classes)), 1))
@@ -48,6 +52,20 @@ def make_targets(config: TrainConfig, classes: tuple[str, ...], labels: Int[np.n
             )
         weights = np.array([given[name] for name in classes])
     return Targets(weights.astype(np.float32), config.label_smoothing)
+
+
+def losses_of_examples(outputs: Float[Array, "B C"], labels: Shaped[Array, " B"]) -> Float[Array, " B"]:
+    """Returns the loss of each example: its cross-entropy in nats, or the squared error of a regression (C = 1).
+
+    The latter is that of torch.nn.MSELoss, with labels as they are, as in transformers.
+
+    Args:
+        outputs: [B, C] logits, or predicted numbers [B, 1].
+        labels: [B] class indices, or numbers.
+    """
+    if outputs.shape[1] == 1:
+        return (outputs[:, 0] - labels) ** 2
+    return optax.softmax_cross_entropy_with_integer_labels(outputs, labels)
 
 
 def cross_entropy(log_p: Float[Array, "B C"], batch: Batch, targets: Targets) -> Float[Array, ""]:

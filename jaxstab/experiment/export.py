@@ -60,7 +60,7 @@ def export(run: Run | str | Path, seed: int, to: str | Path, adapter: bool = Fal
     if adapter:
         check_adapter(run)
     directory, config = resolve_model(run.config.model), run.config
-    encoder = load_encoder_config(directory, len(run.info.classes), config.model, config.train.dropout)
+    encoder = load_encoder_config(directory, run.info.outputs, config.model, config.train.dropout)
     partial = target.with_name(f".{target.name}.partial")
     try:
         partial.mkdir(parents=True, exist_ok=True)
@@ -96,7 +96,7 @@ def whole_parameters(run: Run, seed: int, pretrained: Pretrained) -> dict[str, A
         recipe = make_recipe(
             config,
             pretrained,
-            classes=len(run.info.classes),
+            classes=run.info.outputs,
             metric=run.info.metric,
             steps_per_epoch=run.info.steps_per_epoch,
             grid=run.info.grid,
@@ -125,14 +125,14 @@ def _write(target: Path, source: Path, run: Run, tensors: dict[str, np.ndarray],
     values = json.loads((source / "config.json").read_text(encoding="utf-8"))
     depth = next(key for key in ("n_layers", "n_layer", "num_hidden_layers") if key in values)
     layers = run.config.model.layers or values[depth]
-    labels = dict(enumerate(run.info.classes))
+    labels = dict(enumerate(run.info.classes or ["LABEL_0"]))  # a regression has one, called so by transformers
     values |= {
         "architectures": [NAMES[values["model_type"]]],
         depth: layers,
         "dtype": "float32",
         "id2label": {str(number): label for number, label in labels.items()},
         "label2id": {label: number for number, label in labels.items()},
-        "problem_type": "single_label_classification",
+        "problem_type": "single_label_classification" if run.info.classes else "regression",
     }
     if values.get("layer_types"):
         values["layer_types"] = values["layer_types"][:layers]

@@ -111,13 +111,15 @@ def _measure(
     """Scores all seeds and measures those that did not diverge; returns which seeds these are."""
     # Logits that are not finite count as a guess, so that scores of seeds that diverged are numbers.
     numbers = np.where(np.isfinite(logits), logits, 0)
-    scored = measures.measure_inputs(measures.check(numbers, labels=task.test.labels), task.metric, ())
+    scored = measures.measure_inputs(
+        measures.check(numbers, labels=task.test.labels, metric=task.metric), task.metric, ()
+    )
     finite = np.isfinite(logits).all(axis=(1, 2))
     converged = [seed for seed, good in zip(seeds, finite, strict=True) if good]
     diverged = [seed for seed, good in zip(seeds, finite, strict=True) if not good]
     if not converged:
         return converged, replace(scored, warnings=["every seed diverged: logits are not finite"])
-    inputs = measures.check(logits[finite], labels=task.test.labels, seeds=converged)
+    inputs = measures.check(logits[finite], labels=task.test.labels, seeds=converged, metric=task.metric)
     represented = [one for one, good in zip(representations, finite, strict=True) if good]
     found = measures.measure_inputs(replace(inputs, representations=represented), task.metric)
     found = add_without_failed(found, inputs, [failed.get(seed) for seed in converged], diverged)
@@ -128,7 +130,7 @@ def _texts(task: Task) -> pd.DataFrame:
     """A data frame with one row per test example."""
     names = ["text"] if len(task.test.texts) == 1 else ["text_1", "text_2"]
     texts = {name: list(column) for name, column in zip(names, task.test.texts, strict=True)}
-    labels = [task.classes[label] for label in task.test.labels]
+    labels = [task.classes[label] for label in task.test.labels] if task.classes else task.test.labels
     return pd.DataFrame({"example_id": task.test.example_ids, **texts, "label": labels})
 
 

@@ -17,7 +17,8 @@ from jaxstab.mitigation import Method, make_methods, mitigated, number_of_layers
 from jaxstab.models.parameters import split_layers
 from jaxstab.models.pretrained import Pretrained, load_encoder_config, load_pretrained, resolve_model
 from jaxstab.runs.info import BatchGrid
-from jaxstab.training.devices import choose_precision
+from jaxstab.training.devices import choose_precision, local_devices, memory_limit
+from jaxstab.training.least_memory import does_not_fit
 from jaxstab.training.recipe import Recipe, define, dtype_in_memory, narrowed, number_frozen
 
 
@@ -45,13 +46,19 @@ def load_inputs(config: Config, show_progress: bool = False) -> tuple[Task, Enco
             f"train.batch_size = {config.train.batch_size}: there are only {examples} training examples; "
             "make the batch smaller"
         )
-    encoder = load_encoder_config(directory, len(task.classes), config.model, train.dropout)
+    if not task.classes and config.mitigation.r_drop is not None:
+        raise InputError("mitigation.r_drop compares probabilities of classes, which a regression does not have")
+    encoder = load_encoder_config(directory, task.outputs, config.model, train.dropout)
     if config.task.max_length > encoder.max_length:
         raise InputError(
             f"task.max_length = {config.task.max_length}: the model has {encoder.max_length} positions; make it smaller"
         )
     tokenizer = load_tokenizer(directory)
     encoded = encode_task(task, tokenizer, config.task.max_length, encoder.vocab_size, show_progress, draws)
+    restricted, limit = replace(encoder, vocab_size=len(encoded.vocabulary)), memory_limit(local_devices())
+    problem = does_not_fit(config, restricted, np.asarray(encoded.train.lengths), limit)
+    if problem is not None:
+        raise InputError(f"{config.model.source}: {problem}")
     dtype = dtype_in_memory(config.model.base_precision, choose_precision(train.precision), methods, encoder)
     return task, encoded, load_pretrained(directory, encoder, encoded.vocabulary, dtype)
 
@@ -83,7 +90,7 @@ def make_recipe(
     Args:
         config: config of the run.
         pretrained: the pre-trained model that all seeds start from.
-        classes: C, number of classes of the task.
+        classes: C, number of classes of the task; 1 of a regression.
         metric: the task's score.
         steps_per_epoch: optimiser steps per epoch.
         grid: the grids that training batches may be laid out in.
@@ -118,7 +125,7 @@ def recipe_for(config: Config, task: Task, encoded: EncodedTask, pretrained: Pre
     return make_recipe(
         config,
         pretrained,
-        classes=len(task.classes),
+        classes=task.outputs,
         metric=task.metric,
         steps_per_epoch=steps_per_epoch(drawn or len(lengths), size),
         grid=choose_grid(lengths, size, drawn),

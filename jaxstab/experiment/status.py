@@ -87,7 +87,7 @@ def describe(config: Config, task: Task, encoded: EncodedTask, recipe: Recipe) -
         devices=jax.device_count(),
         device=devices.local_devices()[0].device_kind,
         attention=choose_attention(devices.platform(), recipe.config.precision),
-        guess_loss=None if recipe.targets is None else loss_of_a_guess(recipe.targets, np.asarray(pool.labels)),
+        guess_loss=_guess_loss(task, recipe, np.asarray(pool.labels)),
         versions={"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
     )
 
@@ -134,5 +134,12 @@ def record(runs: Sequence[PendingRun], **values: Any) -> None:
             write_info(pending.run.path / INFO, pending.info)
 
 
+def _guess_loss(task: Task, recipe: Recipe, labels: np.ndarray) -> float | None:
+    """The training loss of the best guess that is the same for all examples; None for that of the classes' shares."""
+    if not task.classes:
+        return float(labels.var(dtype=np.float64))
+    return None if recipe.targets is None else loss_of_a_guess(recipe.targets, labels)
+
+
 def _majority(task: Task, labels: np.ndarray) -> float:
-    return measures.plain(measures.majority_score(task.metric, labels, len(task.classes)))
+    return measures.plain(measures.majority_score(task.metric, labels, task.outputs))

@@ -9,6 +9,14 @@ from jaxstab.measures.compute import measure_arrays as all
 from jaxstab.measures.inputs import Inputs, check
 from jaxstab.measures.intervals import explain, rows, unseen
 from jaxstab.measures.joint import joint_difference, joint_mean
+from jaxstab.measures.number_predictions import (
+    example_spread,
+    icc,
+    mean_absolute_disagreement,
+    prediction_sd,
+    rank_disagreement,
+)
+from jaxstab.measures.number_scores import number_score
 from jaxstab.measures.performance import (
     METRICS,
     SCORES,
@@ -16,6 +24,7 @@ from jaxstab.measures.performance import (
     calibration_spread,
     contributions_of_examples,
     majority_score,
+    of_numbers,
     score,
     score_of_logits,
     scores,
@@ -51,7 +60,16 @@ from jaxstab.measures.resampling import (
     mean_over_pairs,
     robust_sd_interval,
 )
-from jaxstab.measures.results import Interval, Results, Tabular, as_plain, plain, plain_or_none, say_remaining
+from jaxstab.measures.results import (
+    Interval,
+    Results,
+    Tabular,
+    as_plain,
+    nulls_of,
+    plain,
+    plain_or_none,
+    say_remaining,
+)
 from jaxstab.measures.subsets import (
     MEAN,
     STANDARD_DEVIATIONS,
@@ -90,9 +108,11 @@ __all__ = [
     "distances",
     "ensemble_gain",
     "example_disagreement",
+    "example_spread",
     "explain",
     "fleiss_kappa",
     "generalised_jsd",
+    "icc",
     "jackknife_interval",
     "joint_difference",
     "joint_mean",
@@ -100,13 +120,19 @@ __all__ = [
     "krippendorff_alpha",
     "leave_one_out",
     "majority_score",
+    "mean_absolute_disagreement",
     "mean_over_pairs",
     "measure_inputs",
     "normalised_disagreement",
+    "nulls_of",
+    "number_score",
+    "of_numbers",
     "pairwise_disagreement",
     "plain",
     "plain_or_none",
+    "prediction_sd",
     "prepare",
+    "rank_disagreement",
     "remaining_sd",
     "remaining_sd_of_difference",
     "represented_examples",

@@ -9,7 +9,7 @@ from jaxstab.measures import paper
 from jaxstab.measures.inputs import FEWEST_EXAMPLES, Inputs, check
 from jaxstab.measures.intervals import Facts, row, rows
 from jaxstab.measures.joint import joint_mean
-from jaxstab.measures.nulls import gaussian_null, shuffled_null
+from jaxstab.measures.nulls import gaussian_null, shuffled_null, shuffled_number_null
 from jaxstab.measures.programs import OnDevice, pair_distances
 from jaxstab.measures.registry import Measure, select
 from jaxstab.measures.remaining import remaining_sd
@@ -29,7 +29,7 @@ def measure_arrays(
     labels: Any = None,
     representations: Any = None,
     scores: Any = None,
-    metric: str = "accuracy",
+    metric: str | None = None,
     only: Iterable[str] | None = None,
     compat: str | None = None,
     max_examples: int = MAX_EXAMPLES,
@@ -38,11 +38,11 @@ def measure_arrays(
 
     Args:
         logits: [S, N, C]; like all arrays, from numpy, JAX or PyTorch.
-        predictions: [S, N] class indices, instead of logits.
-        labels: [N] class indices; without them there are no scores.
+        predictions: [S, N] class indices, instead of logits; or the numbers of a regression, as are logits [S, N, 1].
+        labels: [N] class indices, or numbers; without them there are no scores.
         representations: [S, L, N, D], or S arrays [L, N, D].
         scores: [S] any score of which more is better, instead of labels.
-        metric: the score, one of `SCORES`; the name of given scores.
+        metric: the score, one of `SCORES`, by default accuracy, or of numbers pearson; the name of given scores.
         only: names of measures; by default all but those on request (`Measure.default`).
         compat: `paper` adds `paper`, the number that the released code of Du & Nguyen (2023) gives, where it differs.
         max_examples: if there are more examples, representations are compared on a random subset of this size.
@@ -68,10 +68,10 @@ def measure_arrays(
         1                     sd  0.0535  0.0353  0.1088
         2  pairwise_disagreement  0.3343  0.2876  0.3885
     """
-    inputs = check(logits, predictions, labels, representations, scores=scores)
+    inputs = check(logits, predictions, labels, representations, scores=scores, metric=metric)
     if inputs.seeds < 2:
         raise ValueError("one seed only; instability needs at least two")
-    return measure_inputs(inputs, metric, select(only), compat, max_examples)
+    return measure_inputs(inputs, metric, select(only, inputs.of), compat, max_examples)
 
 
 def represented_examples(examples: int, at_most: int = MAX_EXAMPLES) -> np.ndarray:
@@ -81,12 +81,14 @@ def represented_examples(examples: int, at_most: int = MAX_EXAMPLES) -> np.ndarr
 
 def measure_inputs(
     inputs: Inputs,
-    metric: str = "accuracy",
-    chosen: Sequence[Measure] = tuple(select()),
+    metric: str | None = None,
+    chosen: Sequence[Measure] | None = None,
     compat: str | None = None,
     max_examples: int = MAX_EXAMPLES,
 ) -> Results:
     """Measures checked arrays, see `measure_arrays`. With one seed there are scores, and every measure is None."""
+    metric = metric or inputs.default_metric
+    chosen = select(of=inputs.of) if chosen is None else chosen
     results = Results(scores=_scores(inputs, metric))
     for one in chosen:
         missing = one.lacks(inputs.available)
@@ -118,14 +120,14 @@ def prepare(*, seeds: int, examples: int, features: int, classes: int, metric: s
         seeds: S.
         examples: N.
         features: D.
-        classes: C.
+        classes: C; 1 for numbers.
         metric: the score.
     """
     rng = np.random.default_rng(0)
     logits = rng.standard_normal((seeds, examples, classes), np.float32)
     representations = rng.standard_normal((seeds, 1, examples, features), np.float32)
-    labels = np.arange(examples) % classes
-    measure_inputs(check(logits, labels=labels, representations=representations), metric)
+    labels = np.arange(examples) % classes if classes > 1 else np.arange(examples)
+    measure_inputs(check(logits, labels=labels, representations=representations, metric=metric), metric)
 
 
 def _scores(inputs: Inputs, metric: str) -> dict[str, Any] | None:
@@ -133,7 +135,8 @@ def _scores(inputs: Inputs, metric: str) -> dict[str, Any] | None:
     if per_seed is None:
         return None
     if np.isnan(per_seed).any():
-        raise ValueError(f"{metric} needs examples of two classes; all labels are the same")
+        what = "labels that differ" if inputs.of == "numbers" else "examples of two classes"
+        raise ValueError(f"{metric} needs {what}; all labels are the same")
     found = {"metric": metric, "mean": plain(per_seed.mean()), "per_seed": [plain(one) for one in per_seed]}
     if inputs.seeds < 2:
         return found | {"interval": None, "joint_interval": None, "remaining_sd": None}
@@ -169,7 +172,12 @@ def _measure_predictions(results: Results, inputs: Inputs, metric: str, chosen: 
     of_pairs = tuple(one.name for one in chosen if one.shape == "pairs")
     matrices = pair_distances(OnDevice.of(inputs, metric), of_pairs) if of_pairs else {}
     results.distances.update({name: np.asarray(matrix)[None] for name, matrix in matrices.items()})
-    results.measures.update(rows([one.name for one in chosen], inputs, results.distances, metric))
+    found = rows([one.name for one in chosen], inputs, results.distances, metric)
+    if inputs.seeds > 1:
+        of_numbers = [one.name for one in chosen if one.of == "numbers"]
+        for name, null in shuffled_number_null(of_numbers, inputs).items():
+            found[name]["null_shuffled"] = plain_or_none(null)
+    results.measures.update(found)
 
 
 def _measure_representations(results: Results, inputs: Inputs, chosen: Sequence[Measure], max_examples: int) -> None:

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from jaxstab.measures.performance import SCORES, unknown
+from jaxstab.measures.performance import METRICS, SCORES, of_numbers, unknown
 
 Array = np.ndarray
 AXES = {
@@ -24,10 +24,10 @@ class Inputs:
     """Checked arrays, ready to be measured.
 
     Attributes:
-        classes: C.
-        logits: [S, N, C] float32.
-        predictions: [S, N] int32; the argmax of the logits if there are logits.
-        labels: [N] int32.
+        classes: C; 1 if predictions are the numbers of a regression.
+        logits: [S, N, C] float32; numbers [S, N, 1].
+        predictions: [S, N] int32, the argmax of the logits if there are logits; or numbers, float64.
+        labels: [N] int32; or numbers, float64.
         representations: S arrays [L, N, D], of any floating type.
         names: [S] names of the seeds in messages.
         scores: [S] float64, if they are given and do not follow from predictions and labels.
@@ -53,17 +53,31 @@ class Inputs:
             return len(self.predictions[0])
         return len(self.representations[0][0]) if self.representations else 0
 
+    @property
+    def of(self) -> Literal["classes", "numbers"]:
+        """What predictions are."""
+        return "numbers" if self.classes == 1 else "classes"
+
+    @property
+    def default_metric(self) -> str:
+        """The score where none is asked for."""
+        return "pearson" if self.of == "numbers" else "accuracy"
+
     def outputs_for(self, metric: str) -> Array | None:
         """What a score judges: predictions [S, N] or logits [S, N, C]; None without labels or outputs.
 
         Raises:
-            ValueError: an unknown metric, or one of logits where only predictions are given.
+            ValueError: an unknown metric, one of logits where only predictions are given, or one of numbers where
+                predictions are classes, or the other way round.
         """
         if self.labels is None or self.predictions is None:
             return None
         if metric not in SCORES:
             raise ValueError(unknown(metric))
-        if SCORES[metric].of == "predictions":
+        if of_numbers(metric) != (self.of == "numbers"):
+            others = ", ".join(one for one in METRICS if of_numbers(one) != of_numbers(metric))
+            raise ValueError(f"{metric} does not apply: predictions are {self.of}; use one of {others}")
+        if SCORES[metric].of != "logits":
             return self.predictions
         if self.logits is None:
             raise ValueError(f"{metric} needs logits: predictions do not say how sure a seed is")
@@ -83,8 +97,9 @@ class Inputs:
 
     @property
     def available(self) -> frozenset[str]:
-        """The names of the given arrays."""
-        return frozenset(name for name in AXES if getattr(self, name) is not None)
+        """The names of the given arrays; with predictions also what they are, `classes` or `numbers`."""
+        there = frozenset(name for name in AXES if getattr(self, name) is not None)
+        return there if self.predictions is None else there | {self.of}
 
 
 def check(
@@ -94,16 +109,21 @@ def check(
     representations: Any = None,
     seeds: Sequence[int] | None = None,
     scores: Any = None,
+    metric: str | None = None,
 ) -> Inputs:
     """Checks arrays.
 
+    They are those of a regression if there is one logit, if predictions or labels are no whole numbers, or if the
+    metric says so.
+
     Args:
-        logits: [S, N, C] floating.
-        predictions: [S, N] class indices, instead of logits.
-        labels: [N] class indices.
+        logits: [S, N, C] floating; of a regression the predicted numbers [S, N, 1].
+        predictions: [S, N] class indices or numbers, instead of logits.
+        labels: [N] class indices or numbers.
         representations: [S, L, N, D] floating, or a sequence of S arrays [L, N, D].
         seeds: names of the seeds in messages; 0, 1, ... by default.
         scores: [S] floating, instead of labels: any score of which more is better.
+        metric: the score, if it is known.
 
     Raises:
         ValueError: an array is wrong; one line says which and where.
@@ -131,23 +151,72 @@ def check(
     if len(names) != count:
         raise ValueError(f"seeds: {len(names)} numbers for {count} seeds")
     classes = 0
-    if logits is not None:
-        logits, classes = _floating("logits", logits), logits.shape[-1]
-        if classes < 2:
-            raise ValueError("logits: 1 class; a classifier has at least 2")
-        for seed, one in zip(names, logits, strict=True):
-            _check_finite("logits", one, ("example", "class"), seed)
-        predictions = logits.argmax(-1)
-    predictions = _indices("predictions", predictions, classes)
-    labels = _indices("labels", labels, classes)
-    if predictions is not None and not classes:
-        classes = max(2, *(1 + int(array.max()) for array in (predictions, labels) if array is not None))
+    if _are_numbers(logits, predictions, labels, metric):
+        logits, predictions, labels = _numbers(logits, predictions, labels, names)
+        classes = 1
+    else:
+        if logits is not None:
+            logits, classes = _floating("logits", logits), logits.shape[-1]
+            for seed, one in zip(names, logits, strict=True):
+                _check_finite("logits", one, ("example", "class"), seed)
+            predictions = logits.argmax(-1)
+        predictions = _indices("predictions", predictions, classes)
+        labels = _indices("labels", labels, classes)
+        if predictions is not None and not classes:
+            classes = max(2, *(1 + int(array.max()) for array in (predictions, labels) if array is not None))
     for seed, layers in zip(names, per_seed or (), strict=False):
         if layers.shape[1] < FEWEST_EXAMPLES:
             raise ValueError(f"representations: {layers.shape[1]} examples; at least {FEWEST_EXAMPLES} are needed")
         for number, layer in enumerate(layers, start=1):
             _check_finite("representations", layer, ("example", "feature"), f"{seed}, layer {number}")
     return Inputs(classes, logits, predictions, labels, per_seed, names, _given_scores(scores, names))
+
+
+def _are_numbers(logits: Array | None, predictions: Array | None, labels: Array | None, metric: str | None) -> bool:
+    """Whether the arrays are those of a regression.
+
+    Raises:
+        ValueError: they may be those of a classifier with a single output.
+    """
+    if logits is None and predictions is None:
+        return False
+    if logits is not None and logits.shape[-1] > 1:
+        return False
+    if metric is not None:
+        return of_numbers(metric) or logits is not None
+    whole = [
+        array is None or array.dtype.kind != "f" or bool((array == np.round(array)).all())
+        for array in (predictions, labels)
+    ]
+    if logits is None and all(whole):
+        return False
+    if labels is not None and np.isin(labels, (0, 1)).all():
+        what = "one logit for each example" if logits is not None else "predictions are no whole numbers"
+        raise ValueError(
+            f"{what}, but labels are 0 and 1; give logits [S, N, 2] or predicted classes, or, if labels are numbers, a "
+            "metric of numbers, such as pearson"
+        )
+    return True
+
+
+def _numbers(
+    logits: Array | None, predictions: Array | None, labels: Array | None, names: Sequence[int]
+) -> tuple[Array, Array, Array | None]:
+    """Predicted numbers as logits [S, N, 1] float32 and as predictions [S, N] float64, and labels in float64."""
+    name, given = ("predictions", predictions) if logits is None else ("logits", logits[..., 0])
+    assert given is not None
+    for what, array in ((name, given), ("labels", labels)):
+        if array is not None and array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16":
+            raise ValueError(f"{what}: of type {array.dtype}; expected numbers")
+    values = given.astype(np.float64)
+    for seed, one in zip(names, values, strict=True):
+        _check_finite(name, one, ("example",), seed)
+    if labels is not None:
+        labels = labels.astype(np.float64)
+        if not np.isfinite(labels).all():
+            place = int(np.argmin(np.isfinite(labels)))
+            raise ValueError(f"labels: {labels[place]} at example {place}; every label must be a finite number")
+    return values[..., None].astype(np.float32), values, labels
 
 
 def _as_numpy(array: Any, name: str) -> Array:
@@ -249,7 +318,9 @@ def _indices(name: str, array: Array | None, classes: int) -> Array | None:
     if array is None:
         return None
     if array.dtype.kind not in "iub" and not (array.dtype.kind == "f" and (array == np.round(array)).all()):
-        raise ValueError(f"{name}: of type {array.dtype}; expected class indices 0, 1, ...")
+        raise ValueError(
+            f"{name}: of type {array.dtype}; expected class indices 0, 1, ..., or a score of numbers, such as pearson"
+        )
     wrong = (array < 0) | (array >= classes if classes else False)
     if wrong.any():
         place = tuple(int(p) for p in np.argwhere(wrong)[0])

@@ -28,7 +28,8 @@ NO_DIFFERENCE = "no difference seen"
 ALIKE = "the same without any seed"
 TOO_FEW = "too few seeds"
 
-BOUNDED = {"accuracy", "acc", "f1", "match", "precision", "recall", "auc", "matthews", "mcc"}  # words of scores up to 1
+CORRELATIONS = {"matthews", "mcc", "pearson", "spearman"}  # words of scores from -1 to 1
+BOUNDED = {"accuracy", "acc", "f1", "match", "precision", "recall", "auc", *CORRELATIONS}  # words of scores up to 1
 REST = 0.1  # a value rests on a seed if less than this share of it is left without that seed
 FEW_VOTES = 10
 WIDEST = 30  # an interval whose ends differ by a larger factor says nothing
@@ -44,7 +45,7 @@ class Facts:
     Attributes:
         seeds: [S] names of the seeds.
         examples: N.
-        classes: C.
+        classes: C; 1 for numbers, which are no votes.
         score_range: the smallest and largest possible score.
         deviating: votes that are not for the class that most seeds give the example; None without predictions.
         minority: votes that are not for the most frequent class.
@@ -70,6 +71,8 @@ class Facts:
         ends = score_range(metric, inputs.scores)
         if inputs.predictions is None:
             return cls(seeds, score_range=ends, numbers=numbers)
+        if inputs.classes == 1:
+            return cls(seeds, inputs.examples, inputs.classes, ends, numbers=numbers)
         predictions = inputs.predictions[places]
         votes = np.stack([(predictions == c).sum(axis=0) for c in range(inputs.classes)])
         return cls(
@@ -147,7 +150,7 @@ def score_range(metric: str, given: Floats | None = None) -> tuple[float, float]
     words = set(re.split(r"[^a-z0-9]+", metric.lower()))
     if given is None:
         return SCORES[metric].low, SCORES[metric].high
-    low, high = (-1.0, 1.0) if words & {"matthews", "mcc"} else (0.0, 1.0)
+    low, high = (-1.0, 1.0) if words & CORRELATIONS else (0.0, 1.0)
     if words & BOUNDED and low <= given.min() and given.max() <= high:
         return low, high
     return -np.inf, np.inf

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Shaped
 from numpy.typing import NDArray
 from scipy.special import expit, logit, stdtrit
 
@@ -14,7 +14,7 @@ Floats = NDArray[np.float64]
 
 
 def joint_mean(
-    metric: str, outputs: Shaped[np.ndarray, "S N *C"], labels: Int[np.ndarray, " N"], classes: int
+    metric: str, outputs: Shaped[np.ndarray, "S N *C"], labels: Shaped[np.ndarray, " N"], classes: int
 ) -> Float[np.ndarray, " 2"]:
     """Returns the 95 % interval of the mean score for other seeds and examples.
 
@@ -27,8 +27,8 @@ def joint_mean(
     Args:
         metric: the score (`SCORES`).
         outputs: predictions [S, N] or logits [S, N, C], whichever the score is of.
-        labels: [N] class indices.
-        classes: C.
+        labels: [N] class indices, or numbers.
+        classes: C; 1 for numbers.
 
     Returns:
         [2], both equal to the mean if nothing varies over seeds and examples.
@@ -58,7 +58,7 @@ def joint_difference(
     metric: str,
     first: Shaped[np.ndarray, "S N *C"],
     second: Shaped[np.ndarray, "T N *C"],
-    labels: Int[np.ndarray, " N"],
+    labels: Shaped[np.ndarray, " N"],
     classes: int,
     *,
     paired: bool,
@@ -76,8 +76,8 @@ def joint_difference(
         metric: the score (`SCORES`).
         first: predictions [S, N] or logits [S, N, C], whichever the score is of.
         second: those of T seeds; the same seeds in the same order where paired.
-        labels: [N] class indices.
-        classes: C.
+        labels: [N] class indices, or numbers.
+        classes: C; 1 for numbers.
         paired: whether both methods have the same seeds.
 
     Returns:

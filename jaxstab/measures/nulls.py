@@ -1,4 +1,4 @@
-"""Nulls of representation measures: their values for unrelated representations."""
+"""Nulls of measures of representations and of predicted numbers: their values for unrelated seeds."""
 
 import json
 import os
@@ -8,8 +8,12 @@ from pathlib import Path
 import numpy as np
 from platformdirs import user_cache_path
 
+from jaxstab.measures.inputs import Inputs
+from jaxstab.measures.programs import OnDevice, pair_distances
+from jaxstab.measures.registry import MEASURES
 from jaxstab.measures.representation import distances
 from jaxstab.measures.resampling import mean_over_pairs
+from jaxstab.measures.subsets import subset_values
 
 NULL_SEEDS = 6
 VERSION = 1  # version of the measures' definitions; increase it to invalidate cached values
@@ -47,6 +51,26 @@ def shuffled_null(names: Sequence[str], representations: np.ndarray) -> dict[str
     shuffled = np.stack([one[rng.permutation(len(one))] for one in representations[:NULL_SEEDS]])
     found = distances(shuffled, names)
     return {name: float(mean_over_pairs(matrix)) for name, matrix in found.items()}
+
+
+def shuffled_number_null(names: Sequence[str], inputs: Inputs) -> dict[str, float]:
+    """Returns measures of predicted numbers whose examples are shuffled independently in each seed.
+
+    Args:
+        names: names of measures of numbers.
+        inputs: the predictions; the first six seeds are used.
+    """
+    if not names or inputs.predictions is None:
+        return {}
+    rng = np.random.default_rng(0)
+    shuffled = np.stack([one[rng.permutation(len(one))] for one in inputs.predictions[:NULL_SEEDS]])
+    seeds = len(shuffled)
+    unrelated = Inputs(1, None, shuffled, None, None, range(seeds))
+    of_pairs = tuple(name for name in names if MEASURES[name].shape == "pairs")
+    matrices = pair_distances(OnDevice.of(unrelated, "pearson"), of_pairs) if of_pairs else {}
+    of_all = {name: np.asarray(matrix)[None] for name, matrix in matrices.items()}
+    values = subset_values(names, np.ones((1, seeds), bool), inputs=unrelated, distances=of_all)
+    return {name: float(value[0, 0]) for name, value in values.items()}
 
 
 def _load(path: Path) -> dict[str, float]:

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int, Shaped
 from scipy.special import softmax
 
 from jaxstab.measures.arrays import AnyArray, namespace
+from jaxstab.measures.number_scores import number_score, number_scores_without_each
 from jaxstab.measures.probability_scores import OF_EXAMPLES, areas_without_each, probability_score, score_of_examples
 
 CALIBRATION_BINS = 15
@@ -17,14 +18,14 @@ class Score(NamedTuple):
     """What is known of a task score; more is better.
 
     Attributes:
-        of: the outputs of a seed that it judges.
+        of: the outputs of a seed that it judges; `numbers` are predictions of a regression.
         low: its smallest possible value.
         high: its largest.
         failure: the score that says whether a seed does better than a guess. It is the accuracy for scores that are
             lower than a guess's if a seed is too sure of itself.
     """
 
-    of: Literal["predictions", "logits"]
+    of: Literal["predictions", "logits", "numbers"]
     low: float
     high: float
     failure: str
@@ -41,6 +42,10 @@ SCORES = {
     "average_precision": Score("logits", 0, 1, "average_precision"),
     "neg_log_loss": Score("logits", -np.inf, 0, "accuracy"),
     "neg_brier": Score("logits", -1, 0, "accuracy"),
+    "pearson": Score("numbers", -1, 1, "r2"),
+    "spearman": Score("numbers", -1, 1, "r2"),
+    "neg_rmse": Score("numbers", -np.inf, 0, "r2"),
+    "r2": Score("numbers", -np.inf, 1, "r2"),
 }
 METRICS = tuple(SCORES)
 
@@ -74,52 +79,61 @@ def score(
     return score_of_confusion(metric, *(xp.sum(one, axis=-2, dtype=float_type) for one in counts))
 
 
-def score_of_logits(metric: str, logits: Float[AnyArray, "N C"], labels: Int[AnyArray, " N"]) -> Float[AnyArray, ""]:
-    """Computes any task score of one seed; see `score_of_confusion` and `probability_score`.
+def of_numbers(metric: str) -> bool:
+    """Whether this is a score of predicted numbers, that is, of a regression."""
+    return metric in SCORES and SCORES[metric].of == "numbers"
+
+
+def score_of_logits(metric: str, logits: Float[AnyArray, "N C"], labels: Shaped[AnyArray, " N"]) -> Float[AnyArray, ""]:
+    """Computes any task score of one seed; see `score_of_confusion`, `probability_score` and `number_score`.
 
     Args:
         metric: one of `SCORES`.
-        logits: [N, C], in numpy or JAX like `labels`.
-        labels: [N] class indices.
+        logits: [N, C], in numpy or JAX like `labels`; of a regression the predicted numbers [N, 1].
+        labels: [N] class indices, or numbers.
 
     Raises:
         ValueError: unknown metric.
     """
+    if of_numbers(metric):
+        return number_score(metric, logits[:, 0], labels)
     if metric in SCORES and SCORES[metric].of == "logits":
         return probability_score(metric, logits, labels)
     return score(metric, logits.argmax(-1), labels, logits.shape[-1])
 
 
 def scores(
-    metric: str, outputs: Shaped[AnyArray, "S N *C"], labels: Int[AnyArray, " N"], classes: int
+    metric: str, outputs: Shaped[AnyArray, "S N *C"], labels: Shaped[AnyArray, " N"], classes: int
 ) -> Float[np.ndarray, " S"]:
     """Computes the score of every seed in float64.
 
     Args:
         metric: one of `SCORES`.
         outputs: predictions [S, N] or logits [S, N, C], whichever the score is of.
-        labels: [N] class indices.
-        classes: C.
+        labels: [N] class indices, or numbers.
+        classes: C; 1 for numbers.
 
     Raises:
         ValueError: unknown metric.
     """
     labels = np.asarray(labels)
+    if of_numbers(metric):
+        return np.array([number_score(metric, np.asarray(one), labels) for one in outputs], np.float64)
     if outputs.ndim == 3:
         return np.array([score_of_logits(metric, np.asarray(one), labels) for one in outputs], np.float64)
     return np.array([score(metric, np.asarray(one), labels, classes) for one in outputs])
 
 
 def contributions_of_examples(
-    metric: str, outputs: Shaped[np.ndarray, "S N *C"], labels: Int[np.ndarray, " N"], classes: int
+    metric: str, outputs: Shaped[np.ndarray, "S N *C"], labels: Shaped[np.ndarray, " N"], classes: int
 ) -> Float[np.ndarray, "S N"]:
     """Returns the contribution of every example to the score of every seed: [S, N], whose mean over examples is it.
 
     Args:
         metric: one of `SCORES`.
         outputs: predictions [S, N] or logits [S, N, C], whichever the score is of.
-        labels: [N] class indices.
-        classes: C.
+        labels: [N] class indices, or numbers.
+        classes: C; 1 for numbers.
 
     Returns:
         For the accuracy 1 where the seed is right and 0 where it is wrong, and for losses the loss of the example. For
@@ -135,7 +149,9 @@ def contributions_of_examples(
     examples = len(labels)
     if examples < 2:
         raise ValueError(f"{examples} test examples; the contribution of an example to {metric} needs at least 2")
-    if outputs.ndim == 3:
+    if of_numbers(metric):
+        left_out = np.array([number_scores_without_each(metric, one, labels) for one in outputs])
+    elif outputs.ndim == 3:
         left_out = np.array([areas_without_each(metric, one, labels) for one in outputs])
     else:
         left_out = np.array([_without_each(metric, one, labels, classes) for one in outputs])
@@ -205,11 +221,14 @@ def unknown(metric: str) -> str:
     return f"unknown metric {metric!r}; use {', '.join(METRICS[:-1])} or {METRICS[-1]}"
 
 
-def majority_score(metric: str, labels: Int[np.ndarray, " N"], classes: int) -> float:
+def majority_score(metric: str, labels: Shaped[np.ndarray, " N"], classes: int) -> float:
     """Returns the score of a seed that knows nothing of the examples: a run at or below it has failed.
 
-    It always predicts the most frequent class, with the classes' shares in `labels` as its probabilities.
+    It always predicts the most frequent class, with the classes' shares in `labels` as its probabilities; of numbers
+    their mean.
     """
+    if of_numbers(metric):
+        return float(number_score(metric, np.full(len(labels), np.mean(labels, dtype=np.float64)), labels))
     shares = np.bincount(labels, minlength=classes) / len(labels)
     guess = np.log(np.maximum(shares, np.finfo(np.float64).tiny))
     return float(score_of_logits(metric, np.tile(guess, (len(labels), 1)), labels))

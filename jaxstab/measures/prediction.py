@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from jaxstab.measures.arrays import AnyArray
-from jaxstab.measures.performance import SCORES, score_of_logits
+from jaxstab.measures.performance import SCORES, of_numbers, score_of_logits
 
 COMPETING_MARGIN = 0.01
 
@@ -228,13 +228,13 @@ def generalised_jsd(logits: Float[Array, "S N C"], mask: Float[Array, " S"] | No
 
 @partial(jax.jit, static_argnames="metric")
 def ensemble_gain(
-    logits: Float[Array, "S N C"], labels: Int[Array, " N"], metric: str, mask: Float[Array, " S"] | None = None
+    logits: Float[Array, "S N C"], labels: Shaped[Array, " N"], metric: str, mask: Float[Array, " S"] | None = None
 ) -> Float[Array, ""]:
-    """Returns what averaging the seeds' probabilities gains over the mean of their scores.
+    """Returns what averaging the seeds' probabilities, or predicted numbers, gains over the mean of their scores.
 
     Args:
-        logits: [S, N, C].
-        labels: [N] class indices.
+        logits: [S, N, C]; numbers [S, N, 1].
+        labels: [N] class indices, or numbers.
         metric: the score (`SCORES`).
         mask: [S] which seeds count; all by default.
 
@@ -244,8 +244,11 @@ def ensemble_gain(
     """
     mask, logits = _all(logits, mask), logits.astype(jnp.float32)
     alone: Array = jax.vmap(lambda one: score_of_logits(metric, one, labels))(logits)
-    mean = jnp.tensordot(mask, jax.nn.softmax(logits), 1, precision="highest")
-    if SCORES[metric].of == "logits":
+    averaged = logits if of_numbers(metric) else jax.nn.softmax(logits)
+    mean = jnp.tensordot(mask, averaged, 1, precision="highest")
+    if of_numbers(metric):
+        mean = mean / mask.sum()
+    elif SCORES[metric].of == "logits":
         mean = jnp.log(jnp.maximum(mean / mask.sum(), np.finfo(np.float32).tiny))
     together: Array = score_of_logits(metric, mean, labels)
     return together - (mask * alone).sum() / mask.sum()

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import jax
 
-from jaxstab.measures import prediction
+from jaxstab.measures import number_predictions, prediction
 
 Granularity = Literal["score", "prediction", "representation"]
 
@@ -28,6 +28,7 @@ class Measure:
         high: largest possible value; `inf` where there is none.
         meaning: its meaning in one line.
         source: the publication that defines it.
+        of: what predictions must be: classes, or the numbers of a regression; None for both.
         larger_is_less_stable: whether larger values mean less stable seeds.
         default: whether it is computed if no measures are named; others are computed on request.
         compute: for `pairs`, a function from arrays on the device to [S, S]; for `set`, from arrays and `mask` [S] to a
@@ -46,21 +47,26 @@ class Measure:
     high: float
     meaning: str
     source: str
+    of: Literal["classes", "numbers"] | None = None
     larger_is_less_stable: bool = True
     default: bool = True
     compute: Callable[..., jax.Array] | None = None
     grows: bool = False
 
     def lacks(self, available: Collection[str]) -> list[str]:
-        """Returns the names of the arrays that it needs and that are not there; scores may be given themselves."""
+        """Returns what it needs and is not there: arrays, or predictions that are `classes` or `numbers`.
+
+        Scores may be given themselves.
+        """
         if self.granularity == "score" and "scores" in available:
             return []
-        return sorted(self.needs - set(available))
+        arrays = self.needs - set(available)
+        return sorted(arrays) or [kind for kind in [self.of] if kind is not None and kind not in available]
 
     def as_json(self) -> dict[str, Any]:
         """The row as plain values; an infinite end of the range is None."""
         low, high = (end if math.isfinite(end) else None for end in (self.low, self.high))
-        names = ("name", "label", "granularity", "shape", "unit", "meaning", "source", "larger_is_less_stable")
+        names = ("name", "label", "granularity", "shape", "of", "unit", "meaning", "source", "larger_is_less_stable")
         found = {name: getattr(self, name) for name in (*names, "default")}
         return {**found, "range": [low, high], "needs": sorted(self.needs)}
 
@@ -71,9 +77,10 @@ def _predictions(
     shape: Literal["pairs", "set"],
     needs: str,
     compute: Callable[..., jax.Array] | None,
+    of: Literal["classes", "numbers"] | None = "classes",
     **how: Any,
 ) -> Measure:
-    return Measure(name, label, "prediction", shape, frozenset(needs.split()), compute=compute, **how)
+    return Measure(name, label, "prediction", shape, frozenset(needs.split()), compute=compute, of=of, **how)
 
 
 def _representations(
@@ -83,7 +90,7 @@ def _representations(
     return Measure(name, label, "representation", "pairs", needs, "1", 0, high, meaning, source, default=default)
 
 
-_share = {"unit": "share", "low": 0, "high": 1}
+_share: dict[str, Any] = {"unit": "share", "low": 0, "high": 1}
 
 MEASURES: dict[str, Measure] = {
     measure.name: measure
@@ -233,12 +240,65 @@ MEASURES: dict[str, Measure] = {
             "set",
             "logits labels",
             lambda a, mask: prediction.ensemble_gain(a.logits, a.labels, a.metric, mask),
+            of=None,
             unit="score",
             low=-math.inf,
             high=math.inf,
-            meaning="what averaging the seeds' probabilities gains over their mean score",
+            meaning="what averaging the seeds' probabilities, or numbers, gains over their mean score",
             source="Lakshminarayanan et al. (2017)",
             grows=True,
+        ),
+        _predictions(
+            "prediction_sd",
+            "SD of predictions",
+            "set",
+            "predictions",
+            None,
+            of="numbers",
+            unit="label",
+            low=0,
+            high=math.inf,
+            meaning="standard deviation over seeds of an example's prediction, averaged over examples",
+            source="denominator S - 1",
+        ),
+        _predictions(
+            "mean_absolute_disagreement",
+            "mean absolute disagreement",
+            "pairs",
+            "predictions",
+            lambda a: number_predictions.mean_absolute_disagreement(a.predictions),
+            of="numbers",
+            unit="label",
+            low=0,
+            high=math.inf,
+            meaning="absolute difference between two seeds' predictions, averaged over examples",
+            source="definition in docs/measures.md",
+        ),
+        _predictions(
+            "rank_disagreement",
+            "rank disagreement",
+            "pairs",
+            "predictions",
+            lambda a: number_predictions.rank_disagreement(a.predictions),
+            of="numbers",
+            unit="1 - r",
+            low=0,
+            high=2,
+            meaning="1 - Spearman's rank correlation of two seeds' predictions, where 1 is unrelated",
+            source="Spearman (1904)",
+        ),
+        _predictions(
+            "icc",
+            "1 - ICC(2,1)",
+            "set",
+            "predictions",
+            None,
+            of="numbers",
+            unit="1 - ICC",
+            low=0,
+            high=math.inf,
+            meaning="share of the predictions' variance that is not the examples', where 1 is unrelated seeds",
+            source="Shrout & Fleiss (1979)",
         ),
         _representations(
             "cka", "1 - CKA", "1 - debiased linear CKA", "Kornblith et al. (2019); Song et al. (2012), eq. 4", 2
@@ -317,14 +377,18 @@ MEASURES: dict[str, Measure] = {
 }
 
 
-def select(names: Any = None) -> list[Measure]:
+def select(names: Any = None, of: Literal["classes", "numbers"] = "classes") -> list[Measure]:
     """Returns measures by name, in the order of the registry; without names those that are computed by default.
+
+    Args:
+        names: names of measures.
+        of: what predictions are, which decides what is computed by default.
 
     Raises:
         ValueError: an unknown name.
     """
     if names is None:
-        return [measure for measure in MEASURES.values() if measure.default]
+        return [measure for measure in MEASURES.values() if measure.default and measure.of in (None, of)]
     for name in names:
         if name not in MEASURES:
             raise ValueError(f"no measure {name!r}; there are {', '.join(MEASURES)}")

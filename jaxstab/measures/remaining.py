@@ -7,7 +7,7 @@ infinitely many test examples only what they have in common over examples would 
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Shaped
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
@@ -49,7 +49,7 @@ class Components(NamedTuple):
 
 
 def remaining_sd(
-    metric: str, outputs: Shaped[np.ndarray, "S N *C"], labels: Int[np.ndarray, " N"], classes: int
+    metric: str, outputs: Shaped[np.ndarray, "S N *C"], labels: Shaped[np.ndarray, " N"], classes: int
 ) -> Remaining:
     """Estimates the standard deviation over seeds that would remain with infinitely many test examples.
 
@@ -65,8 +65,8 @@ def remaining_sd(
     Args:
         metric: the score (`SCORES`).
         outputs: predictions [S, N] or logits [S, N, C] of at least two seeds and three examples.
-        labels: [N] class indices.
-        classes: C.
+        labels: [N] class indices, or numbers.
+        classes: C; 1 for numbers.
 
     Raises:
         ValueError: fewer than two seeds or three examples, or an unknown metric.
@@ -80,7 +80,7 @@ def remaining_sd_of_difference(
     metric: str,
     first: Shaped[np.ndarray, "S N *C"],
     second: Shaped[np.ndarray, "T N *C"],
-    labels: Int[np.ndarray, " N"],
+    labels: Shaped[np.ndarray, " N"],
     classes: int,
 ) -> Remaining:
     """Does the same as `remaining_sd` for the difference in score between two methods with paired seeds.

@@ -66,7 +66,8 @@ class Results(Tabular, Mapping[str, dict[str, Any]]):
             remain with infinitely many test examples; None without labels.
         measures: for each name `value` and `interval`, or None and `reason`; of `sd` also `robust_interval`, for scores
             that are not near normal; of representations, whose value is that of the last layer, also `layers`,
-            `layer_intervals`, `null` (independent normal data of the same N and D) and `null_shuffled`.
+            `layer_intervals`, `null` (independent normal data of the same N and D) and `null_shuffled`; of predicted
+            numbers also `null_shuffled`, the value with each seed's examples in another order.
         distances: [L, S, S] float32 of every measure of pairs; L = 1 for predictions.
         left_out: for each measure that is not there, the reason.
         warnings: one line each.
@@ -124,6 +125,12 @@ class Results(Tabular, Mapping[str, dict[str, Any]]):
         return {name: as_plain(getattr(self, name)) for name in parts if getattr(self, name) is not None}
 
 
+def nulls_of(row: Mapping[str, Any]) -> tuple[float | None, float | None]:
+    """Returns the null by normal data and that by shuffled examples of a measure, of the last layer; None for none."""
+    shuffled = row.get("null_shuffled")
+    return row.get("null"), shuffled[-1] if isinstance(shuffled, list | tuple) else shuffled
+
+
 def say_remaining(scores: Mapping[str, Any] | None) -> list[str]:
     """Says how much of the standard deviation over seeds is due to the finite test set, in a sentence or none."""
     remaining = None if scores is None else scores.get("remaining_sd")
@@ -168,7 +175,7 @@ def _shown(number: float) -> str:
 
 def _observations(name: str, row: Mapping[str, Any]) -> list[dict[str, Any]]:
     if "layers" not in row:
-        return [_observation(name, None, row["value"], row["interval"])]
+        return [_observation(name, None, row["value"], row["interval"]) | {"null_shuffled": row.get("null_shuffled")}]
     return [
         {**_observation(name, layer, value, interval), "null": row["null"], "null_shuffled": shuffled}
         for layer, (value, interval, shuffled) in enumerate(

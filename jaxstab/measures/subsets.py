@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxstab.measures.inputs import Inputs
+from jaxstab.measures.number_predictions import icc, prediction_sd
 from jaxstab.measures.performance import calibration_error, scores, sd
 from jaxstab.measures.prediction import fleiss_kappa, krippendorff_alpha
 from jaxstab.measures.programs import all_set_values
@@ -19,6 +20,7 @@ Mask = NDArray[np.bool_]
 
 MEAN = "mean"  # the mean score: not a measure of instability, but compared like one
 KAPPAS = {"fleiss_kappa": fleiss_kappa, "krippendorff_alpha": krippendorff_alpha}
+OF_NUMBERS = {"prediction_sd": prediction_sd, "icc": icc}
 STANDARD_DEVIATIONS = ("sd", "calibration_spread")  # of a number that each seed has
 
 
@@ -87,6 +89,8 @@ def subset_values(
             found[name] = sd(seed_numbers(name, inputs, metric), masks)[None]
         elif name in KAPPAS and inputs.predictions is not None:
             found[name] = KAPPAS[name](inputs.predictions, inputs.classes, masks)[None]
+        elif name in OF_NUMBERS and inputs.predictions is not None:
+            found[name] = OF_NUMBERS[name](inputs.predictions, masks)[None]
         elif MEASURES[name].shape == "pairs":
             found[name] = np.stack([_mean_over_pairs(one, weights) for one in (distances or {})[name]])
     of_sets = tuple(name for name in names if name not in found)

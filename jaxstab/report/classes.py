@@ -16,14 +16,14 @@ def class_names(sample: Sample) -> list[str]:
 
 
 def classes_section(sample: Sample, name: str) -> Section | None:
-    """Returns the section about each class; None without predictions and labels.
+    """Returns the section about each class; None without predictions and labels, or of numbers.
 
     Args:
         sample: seeds of a run, or saved outputs.
         name: prefix of the figure's name.
     """
     predictions, labels = sample.inputs.predictions, sample.inputs.labels
-    if predictions is None or labels is None:
+    if predictions is None or labels is None or sample.inputs.of == "numbers":
         return None
     names, several = class_names(sample), sample.seeds > 1
     found = by_class(predictions, labels, sample.inputs.classes, list(sample.inputs.names))

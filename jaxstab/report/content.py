@@ -8,23 +8,23 @@ import numpy as np
 
 from jaxstab.analysis.failures import say_failures
 from jaxstab.analysis.how_many import point
-from jaxstab.analysis.sample import PAPER, Sample
+from jaxstab.analysis.sample import Sample, disagreement_of
 from jaxstab.analysis.seed_study import SeedStudy, study_seeds
 from jaxstab.analysis.validity import Validity, validity
-from jaxstab.measures import MEAN, MEASURES, Results, example_disagreement, explain, say_remaining
+from jaxstab.measures import MEAN, MEASURES, Results, explain, say_remaining
 from jaxstab.report import tables
-from jaxstab.report.classes import class_names, classes_section
-from jaxstab.report.figures import Seeds, curves, layer_curves, seed_curves, seed_dots, votes_histogram
+from jaxstab.report.classes import classes_section
+from jaxstab.report.examples import examples_section
+from jaxstab.report.figures import Seeds, curves, layer_curves, seed_curves, seed_dots
 from jaxstab.report.formats import ZERO, Table, number, share, slug, with_interval
 from jaxstab.report.matrices import correlations, heat_map
 from jaxstab.report.page import Picture, Point, Section
 from jaxstab.report.seed_tables import say_count, say_range, study_tables
 from jaxstab.report.style import HEIGHT, Floats
-from jaxstab.runs.directory import TEXTS
 from jaxstab.words import count
 
-MOST_EXAMPLES, MOST_NAMED = 300, 12
-MAPPED = ("pairwise_disagreement", "cka")
+MOST_NAMED = 12
+MAPPED = ("pairwise_disagreement", "mean_absolute_disagreement", "cka")
 LAYERED = ("cka", "op", "svcca")
 FEWEST_MAPPED = 3  # two seeds have one distance, which is a number, not a map
 
@@ -44,7 +44,9 @@ def run_section(
     """
     study = None if sample.scores is None or sample.seeds < 2 else study_seeds(sample, delta=point(sample.scores))
     trust = (
-        validity(sample) if sample.seeds >= 3 and sample.inputs.examples and set(sample.names) & set(PAPER) else None
+        validity(sample)
+        if sample.seeds >= 3 and sample.inputs.examples and set(sample.names) & set(sample.usual)
+        else None
     )
     history = _history(sample)
     parts = [
@@ -53,7 +55,7 @@ def run_section(
         _trust(trust, name),
         _seeds(study, name),
         classes_section(sample, name),
-        _examples(sample, name, texts),
+        examples_section(sample, name, texts=texts),
         _reproduce(sample),
     ]
     layers = _layers(results, name)
@@ -79,8 +81,9 @@ def headline(sample: Sample) -> str:
 
 def _in_short(sample: Sample) -> str:
     seeds, failed, metric = sample.seeds, int(sample.failed.sum()), tables.metric_label(sample.metric)
-    rows = sample.rows([name for name in (MEAN, "sd", "pairwise_disagreement") if name in sample.names])
-    mean, sd, disagreement = (rows.get(name, {}).get("value") for name in (MEAN, "sd", "pairwise_disagreement"))
+    apart = disagreement_of(sample.inputs.of)
+    rows = sample.rows([name for name in (MEAN, "sd", apart) if name in sample.names])
+    mean, sd, disagreement = (rows.get(name, {}).get("value") for name in (MEAN, "sd", apart))
     if mean is None:
         return f"{count('seed', seeds)}, no scores."
     if seeds == 1:
@@ -92,7 +95,11 @@ def _in_short(sample: Sample) -> str:
     else:
         said = f"mean {metric} {mean:.3f} (SD {sd:.3f}) over {seeds} seeds"
     if disagreement is not None:
-        differ = f"two seeds disagree on {share(disagreement)} of the test examples"
+        differ = (
+            f"two seeds disagree on {share(disagreement)} of the test examples"
+            if sample.inputs.of == "classes"
+            else f"two seeds differ by {disagreement:.3g} on an average test example"
+        )
         said += f"; {differ}" if disagreement else ", and they predict the same"
     return f"{said}; {count('seed', failed)} failed." if failed else f"{said}."
 
@@ -142,7 +149,8 @@ def _dots(sample: Sample, history: dict[str, Floats], name: str, height: float) 
     if validation is not None:
         rows.insert(0, replace(rows[0], name="validation", scores=validation))
     majority = sample.run.info.majority_score.test if sample.run else None
-    drawn = seed_dots([(tables.metric_label(sample.metric), rows)], majority=majority, height=height)
+    guess = tables.guess_label(sample.metric)
+    drawn = seed_dots([(tables.metric_label(sample.metric), rows)], majority=majority, guess=guess, height=height)
     several = "; the line is the mean" * (sample.seeds > 1)
     return [Picture(f"{name}-seeds", drawn, f"Score of each seed{several}. Point at a dot for its seed.")]
 
@@ -259,36 +267,6 @@ def _best_pictures(study: SeedStudy, name: str) -> list[Picture]:
     metric = tables.metric_label(study.metric)
     drawn = curves(np.arange(1, len(study.best) + 1), lines, xlabel="seeds tried", ylabel=f"{metric} of the best")
     return [Picture(f"{name}-best", drawn, "What trying more seeds and reporting the best is expected to give.")]
-
-
-def _examples(sample: Sample, name: str, texts: bool) -> Section | None:
-    predictions = sample.inputs.predictions
-    if predictions is None or sample.seeds < 2:
-        return None
-    classes = class_names(sample)
-    votes = np.stack([(predictions == c).sum(axis=0) for c in range(sample.inputs.classes)], axis=1)
-    disagreement = example_disagreement(predictions, sample.inputs.classes)
-    contested = [int(row) for row in np.argsort(-disagreement, kind="stable") if votes[row].max() < sample.seeds]
-    drawn = votes_histogram(votes.max(axis=1) / sample.seeds)
-    picture = Picture(f"{name}-votes", drawn, "On how many test examples how many seeds agree.")
-    # Whoever passes a run on may have left the texts out.
-    frame = sample.run.texts if sample.run is not None and (sample.run.path / TEXTS).exists() else None
-    text_columns = [] if frame is None or not texts else [one for one in frame.columns if one.startswith("text")]
-    rows = []
-    for row in contested[:MOST_EXAMPLES]:
-        cast = ", ".join(f"{classes[c]}: {votes[row, c]}" for c in np.argsort(-votes[row]) if votes[row, c])
-        label = "" if sample.inputs.labels is None else classes[sample.inputs.labels[row]]
-        example = str(row) if frame is None else str(frame["example_id"].iloc[row])
-        shown = " / ".join(str(frame[one].iloc[row]) for one in text_columns) if frame is not None else ""
-        rows.append([*([shown] if text_columns else []), cast, label, f"{disagreement[row]:.2f}", example])
-    columns = [*(["text"] if text_columns else []), "votes", "label", "disagreement", "id"]
-    if not text_columns:  # the first column stays in view: the one that names the row
-        rows, columns = [[row[-1], *row[:-1]] for row in rows], [columns[-1], *columns[:-1]]
-    said = f"{len(contested)} of {len(votes)} examples are contested"
-    more = f"; the {MOST_EXAMPLES} most divided are shown" if len(contested) > MOST_EXAMPLES else ""
-    caption = f"{said}{more}. disagreement: share of pairs of seeds that differ."
-    table = [Table("Contested examples", columns, rows, caption)] if rows else []
-    return Section("Examples that flip", pictures=[picture], tables=table, summary=said)
 
 
 def _reproduce(sample: Sample) -> Section | None:

@@ -63,6 +63,7 @@ def seed_dots(
     panels: Sequence[tuple[str, Sequence[Seeds]]],
     *,
     majority: float | None = None,
+    guess: str = "majority class",
     height: float = HEIGHT,
     on: Axes | Figure | None = None,
 ) -> Figure:
@@ -70,7 +71,8 @@ def seed_dots(
 
     Args:
         panels: for each task the name of its score, and its rows.
-        majority: the score of always predicting the most frequent class; a line if it is near, otherwise a number.
+        majority: the score of always predicting the same; a line if it is near, otherwise a number.
+        guess: what that is.
         height: of the figure, in inches.
         on: see above; given axes have room for one panel.
     """
@@ -90,16 +92,22 @@ def seed_dots(
         axes.set_xlabel(metric)
         if near:
             axes.axvline(near[0], color=FOREGROUND, linewidth=0.8, linestyle=(0, (4, 3)))
-            axes.set_xlabel(f"{metric}; dashed: majority class")
+            axes.set_xlabel(f"{metric}; dashed: {guess}")
         elif majority is not None:
-            axes.set_xlabel(f"{metric} (majority class: {majority:.3f})")
+            axes.set_xlabel(f"{metric} ({guess}: {majority:.3f})")
     _say_failed(figure, np.concatenate([row.failed for _, rows in panels for row in rows]), on)
     return figure
 
 
 @styled
 def evaluation_dots(
-    validation: Floats, test: Seeds, *, metric: str, majority: float | None, on: Axes | Figure | None = None
+    validation: Floats,
+    test: Seeds,
+    *,
+    metric: str,
+    majority: float | None,
+    guess: str = "majority class",
+    on: Axes | Figure | None = None,
 ) -> Figure:
     """A dot for each seed's score at every evaluation and on the test split, and the means.
 
@@ -107,7 +115,8 @@ def evaluation_dots(
         validation: [S, E] scores.
         test: scores on the test split.
         metric: the score.
-        majority: the score of always predicting the most frequent class.
+        majority: the score of always predicting the same.
+        guess: what that is.
         on: see above.
     """
     figure, axes = new(HEIGHT, on)
@@ -125,7 +134,7 @@ def evaluation_dots(
     axes.set_ylim(*span(np.append(np.append(validation, test.scores), majority or np.nan), most=1))
     if majority is not None:
         axes.axhline(majority, color=FOREGROUND, linewidth=0.8, linestyle=(0, (4, 3)))
-        axes.set_xlabel("epoch (validation); dashed: majority class")
+        axes.set_xlabel(f"epoch (validation); dashed: {guess}")
     _say_failed(figure, test.failed, on)
     return figure
 
@@ -255,6 +264,25 @@ def votes_histogram(agreement: Floats) -> Figure:
     axes.set_ylabel("test examples")
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}" if value < 1.001 else "")
+    axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+    return figure
+
+
+@styled
+def spread_histogram(spread: Floats) -> Figure:
+    """A histogram of how much the seeds' predicted numbers differ, over examples.
+
+    Args:
+        spread: [N] standard deviation over seeds of each example's prediction.
+    """
+    figure, axes = new()
+    counts, edges = np.histogram(spread, bins=20, range=(0, spread.max() or 1.0))
+    bars = axes.bar(edges[:-1], counts, width=0.9 * np.diff(edges), align="edge", color=BLUE)
+    for bar, count, left, right in zip(bars, counts, edges[:-1], edges[1:], strict=True):
+        if count:
+            tell(bar, [f"{count} examples: SD {left:.3g} to {right:.3g}"])
+    axes.set_xlabel("SD of the seeds' predictions")
+    axes.set_ylabel("test examples")
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     return figure
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from jaxstab.analysis.aggregates import performance_profile
-from jaxstab.analysis.comparison import ALL_TASKS, FAILED, Comparison, Difference
+from jaxstab.analysis.comparison import ALL_TASKS, FAILED, SIGNIFICANT, Comparison, Difference
 from jaxstab.analysis.how_many import MOST_SEEDS, fewest_seeds, point
 from jaxstab.analysis.sample import Sample
 from jaxstab.measures import MEAN, MEASURES
@@ -169,10 +169,26 @@ def _unclear(comparison: Comparison, task: str, samples: Tasks, delta: float | N
         return []
     unclear = [method for method in comparison.methods[1:] if not _say(comparison, task, method)]
     said = [f"Whether {listing(unclear, 'or')} differ{'s' * (len(unclear) == 1)}."] if unclear else []
+    said += filter(None, [_alone(comparison, task, unclear)])
     needed = [_more_seeds(comparison, one, group, delta) for one, group in samples.items()]
     if any(needed):
         said += [*filter(None, needed), f"(80 % power, judged by the SD of {comparison.baseline}.)"]
     return [Point("Cannot tell", " ".join(said))] if said else []
+
+
+def _alone(comparison: Comparison, task: str, unclear: Sequence[str]) -> str:
+    """What would be clear if only the most different of the unclear methods were compared; often nothing."""
+    found = [one for method in unclear for one in comparison.of(task, method)]
+    if len(comparison.methods) < 3 or len(unclear) < len(comparison.methods) - 1 or not found:
+        return ""
+    one = min(found, key=lambda one: (one.adjusted, one.p))
+    alone = one.adjusted / len(unclear)  # Holm's method multiplies the smallest p-value by the number of methods
+    if alone > SIGNIFICANT:
+        return ""
+    by = tables.quantity(one.measure, comparison.metrics.get(task, "score")).label
+    return (
+        f"{one.method} would differ if it were compared alone (by {by}, p = {alone:.2g} instead of {one.adjusted:.2g})."
+    )
 
 
 def _more_seeds(comparison: Comparison, task: str, group: Mapping[str, Sample], delta: float | None) -> str:

@@ -21,7 +21,7 @@ from jaxstab.measures import MEAN, MEASURES, Results
 from jaxstab.report import figures, forest, matrices
 from jaxstab.report.figures import Seeds
 from jaxstab.report.style import WIDTH, styled
-from jaxstab.report.tables import metric_label, quantity
+from jaxstab.report.tables import guess_label, metric_label, quantity
 from jaxstab.runs.directory import Run
 
 Floats = NDArray[np.float64]
@@ -113,7 +113,8 @@ def _of_run(run: Run, what: str, layer: int | None) -> Drawing:
             return partial(_draw_curves, curves, test)
         majority = run.info.majority_score.test
         validation = curves[columns["validation_score"]]
-        return partial(figures.evaluation_dots, validation, test, metric=metric, majority=majority)
+        guess = guess_label(run.info.metric)
+        return partial(figures.evaluation_dots, validation, test, metric=metric, majority=majority, guess=guess)
     measured = run.distances["seeds"]
     return _of_measure(
         what,

@@ -16,7 +16,7 @@ from jaxstab.analysis.comparison import (
 )
 from jaxstab.analysis.reference import FAULTS
 from jaxstab.analysis.validity import Correlations, Validity
-from jaxstab.measures import MEAN, MEASURES, Results
+from jaxstab.measures import MEAN, MEASURES, Results, nulls_of, of_numbers
 from jaxstab.report.formats import (
     PLACES,
     Cell,
@@ -40,6 +40,10 @@ METRICS = {
     "average_precision": "average precision",
     "neg_log_loss": "negative log loss",
     "neg_brier": "negative Brier score",
+    "pearson": "Pearson correlation",
+    "spearman": "Spearman correlation",
+    "neg_rmse": "negative RMSE",
+    "r2": "R2",
 }
 # What is shown beside the measures: its name, and what it says.
 QUANTITIES = {
@@ -65,6 +69,11 @@ def quantity(name: str, metric: str = "score") -> Cell:
 def metric_label(metric: str) -> str:
     """What people call a score."""
     return METRICS.get(metric, metric)
+
+
+def guess_label(metric: str) -> str:
+    """What a seed predicts that knows nothing of the examples."""
+    return "predicting the mean" if of_numbers(metric) else "majority class"
 
 
 def humane(sentence: str) -> str:
@@ -104,13 +113,13 @@ def _mark_best(of_name: Sequence[Mapping[str, Any] | None], *, larger: bool) -> 
 def measures_table(results: Results) -> Table:
     """A row for each measure of one run."""
     without = results.without_failed
-    with_nulls = any("null" in row for row in results.measures.values())
+    with_nulls = any("null_shuffled" in row for row in results.measures.values())
     columns = ["measure", "value", "95 % interval", *["null", "shuffled"] * with_nulls]
     columns += [f"{without['seeds']} not failed"] if without else []
     rows = []
     for name, row in results.measures.items():
         places = _places(row["interval"])
-        nulls = [number(row["null"]), number(row["null_shuffled"][-1])] if "null" in row else ["-", "-"] * with_nulls
+        nulls = [number(null) for null in nulls_of(row)] if with_nulls else []
         rest = [with_interval(without["measures"].get(name))] if without else []
         rows.append([quantity(name), number(row["value"], places=places), worth(row, places), *nulls, *rest])
     caption = "Larger is less stable, but for stable examples."

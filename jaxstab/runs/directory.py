@@ -76,7 +76,7 @@ class Run:
 
     @cached_property
     def history(self) -> pd.DataFrame:
-        """One row per seed and evaluation: losses in nats and the validation score."""
+        """One row per seed and evaluation: losses and the validation score."""
         return pd.read_parquet(self._whole(HISTORY))
 
     @cached_property
@@ -113,7 +113,7 @@ class Run:
 
     @property
     def logits(self) -> np.ndarray:
-        """[S, N, C] float32, of the best-validation parameters on the test split."""
+        """[S, N, C] float32, of the best-validation parameters on the test split; [S, N, 1] of a regression."""
         return self.predictions["logits"]
 
     @property
@@ -123,7 +123,7 @@ class Run:
 
     @property
     def labels(self) -> np.ndarray:
-        """[N] int32 class indices of the test split."""
+        """[N] int32 class indices of the test split; float32 labels of a regression."""
         return self.predictions["labels"]
 
     @property

@@ -27,7 +27,7 @@ class Examples:
 
 @dataclass(frozen=True)
 class MajorityScore:
-    """The score of predicting the most frequent class of a split, in units of the task's metric."""
+    """The score of predicting the most frequent class, or the mean label, of a split, in units of the task's metric."""
 
     validation: float
     test: float
@@ -59,7 +59,7 @@ class RunInfo:
         status: of the run.
         wall_seconds: spent on the run so far, over all interruptions.
         metric: the task's score.
-        classes: names of the classes, in the order of the logits.
+        classes: names of the classes, in the order of the logits; none of a regression.
         examples: how many there are.
         examples_sha256: digest of the encoded examples, in hexadecimal.
         notes: how splits were made, and what limits the run, in words.
@@ -78,8 +78,8 @@ class RunInfo:
         attention: the implementation of attention that is used.
         compile_seconds: of the last compilation.
         memory: planned and used.
-        guess_loss: training loss of the best guess that is the same for all examples, where classes are weighted or
-            labels smoothed.
+        guess_loss: training loss of the best guess that is the same for all examples, where classes are weighted,
+            labels smoothed or numbers predicted.
         suited_rates: learning rates that suit the model, from and to, by a rule of thumb.
         failed_seeds: their numbers.
         failures: why each of them counts as failed.
@@ -116,6 +116,16 @@ class RunInfo:
     measure_seconds: float | None = None
     sha256: Mapping[str, str] = field(default_factory=dict)
     format: int = FORMAT
+
+    @property
+    def outputs(self) -> int:
+        """C, how many numbers a model predicts for each example: one for each class, or 1 of a regression."""
+        return len(self.classes) or 1
+
+    @property
+    def of(self) -> Literal["classes", "numbers"]:
+        """What is predicted."""
+        return "classes" if self.classes else "numbers"
 
     @property
     def finished(self) -> bool:

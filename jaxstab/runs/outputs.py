@@ -23,7 +23,7 @@ class Outputs:
         seeds: [S] numbers of the seeds; 0, 1, ... if None.
         arrays: some of `logits` [S, N, C], `predictions` [S, N], `labels` [N], `representations` [S, L, N, D] and, if
             they do not follow from labels, `scores` [S].
-        metric: the score.
+        metric: the score; None if none is asked for, which leaves it to what the arrays are.
         run: the run that it is, if it is one.
         diverged: numbers of the seeds that are left out, because their logits are not finite.
         task: name of the task, if it is known.
@@ -34,7 +34,7 @@ class Outputs:
     path: Path
     seeds: list[int] | None
     arrays: dict[str, Any]
-    metric: str = "accuracy"
+    metric: str | None = None
     run: Run | None = None
     diverged: tuple[int, ...] = ()
     task: str | None = None

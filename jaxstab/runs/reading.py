@@ -109,11 +109,13 @@ def _of_file(path: Path, labels: Path | None, metric: str | None) -> dict[str, R
 
 
 def _of_arrays(path: Path, labels: Path | None) -> Outputs:
+    truth = None if labels is None else seed_files.read_labels(labels)
     if path.suffix == ".npz":
         arrays = load_arrays(path)
     else:
         array = np.asarray(load_array(path))
-        if array.ndim == 2 and array.dtype.kind == "f" and (array != np.round(array)).any():
+        numbers = array.ndim == 2 and array.dtype.kind == "f" and (array != np.round(array)).any()
+        if numbers and (truth is None or array.shape[1] != len(truth)):
             raise InputError(f"{path}: logits of one seed {array.shape}; give the directory of all: {path.parent}")
         arrays = {"predictions" if array.ndim == 2 else "logits": array}
     given = {name: arrays[name] for name in ARRAYS if name in arrays}
@@ -121,12 +123,12 @@ def _of_arrays(path: Path, labels: Path | None) -> Outputs:
         raise InputError(f"{path}: holds {', '.join(arrays) or 'nothing'}; expected {', '.join(ARRAYS)}")
     if "logits" in given:
         given.pop("predictions", None)
-    if labels is not None:
-        given["labels"] = seed_files.read_labels(labels)
+    if truth is not None:
+        given["labels"] = truth
     seeds = arrays.get("seeds")
     if seeds is not None and seeds.dtype.kind not in "iu":
         raise InputError(f"{path}: seeds of type {seeds.dtype}; expected integers, one for each seed")
-    metric = "score" if "scores" in given else "accuracy"
+    metric = "score" if "scores" in given else None
     return Outputs(path, None if seeds is None else seeds.ravel().tolist(), given, metric)
 
 

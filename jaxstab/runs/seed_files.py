@@ -26,7 +26,7 @@ IDS, CLASSES = {"index", "idx", "id", "example_id", ""}, {"prediction", "predict
 
 
 class _Table(NamedTuple):
-    """Logits [N, C], or predicted or true classes [N]; and what a header calls the classes."""
+    """Logits [N, C], or predicted or true classes or numbers [N]; and what a header calls the classes."""
 
     values: np.ndarray
     classes: list[str]
@@ -189,7 +189,7 @@ def read_classes(file: Path) -> np.ndarray:
     if not named:
         raise InputError(f"{file}: no column `label`; there are {', '.join(map(str, frame.columns))}")
     values = frame[named[0]].to_numpy()
-    return values if values.dtype.kind in "iub" else values.astype(str)
+    return values if values.dtype.kind in "iubf" else values.astype(str)
 
 
 def _read_table(file: Path) -> _Table:
@@ -216,9 +216,9 @@ def _read_table(file: Path) -> _Table:
         classes = [first[column] for column in kept]
     if frame.shape[1] == 1:
         values = frame.iloc[:, 0].str.strip()
-        return _Table(
-            values.astype(int).to_numpy() if values.str.fullmatch(r"-?\d+").all() else np.array(values, str), []
-        )
+        if values.str.fullmatch(r"-?\d+").all():
+            return _Table(values.astype(int).to_numpy(), [])
+        return _Table(values.astype(float).to_numpy() if values.map(_is_number).all() else np.array(values, str), [])
     for column in frame.columns:
         wrong = ~frame[column].map(_is_number)
         if wrong.any():

@@ -6,11 +6,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxstab.data.batches import Batch, Examples, Steps, make_batch
-from jaxstab.data.targets import cross_entropy
+from jaxstab.data.targets import cross_entropy, losses_of_examples
 from jaxstab.measures import score_of_logits
 from jaxstab.mitigation import Context, ValueAndGrad
 from jaxstab.models.families import apply
@@ -64,7 +63,7 @@ class TrainState(NamedTuple):
         params: current trained parameters, float32.
         average: average of the parameters over steps, evaluated in their place; None unless a method uses one.
         opt_state: state of the optimiser.
-        loss_sum: training loss summed over the steps of this epoch, nats.
+        loss_sum: training loss summed over the steps of this epoch.
         waiting: for a better validation score; None without early stopping.
     """
 
@@ -84,8 +83,8 @@ class Evaluation(NamedTuple):
     """Losses and score of one seed at the end of an epoch; for several seeds, numpy arrays with a leading axis.
 
     Attributes:
-        train_loss: mean over the steps of the epoch, nats.
-        validation_loss: mean cross-entropy, nats.
+        train_loss: mean over the steps of the epoch, likewise.
+        validation_loss: mean cross-entropy, nats; of a regression the mean squared error.
         validation_score: the task's score.
     """
 
@@ -139,9 +138,9 @@ def weights_in_use(recipe: Recipe, params: Any, context: Context, key: PRNGKeyAr
 
 
 def loss_fn(params: Any, recipe: Recipe, batch: Batch, key: PRNGKeyArray | None, context: Context) -> Float[Array, ""]:
-    """Returns the training loss in nats: mean cross-entropy over examples that are not padding, or a method's loss.
+    """Returns the training loss: its mean over examples that are not padding, or a method's loss.
 
-    Class weights and label smoothing count in it.
+    It is the cross-entropy in nats, in which class weights and label smoothing count, or the squared error.
     """
 
     def logits_of(key: PRNGKeyArray | None) -> Array:
@@ -153,7 +152,7 @@ def loss_fn(params: Any, recipe: Recipe, batch: Batch, key: PRNGKeyArray | None,
             return method.loss(logits_of, batch, key, context)
     if recipe.targets is not None:
         return cross_entropy(jax.nn.log_softmax(logits_of(key)), batch, recipe.targets)
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits_of(key), batch.labels)
+    losses = losses_of_examples(logits_of(key), batch.labels)
     return jnp.sum(losses * batch.weights) / jnp.sum(batch.weights)
 
 
@@ -318,7 +317,7 @@ def evaluate(
     labels = jnp.asarray(examples.labels)
     evaluation = Evaluation(
         train_loss=state.loss_sum / recipe.steps_per_epoch,
-        validation_loss=optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(),
+        validation_loss=losses_of_examples(logits, labels).mean(),
         validation_score=score_of_logits(recipe.metric, logits, labels),
     )
     waiting = None if state.waiting is None else wait(state.waiting, evaluation.validation_score)
