@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import jax
 import numpy as np
 
 from jaxstab.config import Config, hyperparameters
@@ -132,14 +133,19 @@ def recipe_for(config: Config, task: Task, encoded: EncodedTask, pretrained: Pre
     )
 
 
-def check_reinit(configs: Sequence[Config], recipe: Recipe) -> None:
-    """Checks that reinit does not re-initialise more layers than are trained.
+def check_methods(configs: Sequence[Config], recipe: Recipe) -> None:
+    """Checks that the methods have something to act on: reinit enough layers, bitfit biases.
 
     Raises:
-        InputError: it does.
+        InputError: they do not.
     """
-    depth = number_of_layers(recipe.pretrained.params)
+    params = recipe.pretrained.params
+    depth = number_of_layers(params)
+    paths = (path for path, _ in jax.tree_util.tree_leaves_with_path(params))
+    has_biases = any(path[-1].key == "bias" for path in paths)
     for config in configs:
         reinit = config.mitigation.reinit
         if reinit and reinit.layers > depth:
             raise InputError(f"mitigation.reinit.layers = {reinit.layers}: only {depth} are trained; make it smaller")
+        if "bitfit" in config.mitigation.names and not has_biases:
+            raise InputError("mitigation: bitfit trains biases, and this model has none; use lora, or freeze")
