@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from jaxstab.experiment.run import resume as resume
     from jaxstab.experiment.run import run as run
     from jaxstab.experiment.run import run_grid as run_grid
+    from jaxstab.experiment.starting import init as init
     from jaxstab.report.plots import plot as plot
     from jaxstab.report.writing import write_report as write_report
     from jaxstab.runs.directory import Run as Run
@@ -37,6 +38,7 @@ _HOMES = {
     "export": "experiment.export",
     "load_config": "config",
     "measure": "analysis.measuring",
+    "init": "experiment.starting",
     "plan": "experiment.run",
     "resume": "experiment.run",
     "run": "experiment.run",

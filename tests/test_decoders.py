@@ -211,6 +211,13 @@ def test_adapters_do_what_merged_weights_do(loaded):
     np.testing.assert_allclose(found, _run(loaded.config, merged, batch).logits, atol=5e-5)
 
 
+def test_the_default_targets_of_lora_exist(loaded):
+    layers = make_classifier(loaded.config, Build(adapters=Adapters(2, ("query", "value"))))[1]["layers"]
+    paths = [[key.key for key in path] for path, _ in jax.tree_util.tree_leaves_with_path(layers)]
+    adapted = {path[-3] for path in paths if "lora" in path}
+    assert adapted == ({"qkv"} if loaded.config.model_type == "gpt2" else {"query", "value"})
+
+
 def test_a_pretrained_file_lacks_the_head_and_may_have_another(loaded, tmp_path):
     name = loaded.config.model_type
     family = FAMILIES[name]

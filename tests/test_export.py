@@ -94,7 +94,7 @@ def test_what_cannot_be_exported(settings, tmp_path, capsys):
     [
         ("bert", ["query", "output"]),
         ("llama", ["query", "value"]),
-        pytest.param("gpt2", ["qkv"], marks=pytest.mark.slow),
+        pytest.param("gpt2", ["query", "value"], marks=pytest.mark.slow),
     ],
 )
 def test_adapters_load_in_peft(family, targets, settings, tmp_path, capsys):
@@ -127,3 +127,9 @@ def test_runs_without_an_adapter(changes, message, settings, tmp_path):
     run = _run({**settings, **changes, "model": {**settings["model"], **changes.get("model", {})}})
     with pytest.raises(InputError, match=message):
         jaxstab.export(run, seed=1, to=tmp_path / "adapter", adapter=True)
+
+
+def test_bitfit_without_biases_is_refused(settings, tmp_path):
+    base = write_checkpoint(tmp_path / "model", DECODER_SIZES["llama"])
+    with pytest.raises(InputError, match="bitfit trains biases, and this model has none"):
+        _run({**settings, "model": {"source": str(base)}}, mitigation={"method": "bitfit"})

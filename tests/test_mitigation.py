@@ -25,6 +25,7 @@ pytestmark = pytest.mark.optimiser
 
 KEY = jax.random.key(3)
 STEPS = 6
+FLOAT32 = {"base_precision": "float32"}
 RNG = np.random.default_rng(5)
 ORDER = np.stack([RNG.permutation(40)[:8] for _ in range(STEPS)]).astype(np.int32)
 
@@ -32,11 +33,11 @@ ORDER = np.stack([RNG.permutation(40)[:8] for _ in range(STEPS)]).astype(np.int3
 class Setup:
     """A tiny model without dropout, and the inputs of training one seed."""
 
-    def __init__(self, directory, *methods, rows=(8,), **settings):
+    def __init__(self, directory, *methods, rows=(8,), model=FLOAT32, **settings):
         """Uses one grid that is large enough for any batch, because a step is compiled for each entry of `rows`."""
         train = {"epochs": 2, "batch_size": 8, "learning_rate": 1e-3, "weight_decay": 0.1, "dropout": 0.0}
         values = {"train": train | settings.pop("train", {}), "mitigation": {"methods": list(methods), **settings}}
-        self.config = make_config({"model": {"source": "m"}, "task": {"source": "t"}, **values})
+        self.config = make_config({"model": {"source": "m"} | model, "task": {"source": "t"}, **values})
         made = make_methods(self.config.mitigation)
         train = mitigated(self.config.train, made)
         self.hyper = hyperparameters(self.config)

@@ -12,8 +12,10 @@ from test_run import _config_file
 import jaxstab
 from jaxstab import cli
 from jaxstab.config import make_config
+from jaxstab.errors import InputError
 from jaxstab.experiment.inputs import load_inputs, recipe_for
 from jaxstab.training import devices, planning, programs, waves
+from jaxstab.training.least_memory import does_not_fit, least_memory
 from jaxstab.training.planning import fitting_size, plan_trainer
 
 pytestmark = pytest.mark.optimiser
@@ -156,6 +158,9 @@ def test_plan_says_what_run_does_and_leaves_nothing(settings, tmp_path, capsys):
     assert cli.main(["plan", path, "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)
     assert not (tmp_path / "run").exists()
+    least, *_ = _least(make_config(settings))
+    assert least < plan["fixed_bytes"] + plan["seed_bytes"]
+    assert plan["base_bytes"] == 0  # everything is trained
     run = jaxstab.run(settings)
     assert run.info.group_size == plan["group_size"] == 2
     assert run.info.memory.predicted_bytes == plan["needed_bytes"]
@@ -177,3 +182,39 @@ def test_compiled_programs_are_cached_in_the_cache_directory_of_the_user(setting
         assert list((tmp_path / "cache" / "jaxstab" / "compiled").glob("jit_*"))
     finally:
         jax.config.update("jax_compilation_cache_dir", before)
+
+
+def _least(config):
+    _, encoded, pretrained = load_inputs(config)
+    return least_memory(config, pretrained.config, np.asarray(encoded.train.lengths)), pretrained, encoded
+
+
+def test_the_least_memory_by_hand(settings):
+    """On a CPU: pre-trained values; of what is trained parameters, gradients, two moments and the best parameters."""
+    least, pretrained, encoded = _least(make_config(settings))
+    known = sum(leaf.size for leaf in jax.tree.leaves(pretrained.params))
+    hidden = 3 * 32 * 4 * 8 * float(np.mean(encoded.train.lengths))
+    assert least == 4 * known + (20 + 4) * 66 + 20 * known + int(hidden)
+    lora = {"method": "lora", "lora": {"rank": 2}}
+    least, *_ = _least(make_config({**settings, "mitigation": lora}))
+    assert least == 4 * known + (20 + 4) * 66 + 20 * 2 * 2 * (32 * 2 + 2 * 32) + int(hidden)
+
+
+def test_a_model_that_does_not_fit_is_refused_with_what_would(settings, monkeypatch):
+    config = make_config(settings)
+    least, pretrained, encoded = _least(config)
+    arguments = pretrained.config, np.asarray(encoded.train.lengths)
+    assert does_not_fit(config, *arguments, least) is None
+    monkeypatch.setattr("jaxstab.experiment.inputs.memory_limit", lambda devices: least - 1)
+    with pytest.raises(InputError) as caught:
+        load_inputs(config)
+    assert re.search(
+        r"one seed needs at least 0\.\d MB, the device has 0\.\d MB: try mitigation\.method lora \(0\.\d MB\) or "
+        r"mitigation\.method lora with model\.base_precision bfloat16 \(0\.\d MB\) or train\.moments bfloat16 \(",
+        str(caught.value),
+    )
+    assert "take a smaller model" in does_not_fit(config, *arguments, 1000)
+    adapted = make_config({**settings, "mitigation": {"method": "lora"}})
+    assert "try model.base_precision bfloat16 (" in does_not_fit(
+        adapted, *arguments, least_memory(adapted, *arguments) - 1
+    )

@@ -26,6 +26,11 @@ def values(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[
     return _starting([before + comma + one for one in choices(all_keys().get(key))], incomplete) if key else []
 
 
+def files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Any files."""
+    return [CompletionItem(incomplete, type="file")]
+
+
 def configs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Files, and the config that comes with the package."""
     return [*_starting(["bundled:quickstart"], incomplete), CompletionItem(incomplete, type="file")]

@@ -50,6 +50,7 @@ def doctor_command(as_json: bool) -> None:
 
 
 for command in (
+    run_commands.init_command,
     run_commands.run_command,
     run_commands.resume_command,
     run_commands.plan_command,

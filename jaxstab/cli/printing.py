@@ -40,11 +40,12 @@ LONGEST_TEXT = 160
 def print_plan(plan: Plan, estimate: Estimate, console: Console | None = None) -> None:
     """Prints the plan of a run."""
     console = console or make_console()
+    base = f" ({plan.base_bytes / 1e9:.2f} GB of them what no seed trains)" if plan.base_bytes else ""
     rows = {
         "seeds at once on each device": f"{plan.group_size}",
         "waves": f"{plan.waves}",
         "memory of each device": describe_memory(plan),
-        "": f"{plan.fixed_bytes / 1e9:.2f} GB and {plan.seed_bytes / 1e9:.2f} GB for each seed at once",
+        "": f"{plan.fixed_bytes / 1e9:.2f} GB{base} and {plan.seed_bytes / 1e9:.2f} GB for each seed at once",
         "compilation": f"{estimate.compilation:.1f} s (cached for the next run)",
         "a step of a wave": f"{estimate.step:.3f} s",
         "an evaluation of a wave": f"{estimate.evaluation:.2f} s",
@@ -74,9 +75,7 @@ def print_summary(run: Run, console: Console | None = None) -> None:
         console.print(flips)
     info, seeds = run.info, len(run.info.seeds)
     reasons = {seed: info.failures.get(seed, "failed") for seed in info.failed_seeds}  # older versions have no reasons
-    said = say_failures(reasons, seeds) or [
-        f"No seed failed (all end above {'the ' * bool(info.classes)}{guess_label(info.metric)})."
-    ]
+    said = say_failures(reasons, seeds) or [f"No seed failed (all end above the {guess_label(info.metric)})."]
     _print_lines(console, "", [*said, *advise(run.config, info), *_early(run)])
     rate = f"{60 * seeds / info.wall_seconds:.1f} seeds per minute"
     console.print(

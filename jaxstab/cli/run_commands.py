@@ -1,16 +1,19 @@
-"""The commands about training: run, resume, plan, export."""
+"""The commands about training: init, run, resume, plan, export."""
 
 import json
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import click
 
 from jaxstab.cli import completion
 from jaxstab.config import expand_grid, load_config
+from jaxstab.errors import InputError
 
 OVERRIDES = {"ignore_unknown_options": True}  # of a command that takes any key of a config
 
@@ -175,6 +178,38 @@ def plan_command(config: str, overrides: Sequence[str], as_json: bool) -> None:
         from jaxstab.cli.printing import print_plan
 
         print_plan(chosen, seconds)
+
+
+@click.command("init", short_help="Write a first config for your own data.")
+@click.argument("data", required=False, shell_complete=completion.files)
+@click.option("-o", "--output", metavar="FILE", help="The config; by default the name of the data with .toml.")
+@click.option("--model", metavar="SOURCE", help="hub:OWNER/NAME, a directory, or bundled:minilm, the default.")
+@click.option("--text", metavar="A,B", help="The text column, or two; guessed by default.")
+@click.option("--label", metavar="NAME", help="The label column; guessed by default.")
+def init_command(data: str | None, output: str | None, model: str | None, text: str | None, label: str | None) -> None:
+    """Write a config for DATA, a file or a directory with train.*: csv, tsv, jsonl or parquet; asks without DATA.
+
+    Columns are guessed; the score and the learning rate suit the data and the model. The comments say why:
+
+    jaxstab init reviews.csv
+
+    jaxstab init reviews.csv -o reviews-bert.toml --model hub:google-bert/bert-base-uncased
+    """
+    if data is None:
+        try:
+            data = click.prompt("Your data, a file or a directory")
+            model = model or click.prompt("The model", default="bundled:minilm")
+            output = output or click.prompt("Write the config to", default=f"{Path(data.rpartition(':')[2]).stem}.toml")
+        except click.Abort:
+            if sys.stdin.isatty():  # Ctrl-C
+                raise
+            raise InputError("nobody answers; name the data, as in: jaxstab init reviews.csv") from None
+    from jaxstab.experiment.starting import MODEL, init
+
+    columns = None if text is None else [name.strip() for name in text.split(",")]
+    started = init(data, output, model=model or MODEL, text=columns, label=label)
+    print(started)
+    print(f"wrote {started.path}; read it, then: jaxstab run {started.path} (jaxstab plan says how long that takes)")
 
 
 @click.command("export", short_help="Write one seed as a Hugging Face model.")

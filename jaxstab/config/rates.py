@@ -77,6 +77,11 @@ def suited(model_type: str, width: int, methods: Collection[str] = ()) -> Suited
     return (published or [rates for start, rates in BY_WIDTH if start <= width])[-1]
 
 
+def say_rate(rate: float) -> str:
+    """Returns a learning rate as people write it: `2e-5`, not `2e-05`."""
+    return f"{rate:.1e}".replace(".0e", "e").replace("e-0", "e-") if rate < 0.01 else f"{rate:g}"
+
+
 def caution(rate: float, model_type: str, width: int, methods: Collection[str] = ()) -> str | None:
     """Returns a sentence where a learning rate is far from those that suit a model, otherwise None."""
     rates = suited(model_type, width, methods)
@@ -85,6 +90,6 @@ def caution(rate: float, model_type: str, width: int, methods: Collection[str] =
     where, risk = ("above", "seeds may fail") if rate > rates.high else ("below", "seeds may learn nothing")
     adapters = next((f"{name} on " for name in ADAPTERS if name in methods), "")
     return (
-        f"train.learning_rate = {rate:g} is far {where} {rates.low:g} to {rates.high:g}, which suit {adapters}this "
-        f"model by a rule of thumb ({rates.source}); {risk}"
+        f"train.learning_rate = {say_rate(rate)} is far {where} {say_rate(rates.low)} to {say_rate(rates.high)}, "
+        f"which suit {adapters}this model by a rule of thumb ({rates.source}); {risk}"
     )

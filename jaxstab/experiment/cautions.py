@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from jaxstab.config import Config
-from jaxstab.config.rates import caution
+from jaxstab.config.rates import caution, say_rate
 from jaxstab.data.task import Task
 from jaxstab.runs.info import RunInfo
 from jaxstab.words import count, listing, plural
@@ -41,9 +41,9 @@ def advise(config: Config, info: RunInfo) -> list[str]:
     rate, steps = config.train.learning_rate, info.steps_per_epoch * (config.mitigation.longer or config.train).epochs
     low, high = info.suited_rates or USUAL_RATES
     if low <= rate <= high:
-        advice = [f"other learning rates (--grid.train.learning_rate {rate / 4:.2g},{rate * 4:.2g})"]
+        advice = [f"other learning rates (--grid.train.learning_rate {say_rate(rate / 4)},{say_rate(rate * 4)})"]
     else:
-        advice = [f"a learning rate of {low:g} to {high:g} (it is {rate:g})"]
+        advice = [f"a learning rate of {say_rate(low)} to {say_rate(high)} (it is {say_rate(rate)})"]
     if steps < FEW_STEPS:
         advice.append(f"more epochs (each seed took {count('step', steps)} only)")
     if info.majority_score.test > LARGE_MAJORITY and config.train.class_weights is None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import jax
 import numpy as np
 
 from jaxstab.config import Config, hyperparameters
@@ -16,7 +17,8 @@ from jaxstab.mitigation import Method, make_methods, mitigated, number_of_layers
 from jaxstab.models.parameters import split_layers
 from jaxstab.models.pretrained import Pretrained, load_encoder_config, load_pretrained, resolve_model
 from jaxstab.runs.info import BatchGrid
-from jaxstab.training.devices import choose_precision
+from jaxstab.training.devices import choose_precision, local_devices, memory_limit
+from jaxstab.training.least_memory import does_not_fit
 from jaxstab.training.recipe import Recipe, define, dtype_in_memory, narrowed, number_frozen
 
 
@@ -53,6 +55,10 @@ def load_inputs(config: Config, show_progress: bool = False) -> tuple[Task, Enco
         )
     tokenizer = load_tokenizer(directory)
     encoded = encode_task(task, tokenizer, config.task.max_length, encoder.vocab_size, show_progress, draws)
+    restricted, limit = replace(encoder, vocab_size=len(encoded.vocabulary)), memory_limit(local_devices())
+    problem = does_not_fit(config, restricted, np.asarray(encoded.train.lengths), limit)
+    if problem is not None:
+        raise InputError(f"{config.model.source}: {problem}")
     dtype = dtype_in_memory(config.model.base_precision, choose_precision(train.precision), methods, encoder)
     return task, encoded, load_pretrained(directory, encoder, encoded.vocabulary, dtype)
 
@@ -127,14 +133,19 @@ def recipe_for(config: Config, task: Task, encoded: EncodedTask, pretrained: Pre
     )
 
 
-def check_reinit(configs: Sequence[Config], recipe: Recipe) -> None:
-    """Checks that reinit does not re-initialise more layers than are trained.
+def check_methods(configs: Sequence[Config], recipe: Recipe) -> None:
+    """Checks that the methods have something to act on: reinit enough layers, bitfit biases.
 
     Raises:
-        InputError: it does.
+        InputError: they do not.
     """
-    depth = number_of_layers(recipe.pretrained.params)
+    params = recipe.pretrained.params
+    depth = number_of_layers(params)
+    paths = (path for path, _ in jax.tree_util.tree_leaves_with_path(params))
+    has_biases = any(path[-1].key == "bias" for path in paths)
     for config in configs:
         reinit = config.mitigation.reinit
         if reinit and reinit.layers > depth:
             raise InputError(f"mitigation.reinit.layers = {reinit.layers}: only {depth} are trained; make it smaller")
+        if "bitfit" in config.mitigation.names and not has_biases:
+            raise InputError("mitigation: bitfit trains biases, and this model has none; use lora, or freeze")

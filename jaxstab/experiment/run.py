@@ -19,7 +19,7 @@ from jaxstab.errors import InputError
 from jaxstab.experiment.cautions import cautions
 from jaxstab.experiment.curves import check_tracking, group_id
 from jaxstab.experiment.finish import finish, reopen
-from jaxstab.experiment.inputs import check_reinit, load_inputs, recipe_for
+from jaxstab.experiment.inputs import check_methods, load_inputs, recipe_for
 from jaxstab.experiment.progress import Progress
 from jaxstab.experiment.status import PendingRun, describe, recorded, resumed_values
 from jaxstab.experiment.train import train
@@ -170,7 +170,7 @@ def _load(configs: Sequence[Config], display: Progress, score: Score | None) -> 
     if score is not None:
         task = _with_score(task, score)
     recipe = recipe_for(configs[0], task, encoded, pretrained)
-    check_reinit(configs, recipe)
+    check_methods(configs, recipe)
     return task, encoded, recipe
 
 
@@ -226,7 +226,7 @@ def plan(config: Config | Mapping[str, Any] | str | Path, *, display: Progress |
     cache_compiled_programs()
     task, encoded, pretrained = load_inputs(first)
     recipe = recipe_for(first, task, encoded, pretrained)
-    check_reinit(configs, recipe)
+    check_methods(configs, recipe)
     found = [note for one in configs for note in cautions(one, task, recipe.pretrained.config)]
     for note in dict.fromkeys([*task.notes, *found]):
         (display or Progress()).warn(note)

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 from jaxstab.models.operations import dropout, from_memory, look_up, normalise, normalise_rms
 
 ALL = "all"  # as a target of adapters
+FUSED = {"qkv": ("query", "key", "value")}  # layers that stand for several
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,8 @@ class Adapters:
     dropout: float = 0.0
 
     def stand_beside(self, name: str) -> bool:
-        """Whether a linear layer of this name has an adapter."""
-        return name in self.targets or ALL in self.targets
+        """Whether a linear layer of this name has an adapter. One that stands for several has it for any of them."""
+        return any(one in self.targets for one in (name, ALL, *FUSED.get(name, ())))
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Every family of models once: how its config.json is read, its module, and the names of its weights."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -12,7 +12,7 @@ from jaxstab.data.batches import Batch
 from jaxstab.errors import InputError
 from jaxstab.models import deberta, gpt2, llama_like, modernbert
 from jaxstab.models.bert_like import BERT_LIKE
-from jaxstab.models.build import ALL, Adapters, Build
+from jaxstab.models.build import Adapters, Build
 from jaxstab.models.decoder import DecoderClassifier
 from jaxstab.models.encoder import SequenceClassifier
 from jaxstab.models.stack import Causal, Layered, Outputs
@@ -114,7 +114,7 @@ def _check_targets(adapters: Adapters, layers: Mapping[str, Any]) -> None:
     paths = [[key.key for key in path] for path, _ in jax.tree_util.tree_leaves_with_path(layers)]
     known = {path[-2] for path in paths if path[-1] == "kernel"}
     for target in adapters.targets:
-        if target not in known and target != ALL:
+        if not any(map(replace(adapters, targets=(target,)).stand_beside, known)):
             raise InputError(
                 f"no linear layer {target!r} for an adapter; there are {', '.join(sorted(known))}, and all"
             )

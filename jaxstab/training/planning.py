@@ -11,8 +11,8 @@ from jaxstab.data.tokens import EncodedTask
 from jaxstab.mitigation import number_of_layers
 from jaxstab.training.devices import memory_limit, platform, wanted_group_size
 from jaxstab.training.lowering import Job
-from jaxstab.training.programs import Programs, on_other_devices
-from jaxstab.training.recipe import Recipe, define
+from jaxstab.training.programs import Programs, number_of_bytes, on_other_devices
+from jaxstab.training.recipe import Recipe, define, frozen_part
 from jaxstab.training.waves import SeedTrainer, make_waves
 
 
@@ -28,6 +28,7 @@ class Plan:
         fixed_bytes: memory that a device needs independent of G.
         seed_bytes: memory that a device needs for each of its G seeds.
         limit_bytes: memory that may be used on each device.
+        base_bytes: of `fixed_bytes`, what no seed trains.
     """
 
     group_size: int
@@ -37,6 +38,7 @@ class Plan:
     fixed_bytes: int
     seed_bytes: int
     limit_bytes: int
+    base_bytes: int
 
     @property
     def needed_bytes(self) -> int:
@@ -95,8 +97,7 @@ def plan_trainer(
     """
     share = math.ceil(seeds / len(devices))
     wanted = group_size or wanted_group_size(share, devices)
-    limit = memory_limit(devices)
-
+    limit, base = memory_limit(devices), number_of_bytes(frozen_part(recipe, recipe.pretrained.params))
     unrolled = pays_to_unroll(recipe, wanted) if unroll is None else unroll
 
     def compiled(size: int, remat: bool) -> Programs:
@@ -112,7 +113,7 @@ def plan_trainer(
             size = fitting_size(wanted, share, fixed, each, limit)
             programs = one if size == 1 else compiled(size, recomputed)
         size = programs.group_size
-        plan = Plan(size, math.ceil(share / size), recomputed, unrolled, fixed, each, limit)
+        plan = Plan(size, math.ceil(share / size), recomputed, unrolled, fixed, each, limit, base)
         if plan.fits:
             break
     return plan, SeedTrainer([programs, *on_other_devices(programs, task, devices[1:])], weights)

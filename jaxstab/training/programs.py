@@ -54,15 +54,15 @@ class Programs:
         # Compiled at the first checkpoint, which most runs do not live to see.
         self._take_state, self._put_state = xla.jit(partial(take)), xla.jit(partial(put), donate_argnums=0)
         self.compile_seconds = time.perf_counter() - started
-        self.shared_bytes = _bytes(on_host)
+        self.shared_bytes = number_of_bytes(on_host)
         self.group_bytes = self._count_bytes(lowered.inputs)
 
     def _count_bytes(self, inputs: SeedInputs) -> int:
         """Bytes of W seeds in the program that needs most."""
-        params = _bytes(self._state.evaluated)
+        params = number_of_bytes(self._state.evaluated)
         # Only the seeds' own arguments. XLA's own sum omits arguments that a program does not use.
-        held = dict.fromkeys(self._compiled, _bytes((self._state, inputs)))
-        held["init"] = _bytes(inputs)
+        held = dict.fromkeys(self._compiled, number_of_bytes((self._state, inputs)))
+        held["init"] = number_of_bytes(inputs)
         for name in {"put", "represent", "logits"} & set(held):
             held[name] += params  # the best parameters beside the last
         most = max(held[name] + _result_bytes(one) for name, one in self._compiled.items())
@@ -158,7 +158,8 @@ def _name(path: Sequence[Any]) -> str:
     return jax.tree_util.keystr(tuple(path), simple=True, separator=".")
 
 
-def _bytes(tree: Any) -> int:
+def number_of_bytes(tree: Any) -> int:
+    """Returns the size of a tree of arrays."""
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 

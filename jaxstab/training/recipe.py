@@ -12,7 +12,7 @@ from jaxstab.config import TrainConfig
 from jaxstab.data.targets import Targets
 from jaxstab.mitigation import Context, Method, Path, map_named
 from jaxstab.models.attention import choose_attention
-from jaxstab.models.build import Build
+from jaxstab.models.build import Adapters, Build
 from jaxstab.models.families import family_of, make_classifier
 from jaxstab.models.pretrained import Pretrained
 from jaxstab.runs.info import BatchGrid
@@ -95,7 +95,7 @@ def define(
         predicting: whether it is for prediction, where adapters have no dropout.
     """
     dtype = jnp.bfloat16 if config.precision == "bfloat16" else jnp.float32
-    adapters = next((method.adapters for method in methods if method.adapters), None)
+    adapters = adapters_of(methods)
     if adapters and predicting:
         adapters = replace(adapters, dropout=0.0)
     kind = platform()
@@ -131,13 +131,13 @@ def dtype_in_memory(
         methods: the mitigation methods; if one looks at pre-trained values while training, all of these are float32.
         encoder: the config of the model.
     """
-    context, looked_at = _context(encoder), any(method.needs_pretrained for method in methods)
+    head, looked_at = family_of(encoder).head, any(method.needs_pretrained for method in methods)
 
     def dtype(path: Path) -> Any:
-        if looked_at or _is_trained(methods, path, context):
+        if looked_at or is_trained(methods, path, encoder):
             return np.float32
         in_layers = path[0] in STACKED and path[-1] == "kernel"
-        large = in_layers or (path[0] not in context.head and path[-1] in ("kernel", "embedding"))
+        large = in_layers or (path[0] not in head and path[-1] in ("kernel", "embedding"))
         narrow = (large and base_precision == "bfloat16") or (in_layers and precision == "bfloat16")
         return jnp.bfloat16 if narrow else np.float32
 
@@ -176,11 +176,25 @@ def reference_part(recipe: Recipe, params: Any) -> Any:
 
 
 def _trained(recipe: Recipe, path: Path) -> bool:
-    return _is_trained(recipe.methods, path, recipe.context({}, {}))
+    return is_trained(recipe.methods, path, recipe.pretrained.config, recipe.pretrained.missing)
 
 
-def _is_trained(methods: Sequence[Method], path: Path, context: Context) -> bool:
+def is_trained(methods: Sequence[Method], path: Path, encoder: Any, missing: tuple[str, ...] = ()) -> bool:
+    """Returns whether seeds train a parameter.
+
+    Args:
+        methods: the mitigation methods.
+        path: of the parameter.
+        encoder: the config of the model.
+        missing: parts of the head that each seed initialises for itself.
+    """
+    context = _context(encoder, missing)
     return all(method.trained(path, context) for method in methods if method.trained)
+
+
+def adapters_of(methods: Sequence[Method]) -> Adapters | None:
+    """Returns the adapters that a method adds, if one does."""
+    return next((method.adapters for method in methods if method.adapters), None)
 
 
 def _select(tree: Any, wanted: Callable[[Path], bool], path: Path = ()) -> Any:
