@@ -44,6 +44,17 @@ def _config(rate=3e-5, **mitigation):
     )
 
 
+def test_numbers_have_no_classes_but_an_uncertain_correlation():
+    numbers = {
+        name: replace(getattr(TASK, name), labels=np.linspace(0, 1, len(getattr(TASK, name).labels), dtype=np.float32))
+        for name in ("train", "validation")
+    }
+    few = replace(_split(_texts(400, 19)), labels=np.linspace(0, 1, 19, dtype=np.float32))
+    task = replace(TASK, classes=(), test=few, **numbers)
+    # 1.96 / sqrt(19) = .45
+    assert cautions(_config(), task, _Encoder()) == ["19 test examples: a correlation is uncertain by ±0.45 (95 %)"]
+
+
 def test_nothing_is_said_of_a_sound_task():
     assert cautions(_config(), TASK, _Encoder()) == []
 
