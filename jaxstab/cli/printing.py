@@ -75,9 +75,7 @@ def print_summary(run: Run, console: Console | None = None) -> None:
         console.print(flips)
     info, seeds = run.info, len(run.info.seeds)
     reasons = {seed: info.failures.get(seed, "failed") for seed in info.failed_seeds}  # older versions have no reasons
-    said = say_failures(reasons, seeds) or [
-        f"No seed failed (all end above {'the ' * bool(info.classes)}{guess_label(info.metric)})."
-    ]
+    said = say_failures(reasons, seeds) or [f"No seed failed (all end above the {guess_label(info.metric)})."]
     _print_lines(console, "", [*said, *advise(run.config, info), *_early(run)])
     rate = f"{60 * seeds / info.wall_seconds:.1f} seeds per minute"
     console.print(

@@ -73,7 +73,7 @@ def metric_label(metric: str) -> str:
 
 def guess_label(metric: str) -> str:
     """What a seed predicts that knows nothing of the examples."""
-    return "predicting the mean" if of_numbers(metric) else "majority class"
+    return "mean label" if of_numbers(metric) else "majority class"
 
 
 def humane(sentence: str) -> str:
