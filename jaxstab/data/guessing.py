@@ -57,8 +57,8 @@ class Columns:
 def guess_columns(rows: "Dataset", source: str, text: Sequence[str] | None = None, label: str | None = None) -> Columns:
     """Returns which columns hold the texts and the labels.
 
-    A label is a column with few values, by its name if possible, or else a column of numbers. Texts are two columns with
-    the names of a pair, or the one with a usual name, or that with the longest texts.
+    A label is a column with few values, by its name if possible, or else a column of numbers. Texts are two columns
+    with the names of a pair, or the one with a usual name, or that with the longest texts.
 
     Args:
         rows: the training split.

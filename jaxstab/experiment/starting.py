@@ -75,7 +75,8 @@ class Started:
         shown = [f"{name} {examples}" for name, examples in self.classes.items()]
         shares = f"{count('class', number)} ({listing(shown, most=8)})" if shown else "numbers"
         left = f"; {count('row', self.dropped)} without text or label left out" if self.dropped else ""
-        return f"{count('example', kept)}{left}; text in {listing(self.columns.text)}, label in {self.columns.label}: {shares}"
+        where = f"text in {listing(self.columns.text)}, label in {self.columns.label}"
+        return f"{count('example', kept)}{left}; {where}: {shares}"
 
 
 def init(
