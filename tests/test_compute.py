@@ -203,7 +203,7 @@ def _with(array, place, value):
         ({"logits": LOGITS[0]}, "logits: 2 axes (14, 3); expected [S, N, C]"),
         ({"predictions": LABELS}, "predictions: 1 axes (14,); expected [S, N]"),
         ({"logits": LOGITS[:1]}, "one seed only"),
-        ({"logits": LOGITS[:, :, :1]}, "logits: 1 class"),
+        ({"logits": LOGITS[:, :, :1], "labels": LABELS, "metric": "f1"}, "f1 does not apply: predictions are numbers"),
         ({"logits": LOGITS[:, :0]}, "logits: shape (6, 0, 3) is empty"),
         ({"logits": LOGITS, "labels": LABELS[1:]}, "numbers of examples differ: logits 14, labels 13"),
         ({"logits": LOGITS, "representations": REPRESENTATIONS[1:]}, "numbers of seeds differ: logits 6, repres"),
