@@ -141,7 +141,7 @@ def lower_measures(recipe: Recipe, task: EncodedTask, seeds: int, on: Any) -> di
         recipe.metric,
         recipe.classes,
     )
-    of_predictions = {name: one.shape for name, one in MEASURES.items() if one.compute}
+    of_predictions = {name: one.shape for name, one in MEASURES.items() if one.compute and one.of != "numbers"}
     pairs, sets = (tuple(name for name, its in of_predictions.items() if its == kind) for kind in ("pairs", "set"))
     layers = tuple(name for name, one in MEASURES.items() if one.default and one.granularity == "representation")
     layer = shape((seeds, represented, width), jnp.float32)

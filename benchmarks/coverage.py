@@ -49,7 +49,7 @@ def parse_arguments() -> argparse.Namespace:
 def measure_on_device(logits: jax.Array, labels: jax.Array, sets: int) -> tuple[dict, dict]:
     """Distances of pairs, and measures of the first so many sets of `all_then_without_each`, for R sets of seeds."""
     masks = jnp.asarray(measures.all_then_without_each(logits.shape[1])[:sets], jnp.float32)
-    compiled = [one for one in MEASURES.values() if one.compute is not None]
+    compiled = [one for one in MEASURES.values() if one.compute is not None and one.of != "numbers"]
     of_pairs, of_sets = (tuple(one.name for one in compiled if one.shape == shape) for shape in ("pairs", "set"))
 
     def measure_one(logits: jax.Array) -> tuple[dict, dict]:

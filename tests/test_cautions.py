@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
+import jaxstab
 from jaxstab.config import make_config
 from jaxstab.config.rates import caution, suited
 from jaxstab.data.task import Split, Task
 from jaxstab.experiment.cautions import advise, cautions
+from jaxstab.experiment.progress import Progress
 from jaxstab.runs.info import BatchGrid, Examples, MajorityScore, RunInfo
 
 
@@ -42,6 +44,17 @@ def _config(rate=3e-5, **mitigation):
     return make_config(
         {"model": {"source": "m"}, "task": {"source": "t"}, "train": {"learning_rate": rate}, "mitigation": mitigation}
     )
+
+
+def test_numbers_have_no_classes_but_an_uncertain_correlation():
+    numbers = {
+        name: replace(getattr(TASK, name), labels=np.linspace(0, 1, len(getattr(TASK, name).labels), dtype=np.float32))
+        for name in ("train", "validation")
+    }
+    few = replace(_split(_texts(400, 19)), labels=np.linspace(0, 1, 19, dtype=np.float32))
+    task = replace(TASK, classes=(), test=few, **numbers)
+    # 1.96 / sqrt(19) = .45
+    assert cautions(_config(), task, _Encoder()) == ["19 test examples: a correlation is uncertain by ±0.45 (95 %)"]
 
 
 def test_nothing_is_said_of_a_sound_task():
@@ -125,6 +138,22 @@ def _info(failed, **values):
         failed_seeds=tuple(range(failed)),
         **values,
     )
+
+
+def test_a_plan_says_what_a_run_would_note(settings, monkeypatch):
+    class Notes(Progress):
+        said: list[str] = []  # noqa: RUF012
+
+        def warn(self, line):
+            self.said.append(line)
+
+    def compiled(*_):
+        raise InterruptedError
+
+    monkeypatch.setattr("jaxstab.experiment.run.plan_trainer", compiled)
+    with pytest.raises(InterruptedError):
+        jaxstab.plan(settings, display=Notes())
+    assert "30 test examples: an accuracy is uncertain by ±0.18 (95 %)" in Notes.said
 
 
 def test_advice_only_where_every_seed_failed():

@@ -29,7 +29,7 @@ def results():
 
 
 def test_every_measure_is_there_with_value_interval_and_layers(results):
-    assert list(results.measures) == [name for name, one in measures.MEASURES.items() if one.default]
+    assert list(results.measures) == [one.name for one in measures.select()]
     for name, row in results.measures.items():
         measure = measures.MEASURES[name]
         assert measure.low <= row["interval"][0] <= row["value"] <= row["interval"][1] <= measure.high + 1e-6
@@ -73,7 +73,9 @@ def test_values_far_from_zero_keep_their_digits_in_float64():
 def test_measures_on_request_are_not_there_by_default_and_need_representations():
     names = ["rsa_cosine", "rsa_correlation", "knn_jaccard_cosine", "knn_jaccard_correlation"]
     assert [name for name, one in measures.MEASURES.items() if not one.default] == names
-    assert measures.select() == [one for name, one in measures.MEASURES.items() if name not in names]
+    assert measures.select() == [
+        one for name, one in measures.MEASURES.items() if name not in names and one.of != "numbers"
+    ]
     found = measures.all(representations=REPRESENTATIONS, only=[*names, "rsa"])
     assert list(found.measures) == ["rsa", *names]
     assert all(len(row["layers"]) == len(row["null_shuffled"]) == LAYERS for row in found.measures.values())
@@ -201,7 +203,7 @@ def _with(array, place, value):
         ({"logits": LOGITS[0]}, "logits: 2 axes (14, 3); expected [S, N, C]"),
         ({"predictions": LABELS}, "predictions: 1 axes (14,); expected [S, N]"),
         ({"logits": LOGITS[:1]}, "one seed only"),
-        ({"logits": LOGITS[:, :, :1]}, "logits: 1 class"),
+        ({"logits": LOGITS[:, :, :1], "labels": LABELS, "metric": "f1"}, "f1 does not apply: predictions are numbers"),
         ({"logits": LOGITS[:, :0]}, "logits: shape (6, 0, 3) is empty"),
         ({"logits": LOGITS, "labels": LABELS[1:]}, "numbers of examples differ: logits 14, labels 13"),
         ({"logits": LOGITS, "representations": REPRESENTATIONS[1:]}, "numbers of seeds differ: logits 6, repres"),

@@ -43,7 +43,7 @@ def test_columns_are_guessed_by_name_and_content(columns, text, label):
 @pytest.mark.parametrize(
     ("columns", "given", "message"),
     [
-        ({"text": LONG, "score": np.linspace(0, 1, 24)}, {}, "no column looks like a label.* name it with --label"),
+        ({"text": LONG, "id": range(24)}, {}, "no column looks like a label.* name it with --label"),
         (
             {"a": [0, 1] * 12, "b": CLASSES},
             {"label": "b"},
@@ -91,6 +91,13 @@ def test_unequal_classes_have_another_score_and_a_known_model_its_rate(tmp_path,
     config = load_config(path)
     assert (config.task.metric, config.train.learning_rate, config.model.source) == ("macro_f1", 2e-5, "hub:a/b")
     assert "learning_rate = 2e-5  # 1e-5 to 3e-5 suit this model: Liu et al. (2019)" in path.read_text()
+
+
+def test_numbers_are_a_regression(tmp_path, checkpoint):
+    frame = ROWS.assign(sentiment=np.linspace(0, 5, 120))
+    started = jaxstab.init(_csv(tmp_path / "all.csv", frame), tmp_path / "c.toml", model=str(checkpoint))
+    assert str(started) == "120 examples; text in review, label in sentiment: numbers"
+    assert (load_config(started.path).task.kind, load_config(started.path).task.metric) == ("regression", "pearson")
 
 
 def test_a_model_of_the_hub_that_does_not_answer_gets_the_usual_rate(tmp_path):

@@ -10,7 +10,9 @@ from jaxstab.measures.intervals import Facts, explain, limits, row, score_range
 RNG = np.random.default_rng(0)
 LABELS = RNG.integers(2, size=139)
 BASE = np.where(RNG.random(139) < 0.8, LABELS, 1 - LABELS)
-OF_PREDICTIONS = [name for name, one in measures.MEASURES.items() if one.granularity != "representation"]
+OF_PREDICTIONS = [
+    name for name, one in measures.MEASURES.items() if one.granularity != "representation" and one.of != "numbers"
+]
 OF_VOTES = [name for name in OF_PREDICTIONS if "predictions" in measures.MEASURES[name].needs]
 
 

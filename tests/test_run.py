@@ -202,6 +202,7 @@ def test_the_command_prints_lines_and_a_summary(settings, tmp_path, capsys):
     assert "validation accuracy mean" in out
     assert re.search(r"failed \d of 2; step 24/24", out)
     assert "shown: test accuracy of 4 seeds" in out
+    assert "note: 30 test examples: an accuracy is uncertain by" in out
     for word in ("pairwise_disagreement", "fleiss_kappa", "jsd", "majority class", "seeds per minute", "disagree most"):
         assert word in out
     assert cli.main(["run", _config_file(settings, tmp_path)]) == 0

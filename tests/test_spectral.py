@@ -62,7 +62,9 @@ def _products(jaxpr):
 
 @pytest.mark.parametrize("name", MEASURES)
 def test_every_product_is_in_full_float32(name):
-    row, arrays = MEASURES[name], OnDevice(jnp.ones((3, 8, 2)), jnp.ones((3, 8), int), jnp.ones(8, int), "f1", 2)
+    row = MEASURES[name]
+    kind = float if row.of == "numbers" else int
+    arrays = OnDevice(jnp.ones((3, 8, 2)), jnp.ones((3, 8), kind), jnp.ones(8, int), "f1", 2)
     if row.granularity == "representation":
         shapes = [(3, 8, 12), (3, 12, 8), (3, 40, 2)]
         programs = [compiled_layer_distances.trace(jnp.ones(shape), names=(name,)) for shape in shapes]

@@ -105,7 +105,7 @@ def predictions_figure() -> Figure:
     for own in owns:
         logits, labels = simulated_logits(10, own)
         found.append(measures.all(logits=logits, labels=labels))
-    names = [name for name, one in MEASURES.items() if one.granularity != "representation"]
+    names = [name for name, one in MEASURES.items() if one.granularity != "representation" and one.of != "numbers"]
     figure, axes = plt.subplots(4, 4, figsize=(10, 9.4), sharex=True)
     figure.get_layout_engine().set(h_pad=0.08, w_pad=0.06)
     panels = list(axes.flat)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from jaxstab import measures
 from jaxstab.analysis.failures import warn_failures
+from jaxstab.analysis.loading import load_outputs
 from jaxstab.analysis.sample import Sample, Source, check_options, why_failed
 from jaxstab.errors import InputError
 from jaxstab.measures import MEAN, Inputs, Results
 from jaxstab.runs.directory import Run
-from jaxstab.runs.reading import load_outputs
 
 
 def measure(

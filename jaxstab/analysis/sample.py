@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from jaxstab import measures
 from jaxstab.analysis.failures import failures
+from jaxstab.analysis.loading import load_outputs, load_tasks
 from jaxstab.analysis.values import contributions, take_pairs
 from jaxstab.config import SeedTriple
 from jaxstab.errors import InputError
-from jaxstab.measures import MEAN, MEASURES, METRICS, Inputs
+from jaxstab.measures import MEAN, MEASURES, Inputs
 from jaxstab.runs.directory import Run
 from jaxstab.runs.outputs import Outputs
-from jaxstab.runs.reading import load_outputs, load_tasks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -137,7 +137,7 @@ class Sample:
         try:
             inputs = measures.check(logits, predictions, labels, representations, seeds, scores, metric)
             metric = metric or inputs.default_metric
-            if metric not in METRICS and scores is None:
+            if metric not in measures.SCORES and scores is None:
                 raise ValueError(measures.unknown_metric(metric))
             numbers = None if seeds is None else [int(seed) for seed in seeds]
             if numbers is not None and len(set(numbers)) < len(numbers):

@@ -75,9 +75,7 @@ def print_summary(run: Run, console: Console | None = None) -> None:
         console.print(flips)
     info, seeds = run.info, len(run.info.seeds)
     reasons = {seed: info.failures.get(seed, "failed") for seed in info.failed_seeds}  # older versions have no reasons
-    said = say_failures(reasons, seeds) or [
-        f"No seed failed (all end above {'the ' * bool(info.classes)}{guess_label(info.metric)})."
-    ]
+    said = say_failures(reasons, seeds) or [f"No seed failed (all end above the {guess_label(info.metric)})."]
     _print_lines(console, "", [*said, *advise(run.config, info), *_early(run)])
     rate = f"{60 * seeds / info.wall_seconds:.1f} seeds per minute"
     console.print(
@@ -224,16 +222,15 @@ def _instability_table(
 ) -> Table:
     """A table with one row for each measure; empty columns are left out."""
     table = Table(title=title, title_justify="left")
-    with_null, with_paper = (any(key in row for row in rows.values()) for key in ("null_shuffled", "paper"))
-    columns = ["measure", "value", "95 % interval", *["null", "shuffled"] * with_null, *["released code"] * with_paper]
+    shown, with_paper = tables.null_columns(rows), any("paper" in row for row in rows.values())
+    columns = ["measure", "value", "95 % interval", *shown, *["released code"] * with_paper]
     columns += [f"{without['seeds']} not failed"] if without else []
     for name in columns:
         table.add_column(name, justify="left" if name == "measure" else "right", no_wrap=True)
     table.add_column("what it says")
     for name, row in rows.items():
         cells = [name, number(row["value"]), worth(row)]
-        if with_null:
-            cells += [number(null) if null is not None else "" for null in nulls_of(row)]
+        cells += [number(null) if null is not None else "" for null in nulls_of(row)[2 - len(shown) :]]
         if with_paper:
             cells.append(number(row["paper"]) if "paper" in row else "")
         if without:
@@ -241,12 +238,8 @@ def _instability_table(
         robust = row.get("robust_interval")
         otherwise = f" ({interval(robust)} if scores are not near normal)" if robust else ""
         table.add_row(*cells, MEASURES[name].meaning + otherwise)
-    if with_null:
-        table.caption = (
-            "Representations: last layer. null: independent normal data of the same size; "
-            "shuffled: these data with each seed's examples in another order."
-        )
-        table.caption_justify = "left"
+    if shown:
+        table.caption, table.caption_justify = " ".join(tables.say_nulls(shown)), "left"
     return table
 
 

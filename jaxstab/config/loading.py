@@ -138,7 +138,7 @@ def _explain(error: ValidationError) -> str:
     given = details["input"]
     shown = f"{given!r}" if not isinstance(given, dict) else "a table"
     if details["type"] == "dataclass_type" and is_table(key):
-        inside = [one for one in all_keys() if one.startswith(f"{key}.")][:3]
+        inside = sorted((one for one in all_keys() if one.startswith(f"{key}.")), key=lambda one: one.count("."))[:3]
         return f"{key} = {shown}: is a table; set a key of it, such as {', '.join(inside)}"
     return f"{key or 'the config'} = {shown}: {details['msg'].removeprefix('Input ')}"
 

@@ -11,7 +11,20 @@ from jaxstab.words import listing
 if TYPE_CHECKING:
     from datasets import Dataset
 
-LABELS = ("label", "labels", "class", "category", "target", "sentiment", "stars", "rating", "topic", "tag", "y")
+LABELS = (
+    "label",
+    "labels",
+    "class",
+    "category",
+    "target",
+    "sentiment",
+    "stars",
+    "rating",
+    "topic",
+    "tag",
+    "y",
+    "score",
+)
 TEXTS = ("text", "sentence", "review", "comment", "content", "body", "document", "article", "message", "tweet")
 PAIRS = (
     ("sentence1", "sentence2"),
@@ -33,17 +46,19 @@ class Columns:
     Attributes:
         text: one or two.
         label: one.
+        numbers: whether the labels are numbers to be predicted, not classes.
     """
 
     text: tuple[str, ...]
     label: str
+    numbers: bool = False
 
 
 def guess_columns(rows: "Dataset", source: str, text: Sequence[str] | None = None, label: str | None = None) -> Columns:
     """Returns which columns hold the texts and the labels.
 
-    A label is a column with few values, by its name if possible; texts are two columns with the names of a pair, or the
-    one with a usual name, or that with the longest texts.
+    A label is a column with few values, by its name if possible, or else a column of numbers. Texts are two columns
+    with the names of a pair, or the one with a usual name, or that with the longest texts.
 
     Args:
         rows: the training split.
@@ -65,18 +80,20 @@ def guess_columns(rows: "Dataset", source: str, text: Sequence[str] | None = Non
     if text is None:
         strings = {name: _mean_length(column) for name, column in values.items() if _is_text(column) and name != label}
         text = _guess_text(strings, source, names)
-    return Columns(tuple(text), label)
+    return Columns(tuple(text), label, _number_of_classes(values[label]) is None and _is_numeric(values[label]))
 
 
 def _guess_label(values: dict[str, list[Any]], source: str) -> str:
     classes = {name: _number_of_classes(column) for name, column in values.items()}
-    likely = [name for name, number in classes.items() if number is not None]
+    likely = [name for name, number in classes.items() if number is not None] or [
+        name for name, column in values.items() if _is_numeric(column)
+    ]
     if not likely:
         raise InputError(
             f"{source}: no column looks like a label, with 2 to {MOST_CLASSES} different values; name it with --label; "
             f"there are {listing(list(values))}"
         )
-    return min(likely, key=lambda name: (_rank(name, LABELS), classes[name]))
+    return min(likely, key=lambda name: (_rank(name, LABELS), classes[name] or 0))
 
 
 def _number_of_classes(column: Sequence[Any]) -> int | None:
@@ -102,6 +119,11 @@ def _rank(name: str, usual: Sequence[str]) -> int:
 
 def _is_text(column: Sequence[Any]) -> bool:
     return bool(column) and all(isinstance(one, str) for one in column)
+
+
+def _is_numeric(column: Sequence[Any]) -> bool:
+    """Whether a column holds numbers that differ."""
+    return len(set(column)) > 1 and all(isinstance(one, int | float) and not isinstance(one, bool) for one in column)
 
 
 def _mean_length(column: Sequence[str]) -> float:

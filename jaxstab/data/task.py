@@ -58,7 +58,7 @@ class Task:
     validation: Split
     test: Split
     classes: tuple[str, ...]
-    metric: Metric
+    metric: str
     notes: tuple[str, ...]
 
     @property

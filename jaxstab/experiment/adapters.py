@@ -41,7 +41,8 @@ def write_adapter(target: Path, run: Run, config: Any, trained: Mapping[str, Any
     """
     from safetensors.numpy import save_file
 
-    family, tensors = family_of(config), {}
+    family = family_of(config)
+    tensors: dict[str, np.ndarray] = {}
     targets, heads, stored_as_used = set(), set(), False
     for entry in family.table(config):
         beside, own = _at(trained, (*entry.path[:-1], "lora")), _at(trained, entry.path)

@@ -1,13 +1,15 @@
 """Runs an experiment, from config to run directory, in the order of the data flow."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from jaxstab import measures
 from jaxstab.config import Config, expand_grid, hyperparameters, load_config, make_config
@@ -39,14 +41,21 @@ from jaxstab.training.lowering import Job
 from jaxstab.training.planning import Estimate, Plan, estimate, plan_trainer
 from jaxstab.training.recipe import Recipe
 
+Score = Callable[[np.ndarray, np.ndarray], float]
 
-def run(config: Config | Mapping[str, Any] | str | Path, *, display: Progress | None = None) -> Run:
+
+def run(
+    config: Config | Mapping[str, Any] | str | Path, *, score: Score | None = None, display: Progress | None = None
+) -> Run:
     """Fine-tunes every seed of a config, measures how much they differ, and writes a run directory.
 
     An interrupted run resumes from its checkpoints; a finished run is only read.
 
     Args:
         config: a `Config`, nested plain values, or the path of a TOML file.
+        score: a function that is the task's score instead of `task.metric`, as for `jaxstab.measures.add_score`: from
+            labels [N] and logits [N, C] (predicted numbers [N] of a regression) to a number of which more is better,
+            from 0 to 1 unless added with another range. It chooses the best epoch. An interrupted run needs it again.
         display: shows the progress; silent by default.
 
     Returns:
@@ -65,7 +74,9 @@ def run(config: Config | Mapping[str, Any] | str | Path, *, display: Progress | 
     config = _as_config(config)
     if config.grid:
         raise InputError(f"{config.name}: has a [grid], which is several runs; use jaxstab.run_grid")
-    return _run_all([config], display or Progress())[0]
+    if score is not None and config.task.metric is not None:
+        raise InputError(f"{config.name}: task.metric = {config.task.metric!r}, and a function as score; keep one")
+    return _run_all([config], display or Progress(), score)[0]
 
 
 def resume(path: str | Path, *, display: Progress | None = None) -> Run:
@@ -101,7 +112,7 @@ def run_grid(config: Config | Mapping[str, Any] | str | Path, *, display: Progre
     return _run_all(expand_grid(_as_config(config)), display or Progress())
 
 
-def _run_all(configs: Sequence[Config], display: Progress) -> list[Run]:
+def _run_all(configs: Sequence[Config], display: Progress, score: Score | None = None) -> list[Run]:
     """Trains the seeds of all configs, which differ in hyper-parameters only, and measures each run."""
     started = time.perf_counter()
     if not all((config.directory / CONFIG).exists() for config in configs):
@@ -111,7 +122,7 @@ def _run_all(configs: Sequence[Config], display: Progress) -> list[Run]:
     unfinished = [config for config, done in zip(configs, finished, strict=True) if not done]
     if unfinished:
         cache_compiled_programs()
-        task, encoded, recipe = processes.together(lambda: _load(unfinished, display))
+        task, encoded, recipe = processes.together(lambda: _load(unfinished, display, score))
         pending = [PendingRun(Run(one.directory), one, describe(one, task, encoded, recipe)) for one in unfinished]
         with ExitStack() as stack:
             resumed = processes.decided(lambda: _lock_and_create(pending, encoded, stack))
@@ -152,10 +163,12 @@ def _is_finished(config: Config) -> bool:
     return True
 
 
-def _load(configs: Sequence[Config], display: Progress) -> tuple[Task, EncodedTask, Recipe]:
+def _load(configs: Sequence[Config], display: Progress, score: Score | None) -> tuple[Task, EncodedTask, Recipe]:
     """Loads and checks what all configs share."""
     check_tracking(configs[0])
     task, encoded, pretrained = load_inputs(configs[0], show_progress=display.is_live)
+    if score is not None:
+        task = _with_score(task, score)
     recipe = recipe_for(configs[0], task, encoded, pretrained)
     check_methods(configs, recipe)
     return task, encoded, recipe
@@ -222,6 +235,17 @@ def plan(config: Config | Mapping[str, Any] | str | Path, *, display: Progress |
     given = first.seeds.group_size, first.train.remat, first.train.unroll
     chosen, trainer = plan_trainer(recipe, encoded, len(jobs), local_devices(), None, *given)
     return chosen, estimate(trainer, chosen, jobs, compilation=time.perf_counter() - started)
+
+
+def _with_score(task: Task, score: Score) -> Task:
+    """The task with a user's function as its score, which is tried on both splits that it will judge."""
+    try:
+        metric = measures.add_score(score, of="logits" if task.classes else "numbers")
+        for split in (task.validation, task.test):
+            measures.majority_score(metric, split.labels, task.outputs)
+    except ValueError as error:
+        raise InputError(f"score: {error}") from None
+    return replace(task, metric=metric)
 
 
 def _as_config(config: Config | Mapping[str, Any] | str | Path) -> Config:

@@ -37,7 +37,7 @@ source = {model}
 [task]
 source = {data}{splits}
 text = {text}
-label = {label}{classes}
+label = {label}{classes}{kind}
 metric = "{metric}"{why}
 max_length = {length}{cut}{drop}
 
@@ -58,7 +58,7 @@ class Started:
     Attributes:
         path: the config.
         columns: which were taken.
-        classes: how many examples each class has, in all splits.
+        classes: how many examples each class has, in all splits; none of a regression.
         rows: how many there are.
         dropped: how many of them have no text or no label.
     """
@@ -73,11 +73,10 @@ class Started:
         """What was found, as sentences."""
         number, kept = len(self.classes), self.rows - self.dropped
         shown = [f"{name} {examples}" for name, examples in self.classes.items()]
+        shares = f"{count('class', number)} ({listing(shown, most=8)})" if shown else "numbers"
         left = f"; {count('row', self.dropped)} without text or label left out" if self.dropped else ""
-        return (
-            f"{count('example', kept)}{left}; text in {listing(self.columns.text)}, label in {self.columns.label}: "
-            f"{count('class', number)} ({listing(shown, most=8)})"
-        )
+        where = f"text in {listing(self.columns.text)}, label in {self.columns.label}"
+        return f"{count('example', kept)}{left}; {where}: {shares}"
 
 
 def init(
@@ -112,9 +111,9 @@ def init(
     rows = {name: one for name, one in rows.items() if one.labelled}
     kept = {name: one.without_empty() for name, one in rows.items()}
     labels = [str(value) for one in kept.values() for value in one.labels]
-    classes = dict(sorted(Counter(labels).items()))
+    classes = {} if columns.numbers else dict(sorted(Counter(labels).items()))
     total = sum(len(one.labels) for one in rows.values())
-    if len(classes) < 2:
+    if len(classes) < 2 and not columns.numbers:
         raise InputError(
             f"{source}: column {columns.label!r} has {count('class', len(classes))}; name another: --label"
         )
@@ -128,7 +127,8 @@ def init(
         "text": json.dumps(list(columns.text), ensure_ascii=False),
         "label": json.dumps(columns.label, ensure_ascii=False),
         "splits": "" if "validation" in kept else "  # 80 % for training, 10 % validation, 10 % test, by split_seed",
-        "classes": f"  # {count('class', len(classes))}",
+        "classes": "  # numbers" if columns.numbers else f"  # {count('class', len(classes))}",
+        "kind": '\nkind = "regression"' * columns.numbers,
         "drop": f"\ndrop_empty = true  # {total - len(labels)} of {count('row', total)}" * (total > len(labels)),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -143,10 +143,11 @@ def init(
 
 def _settings(kept: dict[str, Any], classes: dict[str, int], train: float, model: str) -> dict[str, Any]:
     """What suits these data and this model, with the reasons as comments."""
-    unequal = max(classes.values()) > UNEQUAL * min(classes.values())
+    unequal = bool(classes) and max(classes.values()) > UNEQUAL * min(classes.values())
+    usual = "accuracy" if classes else "pearson"
     texts = kept["train"].texts
     words = [sum(len(text.split()) for text in one) for one in zip(*texts, strict=True)]
-    encoder = _read_model(model, len(classes))
+    encoder = _read_model(model, len(classes) or 1)
     most = min(LENGTHS[1], LENGTHS[1] if encoder is None else encoder.max_length)
     wanted = STEP * math.ceil(TOKENS_PER_WORD * float(np.quantile(words, 0.95)) / STEP)
     cut = float(np.mean(np.multiply(words, TOKENS_PER_WORD) > most))
@@ -154,7 +155,7 @@ def _settings(kept: dict[str, Any], classes: dict[str, int], train: float, model
     epochs = int(np.clip(math.ceil(STEPS * batch / train), *EPOCHS))
     rates = None if encoder is None else suited(encoder.model_type, encoder.hidden_size)
     return {
-        "metric": "macro_f1" if unequal else "accuracy",
+        "metric": "macro_f1" if unequal else usual,
         "why": '  # classes are of unequal size; class_weights = "balanced" in [train] may help' * unequal,
         "length": max(4, min(most, max(wanted, LENGTHS[0]))),
         "cut": f"  # tokens; longer texts are cut, about {cut:.0%} of them" if cut >= 0.01 else "  # tokens",

@@ -101,6 +101,11 @@ def resumed_values(pending: PendingRun) -> dict[str, Any]:
     if not (pending.run.path / INFO).exists():
         return {}
     before = pending.run.info
+    if before.metric != pending.info.metric:
+        raise InputError(
+            f"{pending.run.path}: began with the score {before.metric}, now it is {pending.info.metric}; if it is a "
+            f"Python function, resume in Python: jaxstab.run(config, score={before.metric})"
+        )
     if before.examples_sha256 != pending.info.examples_sha256:
         raise InputError(f"{pending.run.path}: the task's examples have changed since this run began; delete it")
     return {name: value for name, value in before.to_json().items() if name in RESUMED}

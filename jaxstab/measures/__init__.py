@@ -20,6 +20,7 @@ from jaxstab.measures.number_scores import number_score
 from jaxstab.measures.performance import (
     METRICS,
     SCORES,
+    add_score,
     calibration_error,
     calibration_spread,
     contributions_of_examples,
@@ -92,6 +93,7 @@ __all__ = [
     "Results",
     "Tabular",
     "add_layers",
+    "add_score",
     "all",
     "all_then_without_each",
     "ambiguity",

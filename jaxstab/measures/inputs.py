@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from jaxstab.measures.performance import METRICS, SCORES, of_numbers, unknown
+from jaxstab.measures.performance import SCORES, of_numbers, unknown
 
 Array = np.ndarray
 AXES = {
@@ -75,7 +75,7 @@ class Inputs:
         if metric not in SCORES:
             raise ValueError(unknown(metric))
         if of_numbers(metric) != (self.of == "numbers"):
-            others = ", ".join(one for one in METRICS if of_numbers(one) != of_numbers(metric))
+            others = ", ".join(one for one in SCORES if of_numbers(one) != of_numbers(metric))
             raise ValueError(f"{metric} does not apply: predictions are {self.of}; use one of {others}")
         if SCORES[metric].of != "logits":
             return self.predictions

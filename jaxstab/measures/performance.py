@@ -9,6 +9,7 @@ from scipy.special import softmax
 
 from jaxstab.measures.arrays import AnyArray, namespace
 from jaxstab.measures.number_scores import number_score, number_scores_without_each
+from jaxstab.measures.own_scores import Function, own_score, own_scores_without_each
 from jaxstab.measures.probability_scores import OF_EXAMPLES, areas_without_each, probability_score, score_of_examples
 
 CALIBRATION_BINS = 15
@@ -23,12 +24,14 @@ class Score(NamedTuple):
         high: its largest.
         failure: the score that says whether a seed does better than a guess. It is the accuracy for scores that are
             lower than a guess's if a seed is too sure of itself.
+        function: a user's, from labels and outputs to the score; None for those that are defined here.
     """
 
     of: Literal["predictions", "logits", "numbers"]
     low: float
     high: float
     failure: str
+    function: Function | None = None
 
 
 SCORES = {
@@ -48,6 +51,48 @@ SCORES = {
     "r2": Score("numbers", -np.inf, 1, "r2"),
 }
 METRICS = tuple(SCORES)
+
+
+def add_score(
+    function: Function,
+    *,
+    low: float = 0.0,
+    high: float = 1.0,
+    of: Literal["logits", "numbers"] = "logits",
+    name: str | None = None,
+) -> str:
+    """Makes a Python function a score, in this process, wherever the name of a score is asked for.
+
+    Args:
+        function: from labels [N] and the outputs of one seed, both in numpy, to a number of which more is better. It is
+            called often: without each example in turn, for intervals that include other test examples.
+        low: the smallest number that it returns.
+        high: the largest.
+        of: what outputs are: logits [N, C], or predicted numbers [N] of a regression.
+        name: of the score; by default the function's.
+
+    Returns:
+        The name.
+
+    Raises:
+        ValueError: it has no name of its own, or the name is that of another score, or the range is none.
+
+    Example:
+        >>> def right_and_sure(labels, logits):
+        ...     best = logits.argmax(1)
+        ...     return ((best == labels) & (logits.max(1) > 0)).mean()
+        >>> add_score(right_and_sure)
+        'right_and_sure'
+    """
+    name = name or function.__name__
+    if not name.isidentifier():
+        raise ValueError(f"the score {name} has no name; give one: add_score(function, name=...)")
+    if not -np.inf < low < high < np.inf:
+        raise ValueError(f"the score {name}: from {low:g} to {high:g} is no range")
+    if name in SCORES and SCORES[name].function is not function:
+        raise ValueError(f"there is another score {name}; give this one another name: add_score(function, name=...)")
+    SCORES.setdefault(name, Score(of, low, high, "r2" if of == "numbers" else "accuracy", function))
+    return name
 
 
 def score(
@@ -95,11 +140,21 @@ def score_of_logits(metric: str, logits: Float[AnyArray, "N C"], labels: Shaped[
     Raises:
         ValueError: unknown metric.
     """
+    return _of_one(metric, logits[:, 0] if of_numbers(metric) else logits, labels, logits.shape[-1])
+
+
+def _of_one(
+    metric: str, outputs: Shaped[AnyArray, " N *C"], labels: Shaped[AnyArray, " N"], classes: int
+) -> Float[AnyArray, ""]:
+    """The score of one seed from logits [N, C], predictions [N] or predicted numbers [N]."""
+    known = SCORES.get(metric)
+    if known is not None and known.function is not None:
+        return own_score(known.function, known.low, known.high, outputs, labels)
     if of_numbers(metric):
-        return number_score(metric, logits[:, 0], labels)
-    if metric in SCORES and SCORES[metric].of == "logits":
-        return probability_score(metric, logits, labels)
-    return score(metric, logits.argmax(-1), labels, logits.shape[-1])
+        return number_score(metric, outputs, labels)
+    if known is not None and known.of == "logits":
+        return probability_score(metric, outputs, labels)
+    return score(metric, outputs.argmax(-1) if outputs.ndim == 2 else outputs, labels, classes)
 
 
 def scores(
@@ -117,11 +172,7 @@ def scores(
         ValueError: unknown metric.
     """
     labels = np.asarray(labels)
-    if of_numbers(metric):
-        return np.array([number_score(metric, np.asarray(one), labels) for one in outputs], np.float64)
-    if outputs.ndim == 3:
-        return np.array([score_of_logits(metric, np.asarray(one), labels) for one in outputs], np.float64)
-    return np.array([score(metric, np.asarray(one), labels, classes) for one in outputs])
+    return np.array([_of_one(metric, np.asarray(one), labels, classes) for one in outputs], np.float64)
 
 
 def contributions_of_examples(
@@ -149,7 +200,11 @@ def contributions_of_examples(
     examples = len(labels)
     if examples < 2:
         raise ValueError(f"{examples} test examples; the contribution of an example to {metric} needs at least 2")
-    if of_numbers(metric):
+    known = SCORES.get(metric)
+    if known is not None and known.function is not None:
+        own = known.function, known.low, known.high
+        left_out = np.array([own_scores_without_each(*own, one, labels) for one in outputs])
+    elif of_numbers(metric):
         left_out = np.array([number_scores_without_each(metric, one, labels) for one in outputs])
     elif outputs.ndim == 3:
         left_out = np.array([areas_without_each(metric, one, labels) for one in outputs])
@@ -218,7 +273,9 @@ def score_of_confusion(
 
 def unknown(metric: str) -> str:
     """What is wrong with a metric that is none of `SCORES`."""
-    return f"unknown metric {metric!r}; use {', '.join(METRICS[:-1])} or {METRICS[-1]}"
+    *others, last = SCORES
+    own = "or in Python your own (jaxstab.measures.add_score)"
+    return f"unknown metric {metric!r}; use {', '.join(others)} or {last}, {own}"
 
 
 def majority_score(metric: str, labels: Shaped[np.ndarray, " N"], classes: int) -> float:
@@ -228,7 +285,8 @@ def majority_score(metric: str, labels: Shaped[np.ndarray, " N"], classes: int) 
     their mean.
     """
     if of_numbers(metric):
-        return float(number_score(metric, np.full(len(labels), np.mean(labels, dtype=np.float64)), labels))
+        guess = np.full((len(labels), 1), np.mean(labels, dtype=np.float64))
+        return float(score_of_logits(metric, guess, labels))
     shares = np.bincount(labels, minlength=classes) / len(labels)
     guess = np.log(np.maximum(shares, np.finfo(np.float64).tiny))
     return float(score_of_logits(metric, np.tile(guess, (len(labels), 1)), labels))

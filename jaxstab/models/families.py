@@ -35,7 +35,7 @@ class Family:
     """
 
     read_config: Callable[[Mapping[str, Any], int, float | None], Any]
-    module: type[Layered]
+    module: Callable[..., Layered]
     table: Callable[[Any], list[Entry]]
     prefix: str
     head: tuple[str, ...] = ("pooler", "classifier")
@@ -43,7 +43,7 @@ class Family:
     @property
     def is_causal(self) -> bool:
         """Whether it is a decoder, whose head reads the last token."""
-        return issubclass(self.module, Causal)
+        return isinstance(self.module, type) and issubclass(self.module, Causal)
 
 
 FAMILIES = {

@@ -194,7 +194,7 @@ def make_tokenizer(fields: Mapping[str, Any]) -> Any:
     merges = [tuple(pair.split(" ", 1)) for pair in fields[f"{TOKENS}merges"]]
     tokenizer = Tokenizer(models.BPE({token: number for number, token in enumerate(tokens)}, merges))
     words = WORDS[cut]
-    steps = [] if words is None else [pre_tokenizers.Split(Regex(words), "isolated")]
+    steps: list[Any] = [] if words is None else [pre_tokenizers.Split(Regex(words), "isolated")]
     steps = [pre_tokenizers.Digits(individual_digits=True)] if cut == "smollm" else steps
     in_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=words is None)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*steps, in_bytes])

@@ -184,7 +184,9 @@ def _training(sample: Sample, history: dict[str, Floats], name: str) -> Section 
     pictures = []
     for column, what in words.items():
         drawn = seed_curves(history[column], ylabel=what, names=sample.inputs.names, failed=sample.failed)
-        caption = f"{what.capitalize()}: a line for each seed{', failed ones dashed' * bool(sample.failed.any())}"
+        caption = (
+            f"{what[0].upper()}{what[1:]}: a line for each seed{', failed ones dashed' * bool(sample.failed.any())}"
+        )
         several = "; of the others the median, and a band with 80 %" if (~sample.failed).sum() > 1 else ""
         pictures.append(Picture(f"{name}-{slug(column)}", drawn, f"{caption}{several}."))
     return Section("Training", pictures=pictures, summary="loss and score of every seed by epoch")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from jaxstab.analysis.how_many import MOST_SEEDS, MOST_SIMULATED
 from jaxstab.analysis.seed_study import SeedStudy
-from jaxstab.measures import MEAN
+from jaxstab.measures import MEAN, of_numbers
 from jaxstab.report.formats import Table, percent
 from jaxstab.report.tables import quantity
 
@@ -34,11 +34,12 @@ def joint_table(study: SeedStudy) -> Table:
         rows.append([seeds, _examples(one.low), _examples(one.high), one.enough])
     if found is None:
         return Table("", [], [])
+    best = "better by as much on every example" if of_numbers(study.metric) else "right wherever the other is"
     return Table(
         f"{study.name}: test examples needed, so that a difference of {found.delta:g} holds for others too",
         ["seeds of each method", "at best", "if methods disagree as seeds do", f"are {found.examples} enough?"],
         rows,
-        "At best: where one method is right wherever the other is. -: no number of examples makes up for so few seeds.",
+        f"At best: where one method is {best}. -: no number of examples makes up for so few seeds.",
     )
 
 

@@ -73,7 +73,7 @@ def metric_label(metric: str) -> str:
 
 def guess_label(metric: str) -> str:
     """What a seed predicts that knows nothing of the examples."""
-    return "predicting the mean" if of_numbers(metric) else "majority class"
+    return "mean label" if of_numbers(metric) else "majority class"
 
 
 def humane(sentence: str) -> str:
@@ -113,22 +113,32 @@ def _mark_best(of_name: Sequence[Mapping[str, Any] | None], *, larger: bool) -> 
 def measures_table(results: Results) -> Table:
     """A row for each measure of one run."""
     without = results.without_failed
-    with_nulls = any("null_shuffled" in row for row in results.measures.values())
-    columns = ["measure", "value", "95 % interval", *["null", "shuffled"] * with_nulls]
+    shown = null_columns(results.measures)
+    columns = ["measure", "value", "95 % interval", *shown]
     columns += [f"{without['seeds']} not failed"] if without else []
     rows = []
     for name, row in results.measures.items():
         places = _places(row["interval"])
-        nulls = [number(null) for null in nulls_of(row)] if with_nulls else []
+        nulls = [number(null) for null in nulls_of(row)[2 - len(shown) :]]
         rest = [with_interval(without["measures"].get(name))] if without else []
         rows.append([quantity(name), number(row["value"], places=places), worth(row, places), *nulls, *rest])
     caption = "Larger is less stable, but for stable examples."
-    if with_nulls:
-        caption += (
-            " Representations: last layer; null: independent normal data; shuffled: these data with each seed's "
-            "examples in another order."
-        )
+    caption += "".join(f" {line}" for line in say_nulls(shown))
     return Table("All measures", columns, rows, caption)
+
+
+def null_columns(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The names of the columns of nulls that measures have; those of numbers have only that of shuffled examples."""
+    keys = {"null": "null", "null_shuffled": "shuffled"}
+    return [name for key, name in keys.items() if any(key in row for row in rows.values())]
+
+
+def say_nulls(columns: Sequence[str]) -> list[str]:
+    """What the columns of nulls hold, as a sentence or none."""
+    order = "data with each seed's examples in another order."
+    if "null" in columns:
+        return [f"Representations: last layer. null: independent normal data of the same size; shuffled: these {order}"]
+    return [f"Shuffled: the same {order}"] if columns else []
 
 
 def differences_table(comparison: Comparison, task: str) -> Table:
