@@ -73,20 +73,25 @@ def _join(distributed: bool, coordinator: str | None, processes: int | None, pro
     return is_first()
 
 
-@click.command(
-    "run",
-    short_help="Fine-tune all seeds of a config at once, and measure them.",
-    cls=completion.ConfigCommand,
-    context_settings=OVERRIDES,
-)
-@click.argument("config", shell_complete=completion.configs)
-@click.argument(
-    "overrides",
-    nargs=-1,
-    type=click.UNPROCESSED,
-    metavar="[--KEY VALUE]...",
-    shell_complete=completion.values,
-)
+def _config_command(name: str, short_help: str) -> Callable[[Callable[..., None]], click.Command]:
+    """Makes a function a verb that takes a config, and values of its keys."""
+
+    def decorate(command: Callable[..., None]) -> click.Command:
+        takes_values = click.argument(
+            "overrides",
+            nargs=-1,
+            type=click.UNPROCESSED,
+            metavar="[--KEY VALUE]...",
+            shell_complete=completion.values,
+        )
+        takes_config = click.argument("config", shell_complete=completion.configs)
+        make = click.command(name, short_help=short_help, cls=completion.ConfigCommand, context_settings=OVERRIDES)
+        return make(takes_config(takes_values(command)))
+
+    return decorate
+
+
+@_config_command("run", "Fine-tune all seeds of a config at once, and measure them.")
 @click.option("--quiet", is_flag=True, help="Print nothing; the run directory holds everything.")
 @_processes
 def run_command(config: str, overrides: Sequence[str], quiet: bool, **others: Any) -> None:
@@ -145,20 +150,7 @@ def resume_command(run: str, quiet: bool, **others: Any) -> None:
         print_summary(finished)
 
 
-@click.command(
-    "plan",
-    short_help="Say beforehand what a run will take: memory, time.",
-    cls=completion.ConfigCommand,
-    context_settings=OVERRIDES,
-)
-@click.argument("config", shell_complete=completion.configs)
-@click.argument(
-    "overrides",
-    nargs=-1,
-    type=click.UNPROCESSED,
-    metavar="[--KEY VALUE]...",
-    shell_complete=completion.values,
-)
+@_config_command("plan", "Say beforehand what a run will take: memory, time.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
 def plan_command(config: str, overrides: Sequence[str], as_json: bool) -> None:
     """Say how a run of CONFIG would divide its seeds, what memory it needs and how long it takes.
