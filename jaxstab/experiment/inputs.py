@@ -19,7 +19,7 @@ from jaxstab.models.pretrained import Pretrained, load_encoder_config, load_pret
 from jaxstab.runs.info import BatchGrid
 from jaxstab.training.devices import choose_precision, local_devices, memory_limit
 from jaxstab.training.least_memory import does_not_fit
-from jaxstab.training.recipe import Recipe, define, dtype_in_memory, narrowed, number_frozen
+from jaxstab.training.recipe import Recipe, define, dtype_in_memory, number_frozen, to_memory
 
 
 def load_inputs(config: Config, show_progress: bool = False) -> tuple[Task, EncodedTask, Pretrained]:
@@ -101,7 +101,7 @@ def make_recipe(
     train = replace(train, precision=choose_precision(train.precision))
     dtype = dtype_in_memory(config.model.base_precision, train.precision, methods, pretrained.config)
     params = split_layers(pretrained.params, number_frozen(methods))
-    pretrained = replace(pretrained, params=narrowed(params, dtype))
+    pretrained = replace(pretrained, params=to_memory(params, dtype))
     return Recipe(
         config=train,
         methods=methods,

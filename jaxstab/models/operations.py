@@ -163,7 +163,7 @@ def _select_and_add(selected: Bool[Array, "M N"], rows: Float[Array, "N D"]) -> 
 
 
 def from_memory(stored: Shaped[Array, "..."], dtype: Any) -> Float[Array, "..."]:
-    """Returns values in a dtype; uint16 are the bits of bfloat16 (`jaxstab.training.recipe.narrowed`)."""
+    """Returns values in a dtype; uint16 are the bits of bfloat16 (`jaxstab.training.recipe.to_memory`)."""
     if stored.dtype != jnp.uint16:
         return stored.astype(dtype)
     if dtype == jnp.bfloat16:

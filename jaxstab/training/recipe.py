@@ -144,7 +144,7 @@ def dtype_in_memory(
     return dtype
 
 
-def narrowed(params: Any, dtype: Callable[[Path], Any]) -> Any:
+def to_memory(params: Any, dtype: Callable[[Path], Any]) -> Any:
     """Returns numpy arrays in the dtypes of `dtype_in_memory`; on a CPU bfloat16 as its bits, in uint16.
 
     XLA for CPUs has few operations on bfloat16. It converts whole arrays before it takes a layer or some rows of them.
