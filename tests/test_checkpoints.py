@@ -238,7 +238,7 @@ def test_a_seed_is_saved_between_steps_only(monkeypatch):
     monkeypatch.setattr(jax, "block_until_ready", wait)
     fake = Programs.__new__(Programs)
     vars(fake).update(
-        recipe=SimpleNamespace(steps_per_epoch=50, config=SimpleNamespace(epochs=1)),
+        recipe=SimpleNamespace(steps_per_epoch=50, config=SimpleNamespace(epochs=1, patience=None)),
         start=lambda jobs: (None, SimpleNamespace(step=0)),
         train=lambda state, inputs, start, stop: SimpleNamespace(loss_sum=0, step=stop),
         save=lambda state, best, place: {"step": np.array(state.step)},

@@ -110,7 +110,7 @@ def _edit_config(directory, **changes):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda d: _edit_config(d, model_type="gpt2"), r"model_type 'gpt2' is not supported; supported: bert"),
+        (lambda d: _edit_config(d, model_type="t5"), r"model_type 't5' is not supported; supported: bert"),
         (lambda d: _edit_config(d, hidden_act="swish9"), "hidden_act 'swish9'"),
         (lambda d: _edit_config(d, position_embedding_type="relative_key"), "position_embedding_type"),
         (lambda d: _edit_config(d, hidden_size=None), "incomplete, without hidden_size"),

@@ -1,5 +1,7 @@
 """A seed's numbers are bit for bit independent of other seeds, its slot, and the number of waves and devices."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -135,6 +137,7 @@ def test_the_best_parameters_are_those_of_the_first_best_epoch():
         return np.array(params), np.array(represent)
 
     vars(fake).update(
+        recipe=SimpleNamespace(config=SimpleNamespace(patience=None)),
         start=lambda jobs: (None, TrainState(None, None, {}, jnp.float32(0))),
         evaluate=evaluate,
         take=lambda params, place: params,

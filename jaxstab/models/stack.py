@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -35,7 +36,7 @@ def in_precision(params: Mapping[str, Any], dtype: Any) -> dict[str, Any]:
     their gradients are stored in this dtype too. What is narrower is converted in the loop, layer by layer.
     """
 
-    def narrowed(leaf: Array) -> Array:
+    def narrowed(leaf: Array | np.ndarray) -> Array | np.ndarray:
         return leaf.astype(dtype) if leaf.dtype == jnp.float32 else leaf
 
     if "kernel" in params:
