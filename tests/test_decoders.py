@@ -24,9 +24,13 @@ GOLDEN = Path(__file__).parent / "golden"
 TOLERANCE = 1e-5
 PROGRAM = jax.jit(apply, static_argnums=(0, 4))
 
-# These two have every part of a layer between them. Tests of layers run with the others only in the complete run.
+# The first two have every part of a layer between them; those that are neither are close relatives of others.
+QUICK, SLOW = ("qwen2", "gemma3_text"), ("llama", "gpt2")
 BY_LAYER = [
-    name if name in ("qwen2", "gemma3_text") else pytest.param(name, marks=pytest.mark.slow) for name in DECODER_SIZES
+    pytest.param(
+        name, marks=[pytest.mark.slow] * (name not in QUICK) + [pytest.mark.release] * (name not in QUICK + SLOW)
+    )
+    for name in DECODER_SIZES
 ]
 
 # Further configs, compared with PyTorch live.

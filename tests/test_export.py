@@ -39,7 +39,10 @@ def _when(family):
     """How rarely a family is tested; some have the same weights as another but for their names."""
     if family in ("bert", "llama"):
         return []
-    return [pytest.mark.slow, *[pytest.mark.release] * (family in ("electra", "xlm-roberta"))]
+    return [
+        pytest.mark.slow,
+        *[pytest.mark.release] * (family in ("electra", "xlm-roberta", "mistral", "qwen3", "gemma")),
+    ]
 
 
 @pytest.mark.parametrize("family", [pytest.param(one, marks=_when(one)) for one in FAMILY_SIZES | DECODER_SIZES])
