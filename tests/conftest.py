@@ -3,7 +3,11 @@
 import os
 from pathlib import Path
 
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+# Compiling is most of a test's time, and takes two thirds of it without LLVM's optimisation. TEST_XLA_FLAGS="" compiles
+# as for users.
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4 " + os.environ.get(
+    "TEST_XLA_FLAGS", "--xla_backend_optimization_level=0"
+)
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import jax
