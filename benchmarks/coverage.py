@@ -114,6 +114,28 @@ def simulate_predictions(seeds: int, replicates: int, population: Population) ->
     return {name: found[name] for name in (MEAN, "sd", ROBUST, *MEASURES) if name in found}
 
 
+def simulate_numbers(seeds: int, replicates: int, population: Population) -> dict[str, dict]:
+    """Coverage of the measures of a regression, whose predictions are the margins of `draw_logits`."""
+    logits, classes = draw_logits(np.random.default_rng(seeds), (1 + TRUTH_REPLICATES) * replicates, seeds, population)
+    numbers, labels = logits[..., 1:] - logits[..., :1], 3.0 * classes
+    names = [one.name for one in MEASURES.values() if one.of == "numbers"]
+    of_pairs = tuple(name for name in names if MEASURES[name].shape == "pairs")
+    rows: dict[str, list[dict]] = {name: [] for name in names}
+    for one in numbers:
+        inputs = measures.check(one, labels=labels, metric="pearson")
+        matrices = pair_distances(OnDevice.of(inputs, "pearson"), of_pairs)
+        distances = {name: np.asarray(matrix)[None] for name, matrix in matrices.items()}
+        for name, found in measures.rows(names, inputs, distances, "pearson").items():
+            rows[name].append(found)
+    return {
+        name: count_covered(
+            float(np.mean([one["value"] for one in of_name[replicates:]])),
+            [one["interval"] for one in of_name[:replicates]],
+        )
+        for name, of_name in rows.items()
+    }
+
+
 def simulate_scores(seeds: int, replicates: int, population: Population) -> dict[str, dict]:
     """Coverage of the interquartile mean, and of the probability of a higher score than where scores are 1 SD lower."""
     rng = np.random.default_rng(seeds)
@@ -200,6 +222,7 @@ def main() -> None:
         results[name] = {}
         for seeds in arguments.seeds:
             found = simulate_predictions(seeds, arguments.replicates, population)
+            found |= simulate_numbers(seeds, arguments.replicates, population)
             found |= simulate_scores(seeds, arguments.replicates, population)
             found |= simulate_joint(seeds, arguments.replicates, population)
             if not population.rare:

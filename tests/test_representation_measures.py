@@ -9,7 +9,7 @@ import pytest
 from scipy.spatial.distance import pdist, squareform
 from scipy.stats import spearmanr
 
-from jaxstab.measures import representation, spectral
+from jaxstab.measures import representation, spectral, subspaces
 from jaxstab.measures.representation import NEIGHBOURS, distances
 
 SEEDS = 4
@@ -170,8 +170,8 @@ CASES |= {"giant directions, few examples": _giant(60, 120), "giant directions":
 @pytest.fixture
 def as_on_accelerators(monkeypatch):
     """Singular values and vectors by products, as on GPUs and TPUs."""
-    monkeypatch.setattr(representation, "svd", spectral.polar_svd)
-    monkeypatch.setattr(representation, "nuclear_norm", spectral.polar_nuclear_norm)
+    monkeypatch.setattr(subspaces, "svd", spectral.polar_svd)
+    monkeypatch.setattr(subspaces, "nuclear_norm", spectral.polar_nuclear_norm)
     jax.clear_caches()
     yield
     jax.clear_caches()
@@ -280,7 +280,7 @@ def test_rotations_scales_and_shifts_of_a_seed_do_not_matter(shape):
 
 
 def test_invertible_maps_do_not_matter_to_svcca_where_all_directions_are_kept(monkeypatch):
-    monkeypatch.setattr(representation, "LEADING_SHARE", 1.0)
+    monkeypatch.setattr(subspaces, "LEADING_SHARE", 1.0)
     jax.clear_caches()
     X, rng = _draw(60, 8), np.random.default_rng(1)
     mapped = np.stack([x @ rng.normal(size=(8, 8)) for x in X])

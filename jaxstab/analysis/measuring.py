@@ -1,7 +1,7 @@
 """Measures of saved outputs and samples, with and without failed seeds."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +23,8 @@ def measure(
     labels: str | Path | None = None,
     task: str | None = None,
     compat: str | None = None,
+    max_pairs: int | None = measures.MAX_PAIRS,
+    progress: Callable[[float], None] = lambda share: None,
 ) -> Results:
     """Measures how much the seeds of a run, of a sample, or of saved outputs of any framework differ.
 
@@ -39,6 +41,9 @@ def measure(
         labels: file with the true labels, for a source that does not hold them.
         task: the task, for a source that holds several.
         compat: `paper` adds the number of the released code of Du & Nguyen (2023) where it differs.
+        max_pairs: if there are more pairs of seeds, `svcca`, `pwcca` and `op` are those of a random part of this size;
+            None for all pairs. What a run or sample has recorded stays.
+        progress: called with the share of the work that is done, from time to time.
 
     Returns:
         A mapping from names to values with intervals, and the reasons for measures that are missing.
@@ -67,7 +72,9 @@ def measure(
         chosen = measures.select(only, inputs.of)
         if inputs.seeds < 2:
             raise ValueError("one seed only; instability needs at least two")
-        results = measures.measure_inputs(inputs, outputs.metric, chosen, compat)
+        results = measures.measure_inputs(
+            inputs, outputs.metric, chosen, compat, max_pairs=max_pairs, progress=progress
+        )
     except ValueError as error:
         raise InputError(f"{outputs.path}: {error}") from None
     if outputs.run is not None and "representations" not in outputs.arrays:

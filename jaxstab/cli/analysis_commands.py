@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
+from rich.console import Console
 
 from jaxstab.cli import completion
 from jaxstab.errors import InputError
@@ -41,9 +42,17 @@ def reading(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--subset", metavar="seeds=0-9", help="Only these seeds, e.g. seeds=0-9 or seeds=0,3,5-7.")
 @reading
 @click.option("--compat", type=click.Choice(["paper"]), help="Show the released code's number beside the right one.")
+@click.option(
+    "--max-pairs",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=2000,
+    show_default=True,
+    help="Of more pairs of seeds, svcca, pwcca and op are measured on so many, drawn at random.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
 def measure_command(
-    path: str, only: str | None, subset: str | None, compat: str | None, as_json: bool, **how: Any
+    path: str, only: str | None, subset: str | None, compat: str | None, max_pairs: int, as_json: bool, **how: Any
 ) -> None:
     """Measure how much the seeds in PATH differ, whatever they were trained with.
 
@@ -57,8 +66,12 @@ def measure_command(
     jaxstab measure lm-eval-output/ --task rte
     """
     from jaxstab.analysis.measuring import measure
+    from jaxstab.cli.display import share_bar
 
-    results = measure(path, only=_names(only), subset=subset, compat=compat, **how)
+    with share_bar(Console(stderr=True), "measuring") as progress:
+        results = measure(
+            path, only=_names(only), subset=subset, compat=compat, max_pairs=max_pairs, progress=progress, **how
+        )
     if as_json:
         print(json.dumps(results.as_json(), indent=2, allow_nan=False))
     else:

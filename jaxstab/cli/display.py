@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from types import TracebackType
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import rich.progress
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from jaxstab.config import Config
 from jaxstab.experiment.progress import Progress
@@ -154,17 +154,38 @@ class Display(Progress):
         self._print(f"out of memory; continuing with {count('seed', group_size)} at once on each device")
 
     @contextmanager
-    def measuring(self, seeds: int, shape: Sequence[int]) -> Iterator[None]:
+    def measuring(self, seeds: int, shape: Sequence[int]) -> Iterator[Callable[[float], None]]:
         """Prints how long measuring took; `shape` is that of a seed's representations."""
         layers, examples, features = shape
         counted = f"{count('seed', seeds)}: {count('layer', layers)}, {count('test example', examples)}"
         started = time.perf_counter()
         self._print(f"measuring {counted}, {features} features ...")
-        yield
+        with share_bar(self.console, "measuring") as progress:
+            yield progress
         self._print(f"measured in {time.perf_counter() - started:.1f} s")
 
     def _print(self, line: str) -> None:
         self.console.print(line, markup=False, highlight=False, soft_wrap=not self.console.is_terminal)
+
+
+@contextmanager
+def share_bar(console: Console, description: str) -> Iterator[Callable[[float], None]]:
+    """Shows a progress bar, which is gone at the end, on a terminal and nothing elsewhere.
+
+    Yields a function to be called with the share of the work that is done.
+    """
+    with rich.progress.Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("to go:"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=console.quiet or not console.is_terminal,
+        transient=True,
+    ) as bar:
+        task = bar.add_task(description, total=1.0)
+        yield lambda share: bar.update(task, completed=share)
 
 
 def describe_memory(plan: Plan) -> str:

@@ -1,7 +1,7 @@
 """The end of a run: once all seeds are trained, their files are merged into the run's files and measured."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -66,8 +66,8 @@ def finish(pending: PendingRun, task: Task, display: Progress) -> None:
     reasons = failures(results["final_logits"], test.labels, task.metric, losses, guess)
     failed = {seed: reason for seed, reason in zip(numbers, reasons, strict=True) if reason}
     started = time.perf_counter()
-    with display.measuring(len(numbers), representations[0].shape):
-        converged, found = _measure(task, numbers, results["logits"], representations, failed)
+    with display.measuring(len(numbers), representations[0].shape) as progress:
+        converged, found = _measure(task, numbers, results["logits"], representations, failed, progress)
     seconds = time.perf_counter() - started
     represented = measures.represented_examples(len(test.labels))
     write_arrays(path / DISTANCES, found.distances | {"seeds": np.asarray(converged), "represented": represented})
@@ -107,6 +107,7 @@ def _measure(
     logits: np.ndarray,
     representations: Sequence[np.ndarray],
     failed: Mapping[int, str],
+    progress: Callable[[float], None],
 ) -> tuple[list[int], measures.Results]:
     """Scores all seeds and measures those that did not diverge; returns which seeds these are."""
     # Logits that are not finite count as a guess, so that scores of seeds that diverged are numbers.
@@ -121,7 +122,7 @@ def _measure(
         return converged, replace(scored, warnings=["every seed diverged: logits are not finite"])
     inputs = measures.check(logits[finite], labels=task.test.labels, seeds=converged, metric=task.metric)
     represented = [one for one, good in zip(representations, finite, strict=True) if good]
-    found = measures.measure_inputs(replace(inputs, representations=represented), task.metric)
+    found = measures.measure_inputs(replace(inputs, representations=represented), task.metric, progress=progress)
     found = add_without_failed(found, inputs, [failed.get(seed) for seed in converged], diverged)
     return converged, replace(found, scores=scored.scores)
 

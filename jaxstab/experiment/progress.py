@@ -1,6 +1,6 @@
 """The events of a run, in the order in which they happen; `jaxstab.cli.display` shows them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
@@ -63,6 +63,9 @@ class Progress:
         """Training continues with smaller groups."""
 
     @contextmanager
-    def measuring(self, seeds: int, shape: Sequence[int]) -> Iterator[None]:
-        """Measures are being computed; `shape` is that of a seed's representations."""
-        yield
+    def measuring(self, seeds: int, shape: Sequence[int]) -> Iterator[Callable[[float], None]]:
+        """Measures are being computed; `shape` is that of a seed's representations.
+
+        Yields a function to be called with the share of the work that is done.
+        """
+        yield lambda share: None

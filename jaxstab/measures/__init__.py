@@ -79,8 +79,10 @@ from jaxstab.measures.subsets import (
     subset_values,
     values_and_left_out,
 )
+from jaxstab.measures.subspaces import MAX_PAIRS
 
 __all__ = [
+    "MAX_PAIRS",
     "MEAN",
     "MEASURES",
     "METRICS",

@@ -1,6 +1,6 @@
 """Computes all measures of arrays: values, intervals, nulls and warnings."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from jaxstab.measures.representation import DIRECTIONS, distances
 from jaxstab.measures.resampling import leave_one_out, mean_over_pairs
 from jaxstab.measures.results import Interval, Results, plain, plain_or_none
 from jaxstab.measures.subsets import MEAN, seed_scores
+from jaxstab.measures.subspaces import MAX_PAIRS, SUBSPACES, chosen_pairs
 
 MAX_EXAMPLES = 1000
 SATURATED = 0.2
@@ -33,6 +34,7 @@ def measure_arrays(
     only: Iterable[str] | None = None,
     compat: str | None = None,
     max_examples: int = MAX_EXAMPLES,
+    max_pairs: int | None = MAX_PAIRS,
 ) -> Results:
     """Measures the instability of S seeds at every level of detail that the given arrays have.
 
@@ -46,6 +48,8 @@ def measure_arrays(
         only: names of measures; by default all but those on request (`Measure.default`).
         compat: `paper` adds `paper`, the number that the released code of Du & Nguyen (2023) gives, where it differs.
         max_examples: if there are more examples, representations are compared on a random subset of this size.
+        max_pairs: if there are more pairs of seeds, `svcca`, `pwcca` and `op` are those of a random part of this size;
+            None for all pairs.
 
     Returns:
         A mapping from names to values with intervals, and the reasons for measures that are missing.
@@ -71,7 +75,7 @@ def measure_arrays(
     inputs = check(logits, predictions, labels, representations, scores=scores, metric=metric)
     if inputs.seeds < 2:
         raise ValueError("one seed only; instability needs at least two")
-    return measure_inputs(inputs, metric, select(only, inputs.of), compat, max_examples)
+    return measure_inputs(inputs, metric, select(only, inputs.of), compat, max_examples, max_pairs)
 
 
 def represented_examples(examples: int, at_most: int = MAX_EXAMPLES) -> np.ndarray:
@@ -85,8 +89,13 @@ def measure_inputs(
     chosen: Sequence[Measure] | None = None,
     compat: str | None = None,
     max_examples: int = MAX_EXAMPLES,
+    max_pairs: int | None = MAX_PAIRS,
+    progress: Callable[[float], None] = lambda share: None,
 ) -> Results:
-    """Measures checked arrays, see `measure_arrays`. With one seed there are scores, and every measure is None."""
+    """Measures checked arrays, see `measure_arrays`. With one seed there are scores, and every measure is None.
+
+    `progress` is called with the share of the work that is done, from time to time.
+    """
     metric = metric or inputs.default_metric
     chosen = select(of=inputs.of) if chosen is None else chosen
     results = Results(scores=_scores(inputs, metric))
@@ -102,7 +111,7 @@ def measure_inputs(
         _measure_predictions(results, inputs, metric, of_predictions)
     of_layers = [one for one in there if one.granularity == "representation"]
     if of_layers and inputs.seeds > 1:
-        _measure_representations(results, inputs, of_layers, max_examples)
+        _measure_representations(results, inputs, of_layers, max_examples, max_pairs, progress)
     elif of_layers:
         results.measures.update({one.name: {"value": None, "interval": None} for one in of_layers})
     if compat is not None:
@@ -180,25 +189,37 @@ def _measure_predictions(results: Results, inputs: Inputs, metric: str, chosen: 
     results.measures.update(found)
 
 
-def _measure_representations(results: Results, inputs: Inputs, chosen: Sequence[Measure], max_examples: int) -> None:
+def _measure_representations(
+    results: Results,
+    inputs: Inputs,
+    chosen: Sequence[Measure],
+    max_examples: int,
+    max_pairs: int | None,
+    progress: Callable[[float], None],
+) -> None:
     """Measures layer by layer, so that only one layer of all seeds is on the device."""
     per_seed, names = inputs.representations or [], tuple(one.name for one in chosen)
     layers, examples, features = per_seed[0].shape
     subset = represented_examples(examples, max_examples)
     if len(subset) < examples:
         results.warnings.append(f"representations compared on {len(subset)} of {examples} examples, drawn at random")
+    _note_pairs(results, [name for name in names if name in SUBSPACES], inputs.seeds, max_pairs)
     by_layer: list[dict[str, np.ndarray]] = []
     shuffled: list[dict[str, float]] = []
     of_directions = [name for name in names if name in DIRECTIONS]
     of_points = [name for name in names if name not in DIRECTIONS]
     for layer in range(layers):
+
+        def in_layer(share: float, done: int = layer) -> None:
+            progress((done + share) / layers)
+
         arrays = [one[layer][subset] for one in per_seed]
         stacked = np.stack([_single(one) for one in arrays])
         _warn_constant(results, stacked, layer, inputs.names)
         by_layer.append({})
         shuffled.append({})
         if of_points:
-            by_layer[-1] |= distances(stacked, of_points)
+            by_layer[-1] |= distances(stacked, of_points, max_pairs, in_layer)
             shuffled[-1] |= shuffled_null(of_points, stacked)
         if of_directions:
             stacked = np.stack(arrays).astype(np.float32)  # without its mean, an example has another direction
@@ -241,6 +262,15 @@ def add_layers(
         **nulls,
     }
     results.left_out.pop(name, None)
+
+
+def _note_pairs(results: Results, names: Sequence[str], seeds: int, max_pairs: int | None) -> None:
+    measured, everything = len(chosen_pairs(seeds, max_pairs)), seeds * (seeds - 1) // 2
+    if names and measured < everything:
+        results.warnings.append(
+            f"{', '.join(names)}: {measured} of {everything} pairs of seeds, drawn at random, "
+            f"{2 * measured // seeds} of each seed"
+        )
 
 
 def _single(array: np.ndarray) -> np.ndarray:

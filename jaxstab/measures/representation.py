@@ -1,13 +1,14 @@
 """Distances [S, S] between seeds by one layer's representations [S, N, D].
 
-Every seed is centred, scaled to unit Frobenius norm and factored once; a pair costs only matrix products. Measures of
-Gram or distance matrices are cosines of long vectors, computed in blocks of rows. Measures of subspaces use the
-singular values of a matrix of size min(N, D) per pair, in blocks of pairs. Memory is a few times that of the
+Every seed is centred and scaled to unit Frobenius norm. Measures of Gram or distance matrices are cosines of long
+vectors, computed in blocks of rows. Those of subspaces are in `subspaces.py`. Memory is a few times that of the
 representations, and for `rsa` S N^2 / 2 numbers. Distances by cosine and by correlation are Euclidean ones between
 examples scaled to length 1, so `rsa` and `knn_jaccard` serve for them too.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,27 +17,68 @@ from jaxtyping import Array, Bool, Float, Int
 from threadpoolctl import threadpool_limits
 
 from jaxstab import xla
-from jaxstab.measures.spectral import in_full_precision, nuclear_norm, svd
+from jaxstab.measures.spectral import in_full_precision
+from jaxstab.measures.subspaces import (
+    BLOCK,
+    FACTOR,
+    MAX_PAIRS,
+    SUBSPACES,
+    WORK,
+    Factors,
+    chosen_pairs,
+    factor,
+    pair_values,
+    pairs_per_call,
+)
 
-BLOCK = 2**24  # numbers in a block, 64 MiB
 NEIGHBOURS = 10
-LEADING_SHARE = 0.99  # share of the sum of singular values, for `svcca`
-SUBSPACES = ("svcca", "pwcca", "op")
 
 
-def distances(representations: Float[np.ndarray, "S N D"], names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Computes measures of one layer for all pairs of seeds, as numpy arrays [S, S]; see `layer_distances`."""
+def distances(
+    representations: Float[np.ndarray, "S N D"],
+    names: Sequence[str],
+    max_pairs: int | None = MAX_PAIRS,
+    progress: Callable[[float], None] = lambda share: None,
+) -> dict[str, np.ndarray]:
+    """Computes measures of one layer for pairs of seeds, as numpy arrays [S, S]; see `layer_distances`.
+
+    Args:
+        representations: [S, N, D] with N >= 4.
+        names: names of measures.
+        max_pairs: of more pairs, `svcca`, `pwcca` and `op` are computed for so many (`chosen_pairs`), and are NaN for
+            the others; None for all.
+        progress: called with the share of the work that is done, from time to time.
+    """
+    seeds, n, d = representations.shape
+    pairs, at_once = chosen_pairs(seeds, max_pairs), pairs_per_call(n, d)
+    whole = len(pairs) == seeds * (seeds - 1) // 2 <= at_once
+    subspaces, others = ([one for one in names if (one in SUBSPACES) == either] for either in (True, False))
+    # Two programs, because in one of all measures XLA's threads on a CPU sometimes wait for each other forever.
+    calls = [others] if 4 * (seeds * n) ** 2 <= WORK else [[one] for one in others]
+    programs = [tuple(some) for some in [*calls, subspaces if whole else []] if some]
+    steps, size = len(programs), -(-at_once // FACTOR)
+    if subspaces and not whole:
+        steps += -(-seeds // size) - (-len(pairs) // at_once)
+    taken = itertools.count(1)
+
+    def step() -> None:
+        progress(next(taken) / steps)
+
+    found: dict[str, np.ndarray] = {}
     # XLA calls LAPACK from several threads. If each call starts its own threads, the work takes up to 20 times as
     # long.
     with threadpool_limits(1, user_api="blas"):
-        found: dict[str, np.ndarray] = {}
-        # Two programs, because in one of all measures XLA's threads on a CPU sometimes wait for each other forever.
-        for some in ([n for n in names if n in SUBSPACES], [n for n in names if n not in SUBSPACES]):
-            if some:
-                made = compiled_layer_distances(representations, tuple(some))
-                found |= {name: np.array(one) for name, one in made.items()}
+        for some in programs:
+            found |= {name: np.array(one) for name, one in compiled_layer_distances(representations, some).items()}
+            step()
+        if subspaces and not whole:
+            everyone = np.arange(seeds)
+            factors, constant = _in_blocks(lambda part: compiled_factors(representations[part]), everyone, size, step)
+            factors = jax.device_put(factors)
+            values = _in_blocks(lambda part: compiled_pairs(factors, part, tuple(subspaces)), pairs, at_once, step)
+            found |= {name: _matrix(values[name], pairs, constant) for name in subspaces}
         for name, matrix in found.items():
-            for i, j in np.argwhere(np.triu(~np.isfinite(matrix))):
+            for i, j in pairs[~np.isfinite(matrix[tuple(pairs.T)])]:
                 # LAPACK's iteration sometimes fails to converge. For the pair alone, rounding differs and it converges.
                 alone = np.asarray(compiled_layer_distances(representations[[j, i]], (name,))[name])
                 matrix[i, j] = matrix[j, i] = alone[0, 1]
@@ -70,6 +112,15 @@ def layer_distances(representations: Float[Array, "S N D"], names: tuple[str, ..
 
 
 compiled_layer_distances = xla.jit(layer_distances, static_argnames="names")
+compiled_pairs = xla.jit(in_full_precision(pair_values), static_argnames="names")
+
+
+@xla.jit
+@in_full_precision
+def compiled_factors(representations: Float[Array, "S N D"]) -> tuple[Factors, Bool[Array, " S"]]:
+    """Centres and factors representations; also returns which are constant."""
+    X, constant = center(representations)
+    return factor(X), constant
 
 
 def center(representations: Float[Array, "S N D"]) -> tuple[Float[Array, "S N D"], Bool[Array, " S"]]:
@@ -210,57 +261,39 @@ DIRECTIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]]
 }
 
 
-def _subspace_distances(X: Float[Array, "S N D"], names: Sequence[str]) -> dict[str, Float[Array, "S S"]]:
-    """`svcca`, `pwcca` and `op` from one singular value decomposition X = U diag(s) Vt per seed, so diag(s) Vt = U^T X.
+def _in_blocks(function: Callable[[np.ndarray], Any], items: np.ndarray, size: int, step: Callable[[], None]) -> Any:
+    """Calls a function of blocks of items, all of the same size, and puts the arrays that it returns together again.
 
-    - `op`: 1 - nuclear norm of X^T Y = that of diag(s) U^T U' diag(s'). Source: Ding et al. (2021), halved.
-    - `svcca`: 1 - mean canonical correlation of the leading singular subspaces. Source: Raghu et al. (2017).
-    - `pwcca`: 1 - mean of all canonical correlations, each weighted by sum_j |<h, x_j>|, its variate's share in the
-      features; the mean of both directions. Source: Morcos et al. (2018), section 2.2.
+    `step` is called after each block. An interruption is heard then, too.
     """
+    count = -(-len(items) // size)
+    blocks, found = np.resize(items, (count, -(-len(items) // count), *items.shape[1:])), []
+    for block in blocks:
+        found.append(jax.device_get(function(block)))
+        step()
+    return jax.tree.map(lambda *parts: np.concatenate(parts)[: len(items)], *found)
+
+
+def _matrix(
+    values: Float[np.ndarray, " P"], pairs: Int[np.ndarray, "P 2"], constant: Bool[np.ndarray, " S"]
+) -> Float[np.ndarray, "S S"]:
+    """The values of pairs as a symmetric matrix, 0 on its diagonal and NaN for other pairs; constant ones as agreed."""
+    matrix = np.full((len(constant), len(constant)), np.nan, np.float32)
+    np.fill_diagonal(matrix, 0)
+    one, other = pairs.T
+    values = np.where(constant[one] & constant[other], 0, np.where(constant[one] ^ constant[other], 1, values))
+    matrix[one, other] = matrix[other, one] = values
+    return matrix
+
+
+def _subspace_distances(X: Float[Array, "S N D"], names: Sequence[str]) -> dict[str, Float[Array, "S S"]]:
+    """`svcca`, `pwcca` and `op` of all pairs."""
     if not names:
         return {}
-    seeds, n, d = X.shape
-    U, s, _ = jax.vmap(svd)(X)
-    SVt = jnp.einsum("snk,snd->skd", U, X)
-    size, total = s.shape[-1], s.sum(axis=-1, keepdims=True)
-    rank = jnp.sum(s > s[:, :1] * max(n, d) * np.finfo(s.dtype).eps, axis=-1)
-    # The margin makes the test robust to rounding when a sum is exactly this share.
-    dimensions = jnp.maximum(jnp.sum(jnp.cumsum(s, axis=-1) <= (LEADING_SHARE + 1e-6) * total, axis=-1), 1)
-    places = jnp.arange(size)
-
-    def of_pair(pair: Int[Array, " 2"]) -> dict[str, Float[Array, ""]]:
-        i, j = pair
-        C = jnp.matmul(U[i].T, U[j])
-        found = {}
-        if "op" in names:
-            found["op"] = 1 - nuclear_norm(s[i][:, None] * C * s[j])
-        if "svcca" in names:
-            leading = (places < dimensions[i])[:, None] & (places < dimensions[j])
-            fewest = jnp.minimum(dimensions[i], dimensions[j]).astype(C.dtype)
-            found["svcca"] = 1 - nuclear_norm(jnp.where(leading, C, 0), bound=1) / fewest
-        if "pwcca" in names:
-            real = (places < rank[i])[:, None] & (places < rank[j])
-            P, correlations, Qt = svd(jnp.where(real, C, 0), bound=1)
-            common = places < jnp.minimum(rank[i], rank[j])
-            weights = jnp.stack(
-                [
-                    jnp.abs(jnp.matmul(P.T, SVt[i])).sum(axis=-1),
-                    jnp.abs(jnp.matmul(Qt, SVt[j])).sum(axis=-1),
-                ]
-            )
-            weights = jnp.where(common, weights, 0)
-            totals = jnp.maximum(weights.sum(axis=-1), np.finfo(s.dtype).tiny)
-            found["pwcca"] = 1 - (jnp.matmul(weights, jnp.minimum(correlations, 1)) / totals).mean()
-        return found
-
-    rows, columns = np.triu_indices(seeds, 1)
-    values = _map_blocks(of_pair, np.stack([rows, columns], axis=1), 4 * size * max(size, n if size == d else d))
-    empty = jnp.zeros((seeds, seeds))
-    return {
-        name: empty.at[rows, columns].set(jnp.maximum(value, 0)).at[columns, rows].set(jnp.maximum(value, 0))
-        for name, value in values.items()
-    }
+    rows, columns = chosen_pairs(len(X)).T
+    values = pair_values(factor(X), jnp.stack([rows, columns], axis=1), names)
+    empty = jnp.zeros((len(X), len(X)))
+    return {name: empty.at[rows, columns].set(one).at[columns, rows].set(one) for name, one in values.items()}
 
 
 def _normalise(
@@ -339,15 +372,6 @@ def _squared_distances(
     found = (rows**2).sum(axis=-1)[..., None] + squares - 2 * jnp.einsum("sbd,snd->sbn", rows, X)
     indices = jnp.arange(rows.shape[1]) if indices is None else indices
     return jnp.where(indices[:, None] == jnp.arange(X.shape[1]), 0, jnp.maximum(found, 0))
-
-
-def _map_blocks(function: Callable[[Array], dict[str, Array]], items: np.ndarray, size: int) -> dict[str, Array]:
-    """Maps a function over blocks of items. An item has `size` numbers, a block fewer than BLOCK."""
-    count = -(-len(items) // max(1, BLOCK // size))
-    block = -(-len(items) // count)
-    filled = np.concatenate([items, np.repeat(items[:1], count * block - len(items), axis=0)])
-    blocks = jax.lax.map(jax.vmap(function), jnp.asarray(filled.reshape(count, block, *items.shape[1:])))
-    return {name: values.reshape(-1)[: len(items)] for name, values in blocks.items()}
 
 
 def _one_minus_cosine(products: Float[Array, "S S"]) -> Float[Array, "S S"]:

@@ -18,18 +18,33 @@ LEVEL = 0.95
 
 
 def mean_over_pairs(distances: Float[np.ndarray, "*rest S S"]) -> Float[np.ndarray, "*rest"] | float:
-    """Averages matrices [..., S, S] with zero diagonal over pairs of different seeds; NaN for one seed."""
-    distances = np.asarray(distances, np.float64)
-    seeds = distances.shape[-1]
-    return distances.sum((-1, -2)) / (seeds * (seeds - 1)) if seeds > 1 else np.full(distances.shape[:-2], np.nan)
+    """Averages matrices [..., S, S] with zero diagonal over pairs of different seeds; NaN for one seed.
+
+    Pairs that are NaN were not measured, and do not count.
+    """
+    sums, counts = row_sums(distances)
+    return _ratio(sums.sum(-1), counts.sum(-1))
 
 
 def leave_one_out(distances: Float[np.ndarray, "*rest S S"]) -> Float[np.ndarray, "*rest S"]:
-    """Averages matrices [..., S, S] over the pairs without each seed in turn: [..., S]; NaN for two seeds or fewer."""
+    """Averages matrices [..., S, S] over the pairs without each seed in turn: [..., S]; NaN for two seeds or fewer.
+
+    Where only a random part of all pairs was measured, as often of each seed, these averages serve as well: what the
+    choice of pairs adds to the variance is counted twice.
+    """
+    left = [one.sum(-1)[..., None] - 2 * one for one in row_sums(distances)]
+    return _ratio(*left)
+
+
+def row_sums(distances: Float[np.ndarray, "*rest S S"]) -> tuple[Float[np.ndarray, "*rest S"], ...]:
+    """Sums symmetric matrices [..., S, S] over the pairs of each seed, and counts its pairs: two arrays [..., S]."""
     distances = np.asarray(distances, np.float64)
-    seeds = distances.shape[-1]
-    left = distances.sum((-1, -2))[..., None] - distances.sum(-1) - distances.sum(-2)
-    return left / ((seeds - 1) * (seeds - 2)) if seeds > 2 else np.full(left.shape, np.nan)
+    there = np.isfinite(distances) & ~np.eye(distances.shape[-1], dtype=bool)
+    return np.where(there, distances, 0).sum(-1), there.sum(-1).astype(np.float64)
+
+
+def _ratio(sums: Floats | np.float64, counts: Floats | np.float64) -> Floats:
+    return np.where(counts > 0, sums / np.where(counts > 0, counts, 1), np.nan)
 
 
 def jackknife_interval(

@@ -122,7 +122,9 @@ def values_and_left_out(
 
 
 def _mean_over_pairs(distances: np.ndarray, weights: Floats) -> Floats:
-    count = weights.sum(1)
-    total = ((weights @ distances.astype(np.float64)) * weights).sum(1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(count > 1, total / (count * (count - 1)), np.nan)
+    """Averages over the pairs of each subset that were measured; NaN where there are none."""
+    there = np.isfinite(distances) & ~np.eye(len(distances), dtype=bool)
+    total, count = (
+        ((weights @ one) * weights).sum(1) for one in (np.where(there, distances, 0.0), there.astype(np.float64))
+    )
+    return np.where(count > 0, total / np.where(count > 0, count, 1), np.nan)
