@@ -7,6 +7,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jaxstab.analysis.audit import audit as audit
     from jaxstab.analysis.compare import compare as compare
     from jaxstab.analysis.measuring import measure as measure
     from jaxstab.analysis.sample import Sample as Sample
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Config": "config",
     "Sample": "analysis.sample",
+    "audit": "analysis.audit",
     "compare": "analysis.compare",
     "study_seeds": "analysis.seed_study",
     "validity": "analysis.validity",
@@ -49,6 +51,7 @@ __all__ = [
     "InputError",
     "Run",
     "Sample",
+    "audit",
     "compare",
     "export",
     "load_config",

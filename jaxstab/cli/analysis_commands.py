@@ -177,6 +177,42 @@ def seeds_command(run: str, as_json: bool, **how: Any) -> None:
         print_study(study)
 
 
+@click.command("audit", short_help="Check what few seeds say against a run of many.")
+@click.argument("runs", nargs=-1, required=True, shell_complete=completion.runs)
+@click.option("--sizes", metavar="5,10,20", default="5,10,20", help="Seeds of each small set.")
+@click.option("--draws", type=click.IntRange(min=10), default=400, show_default=True, help="How many small sets.")
+@MEASURES_OPTION
+@reading
+@click.option("--table", type=click.Choice(["latex", "markdown", "csv"]), help="Print the tables in this form.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
+def audit_command(
+    runs: Sequence[str], sizes: str, only: str | None, table: str | None, as_json: bool, **how: Any
+) -> None:
+    """Draw many small sets of seeds from RUNS, and count how often what is said of them is true of all seeds.
+
+    How often 95 % intervals hold the value of all seeds; how often two sets of one method are called different, which
+    is wrong, and two sets of two methods, which is right where they are; how often so few seeds find the best method.
+    RUNS are as for jaxstab compare, with at least four times as many seeds as a set; a hundred or more are good.
+
+    jaxstab audit runs/standard-200 runs/mixout-200
+    """
+    from jaxstab.analysis.audit import audit
+    from jaxstab.cli.display import share_bar
+    from jaxstab.report.audit_tables import audit_tables
+    from jaxstab.report.formats import to_text
+
+    with share_bar(Console(stderr=True), "drawing sets of seeds") as progress:
+        found = audit(runs, sizes=_sizes(sizes), only=_names(only), progress=progress, **how)
+    if as_json:
+        print(json.dumps(found.as_json(), indent=2, allow_nan=False))
+    elif table:
+        print(to_text(audit_tables(found), table), end="")  # type: ignore[arg-type]
+    else:
+        from jaxstab.cli.printing import print_audit
+
+        print_audit(found)
+
+
 @click.command("report", short_help="Put one or several runs on one HTML page.")
 @click.argument("runs", nargs=-1, required=True, shell_complete=completion.runs)
 @click.option("-o", "--output", metavar="FILE", default="report.html", show_default=True, help="The page.")
@@ -236,6 +272,13 @@ def measures_command(as_json: bool) -> None:
 def _names(only: str | None) -> list[str] | None:
     """Names of measures from a command-line option."""
     return None if only is None else [name.strip() for name in only.split(",")]
+
+
+def _sizes(text: str) -> list[int]:
+    try:
+        return sorted({int(part) for part in text.split(",")})
+    except ValueError:
+        raise InputError(f"--sizes {text}: not understood; write numbers of seeds, as 5,10,20") from None
 
 
 def _percentages(text: str) -> list[float]:

@@ -59,6 +59,7 @@ for command in (
     analysis_commands.compare_command,
     analysis_commands.validity_command,
     analysis_commands.seeds_command,
+    analysis_commands.audit_command,
     analysis_commands.report_command,
     analysis_commands.measures_command,
     doctor_command,

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from jaxstab.analysis.audit import Audit
 from jaxstab.analysis.comparison import Comparison
 from jaxstab.analysis.failures import say_failures
 from jaxstab.analysis.sample import USUAL, disagreement_of
@@ -26,6 +27,7 @@ from jaxstab.measures import (
     select,
 )
 from jaxstab.report import tables
+from jaxstab.report.audit_tables import audit_tables
 from jaxstab.report.formats import interval, number, to_rich, worth
 from jaxstab.report.seed_tables import study_tables
 from jaxstab.report.tables import guess_label
@@ -194,6 +196,15 @@ def print_study(study: SeedStudy, console: Console | None = None) -> None:
         console.print(to_rich(table))
     _print_lines(console, "note:", study.notes)
     _print_lines(console, f"{study.name}:", study.sentences)
+
+
+def print_audit(found: Audit, console: Console | None = None) -> None:
+    """Prints what is true of what is said of few seeds."""
+    console = console or make_console(width=150)
+    for table in audit_tables(found):
+        console.print(to_rich(table))
+    _print_lines(console, "note:", found.notes)
+    _print_lines(console, "", found.sentences)
 
 
 def _score_table(run: Run) -> Table:
