@@ -342,10 +342,15 @@ def test_a_decomposition_that_does_not_converge_is_tried_again_alone(monkeypatch
     X = np.random.default_rng(0).normal(size=(4, 20, 5)).astype(np.float32)
     expected = representation.distances(X, ["pwcca", "cka"])
 
+    tried = []
+
     def failing(array, names, compute=representation.compiled_layer_distances):
         found = {name: np.array(one) for name, one in compute(array, names).items()}
+        tried.append(len(array))
         if len(array) > 2 and "pwcca" in found:
             found["pwcca"][1, 3] = found["pwcca"][3, 1] = np.nan
+        elif tried.count(2) in (1, 2, 3):  # alone too, until examples are in another order
+            found["pwcca"][:] = np.nan
         return found
 
     monkeypatch.setattr(representation, "compiled_layer_distances", failing)
