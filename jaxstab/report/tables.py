@@ -52,7 +52,8 @@ QUANTITIES = {
     REMAINING: ("SD, endless examples", "what would remain of the SD of scores with infinitely many test examples"),
     FAILED: ("failed seeds", "share of the seeds that failed, which no better than guessing means"),
 }
-IDENTIFIERS = re.compile(rf"\b({'|'.join(sorted(MEASURES, key=len, reverse=True))})\b")
+LABELS = METRICS | {name: one.label for name, one in MEASURES.items()}
+IDENTIFIERS = re.compile(rf"\b({'|'.join(sorted(LABELS, key=len, reverse=True))})\b")
 LARGER_IS_BETTER = {MEAN, INTERQUARTILE_MEAN} | {
     name for name, one in MEASURES.items() if not one.larger_is_less_stable
 }
@@ -77,8 +78,8 @@ def guess_label(metric: str) -> str:
 
 
 def humane(sentence: str) -> str:
-    """A sentence of an analysis with the names that people use for measures."""
-    return IDENTIFIERS.sub(lambda found: MEASURES[found[0]].label, sentence)
+    """A sentence of an analysis with the names that people use for measures and scores."""
+    return IDENTIFIERS.sub(lambda found: LABELS[found[0]], sentence)
 
 
 def values_table(title: str, values: Mapping[str, Mapping[str, Mapping[str, Any]]], metric: str) -> Table:
