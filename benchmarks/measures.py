@@ -6,10 +6,14 @@ The loop calls a function of two matrices for each layer and pair of seeds, in n
 implementations, each call centres and decomposes its arguments again. It is timed on --loop-layers layers and
 --loop-pairs pairs and extrapolated; PyTorch's is on the GPU if there is one. jaxstab measures everything. Agreement is
 with the numpy loop in float64. Prints a table; --output writes JSON and draws pictures next to it.
-`--nuclear-norms` compares ways to sum singular values instead.
+`--nuclear-norms` compares ways to sum singular values instead. `--many 20 200 1000` measures outputs of so many seeds
+instead, each in a process of its own: seconds and memory, with logits of two classes.
+
+    python benchmarks/measures.py --many 20 200 1000 --layers 6 --examples 223 --features 384
 """
 
 import argparse
+import itertools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,10 +21,12 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from machine import draw_bars, has_torch, write_result
+from machine import draw_bars, has_torch, peak_bytes, write_result
 from threadpoolctl import threadpool_limits
+from train import alone
 
 from jaxstab import measures
+from jaxstab.analysis.sample import PAPER
 from jaxstab.measures.spectral import polar_nuclear_norm
 
 MEASURES = ("cka", "op", "svcca")
@@ -35,6 +41,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--loop-layers", type=int, default=1)
     parser.add_argument("--loop-pairs", type=int, default=None, help="time the loop on so many pairs of seeds only")
     parser.add_argument("--nuclear-norms", action="store_true")
+    parser.add_argument("--many", type=int, nargs="+", default=None, help="numbers of seeds, each measured as a whole")
     parser.add_argument("--output", type=Path, default=None, help="JSON file")
     return parser.parse_args()
 
@@ -104,6 +111,34 @@ def time_jaxstab(layers: list[np.ndarray]) -> tuple[float, float, list[dict[str,
     return seconds, max(0.0, first - seconds / len(layers)), found
 
 
+def time_many(seeds: int, layers: int, examples: int, features: int, names: tuple[str, ...] | None) -> dict[str, float]:
+    """Seconds that measuring outputs of many seeds takes, compilation included, and the most memory it took."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(2, size=examples)
+    margins = 1.5 * rng.standard_normal((examples, 2)) + 1.8 * np.eye(2)[labels]
+    logits = (margins + 0.8 * rng.standard_normal((seeds, examples, 2))).astype(np.float32)
+    drawn = np.empty((seeds, layers, examples, features), np.float32)
+    for layer in range(layers):
+        drawn[:, layer] = draw_layer(seeds, examples, features, layer)
+    before, started = peak_bytes(), time.perf_counter()
+    measures.all(logits=logits, labels=labels, representations=drawn, only=names)
+    return {"seconds": time.perf_counter() - started, "peak": peak_bytes(), "inputs": before, "array": drawn.nbytes}
+
+
+def compare_many(arguments: argparse.Namespace) -> list[dict]:
+    print("| seeds | examples | the paper's seven, s | all by default, s | peak, GB | representations, GB |")
+    print("|---|---|---|---|---|---|")
+    results = []
+    for examples, seeds in itertools.product(arguments.examples, arguments.many):
+        shape = (seeds, arguments.layers, examples, arguments.features)
+        paper, everything = (alone(time_many, *shape, names) for names in (PAPER, None))
+        cells = [f"{one['seconds']:.1f}" for one in (paper, everything)]
+        cells += [f"{everything[name] / 1e9:.2f}" for name in ("peak", "array")]
+        print(f"| {seeds} | {examples} | {' | '.join(cells)} |", flush=True)
+        results.append({"seeds": seeds, "examples": examples, "paper": paper, "all": everything})
+    return results
+
+
 def in_torch(layer: np.ndarray) -> tuple[object, object]:
     import torch
 
@@ -168,6 +203,9 @@ def compare_nuclear_norms(arguments: argparse.Namespace, examples: int) -> dict:
 
 def main() -> None:
     arguments = parse_arguments()
+    if arguments.many:
+        write_result(arguments.output, vars(arguments), compare_many(arguments))
+        return
     if not has_torch():
         print("no loop in PyTorch: it is not installed")
     results = []

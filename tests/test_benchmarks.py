@@ -1,5 +1,6 @@
 """Benchmarks run to their end at their smallest size, and write their tables where they say."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -41,3 +42,13 @@ def test_a_page_without_markers_is_refused(tmp_path):
         _run("verdicts.py", "--seeds", 4, "--trials", 1, "--docs", page)
     assert "no markers <!-- benchmarks/verdicts.py -->" in caught.value.stderr
     assert page.read_text() == "nothing here\n"
+
+
+@pytest.mark.slow
+def test_many_seeds_are_measured_as_a_whole(tmp_path):
+    path = tmp_path / "many.json"
+    sizes = ["--many", 4, 70, "--layers", 2, "--examples", 30, "--features", 12, "--output", path]
+    assert "| 70 | 30 |" in _run("measures.py", *sizes)
+    four, seventy = json.loads(path.read_text())["results"]
+    assert seventy["all"]["array"] == 70 * 2 * 30 * 12 * 4
+    assert four["paper"]["seconds"] > 0
