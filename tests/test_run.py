@@ -367,64 +367,6 @@ def test_the_recorded_config_starts_the_same_run(settings):
     assert load_config(run.path / "config.toml") == make_config(settings)
 
 
-def _grid(settings, **grid):
-    return {**settings, "grid": grid, "mitigation": {"method": "llrd"}}
-
-
-def test_a_grid_is_one_run_for_each_setting_in_one_compilation(settings, tmp_path):
-    """Every run of the grid is bit for bit equal to a run with these values alone."""
-    compiled = []
-    jax.monitoring.register_event_duration_secs_listener(lambda name, *_, **__: compiled.append(name))
-    grid = _grid(settings, train={"learning_rate": [1e-3, 3e-3]}, mitigation={"llrd": {"rate": [0.5, 1.0]}})
-    runs = jaxstab.run_grid(grid)
-    jax.monitoring.clear_event_listeners()
-    assert [run.path.name for run in runs] == [
-        f"learning_rate={rate},rate={decay}" for rate in (0.001, 0.003) for decay in (0.5, 1.0)
-    ]
-    assert runs[1].config.train.learning_rate == 0.001
-    assert runs[1].config.mitigation.llrd.rate == 1.0
-    assert len({run.scores.mean() for run in runs} | {float(run.logits.sum()) for run in runs}) > 4
-    train = {**settings["train"], "learning_rate": 3e-3}
-    method = {"method": "llrd", "llrd": {"rate": 0.5}}
-    alone = jaxstab.run({**settings, "train": train, "mitigation": method, "output": {"dir": str(tmp_path / "alone")}})
-    np.testing.assert_array_equal(alone.logits, runs[2].logits)
-    np.testing.assert_array_equal(alone.final_logits, runs[2].final_logits)
-    standard = jaxstab.run({**settings, "output": {"dir": str(tmp_path / "standard")}})
-    np.testing.assert_allclose(standard.final_logits, runs[1].final_logits, atol=1e-4)  # a factor of 1 changes nothing
-
-
-def test_a_grid_resumes_and_grows(settings, monkeypatch):
-    grid = _grid(settings, train={"learning_rate": [1e-3, 3e-3]})
-    with pytest.raises(KeyboardInterrupt):
-        jaxstab.run_grid(grid, display=Interrupted(quiet=True))
-    trained = []
-
-    class Listening(Display):
-        def compiled(self, seconds, waves, taken, plan):
-            trained.extend(seed for wave in waves for seed in wave)
-            super().compiled(seconds, waves, taken, plan)
-
-    grid["grid"]["train"]["learning_rate"].append(5e-3)
-    runs = jaxstab.run_grid(grid, display=Listening(quiet=True))
-    assert len(runs) == 3
-    assert len(trained) == 2 + 4 + 4
-    assert trained[0] == "2 of learning_rate=0.001"
-
-
-def test_a_grid_on_the_command_line_prints_a_table(settings, tmp_path, capsys):
-    settings["seeds"] = {"count": 2}
-    path = _config_file(settings, tmp_path)
-    assert cli.main(["run", path, "--grid.train.learning_rate", "[1e-3, 2e-3]"]) == 0
-    printed = capsys.readouterr().out
-    assert "learning_rate=0.001" in printed
-    assert "learning_rate=0.002" in printed
-    assert "2 x 2 seeds" in printed
-    assert cli.main(["run", path, "--grid.train.epochs", "[1, 2]"]) == 2
-    assert "grid.train.epochs: cannot vary in one program" in capsys.readouterr().err
-    with pytest.raises(jaxstab.InputError, match=r"use jaxstab\.run_grid"):
-        jaxstab.run(_grid(settings, train={"learning_rate": [1e-3]}))
-
-
 @pytest.mark.parametrize("wanted", ["best", "final", True, [1]])
 def test_weights_are_saved_where_asked_for(settings, wanted, tmp_path):
     settings["output"]["keep_weights"] = wanted

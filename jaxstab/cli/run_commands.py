@@ -101,7 +101,10 @@ def run_command(config: str, overrides: Sequence[str], quiet: bool, **others: An
 
     jaxstab run bundled:quickstart --seeds.count 20 --train.epochs 5
 
-    A [grid] table of lists, such as train.learning_rate = [1e-5, 2e-5], makes one run of each combination.
+    A [grid] table of lists, such as train.learning_rate = [1e-5, 2e-5], makes one run of each combination, and a page
+    that compares them:
+
+    jaxstab run bundled:quickstart --grid.mitigation.method standard,llrd,lora
 
     The same command resumes a run that was interrupted, and shows the summary of one that has finished.
 
@@ -121,6 +124,11 @@ def run_command(config: str, overrides: Sequence[str], quiet: bool, **others: An
             runs = run_grid(loaded, display=Display(quiet))
         if not quiet:
             print_table(runs)
+            from jaxstab.report.writing import write_report
+
+            page = runs[0].path.parent / "report.html"
+            write_report(runs, page, brief=True)
+            print(f"Page: {page}")
         return
     with _interruptible(f"resume with: jaxstab resume {loaded.directory}"):
         finished = run(loaded, display=Display(quiet))

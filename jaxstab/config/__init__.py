@@ -4,6 +4,7 @@ Nothing in this package imports JAX. Every failure is an `InputError` whose mess
 """
 
 from jaxstab.config.grid import GRID_KEYS as GRID_KEYS
+from jaxstab.config.grid import by_program as by_program
 from jaxstab.config.grid import expand_grid as expand_grid
 from jaxstab.config.grid import hyperparameters as hyperparameters
 from jaxstab.config.loading import dump_config as dump_config

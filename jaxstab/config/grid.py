@@ -1,7 +1,8 @@
-"""`[grid]`: several runs in one compiled program; which keys may vary, and the config of each run."""
+"""`[grid]`: several runs in one command; which of them share a compiled program, and the config of each."""
 
 import itertools
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +18,8 @@ GRID_KEYS = (
     *(f"mitigation.{method}.{name}" for method, declared in METHODS.items() for name in declared.varying),
 )
 
+FIXED = ("name", "seeds", "output")  # what all runs of a grid have in common
+
 
 def hyperparameters(config: Config) -> dict[str, float]:
     """Returns the numbers that training takes as arguments, by key: those of `[train]` and of the methods in use."""
@@ -31,17 +34,14 @@ def expand_grid(config: Config, where: str = "config") -> list[Config]:
     """Returns a config without `[grid]` for each combination of its values, each with a directory of its own.
 
     Raises:
-        InputError: a key that cannot vary, or a value that is impossible.
+        InputError: a key that cannot vary, as seeds, which are the same in all runs; or a value that is impossible.
     """
     if not config.grid:
         return [config]
     varied = dict(_flat(config.grid))
     for key, values in varied.items():
-        if key not in GRID_KEYS:
-            raise InputError(
-                f"{where}: grid.{key}: cannot vary in one program; make one config for each, or vary one of "
-                f"{', '.join(GRID_KEYS)}"
-            )
+        if key.partition(".")[0] in FIXED:
+            raise InputError(f"{where}: grid.{key}: cannot vary; it is the same for all runs of a grid")
         if not isinstance(values, list | tuple) or not values:
             raise InputError(f"{where}: grid.{key} = {values!r}: give a list of values, such as [1e-5, 2e-5]")
         if len({repr(value) for value in values}) < len(values):
@@ -56,6 +56,15 @@ def expand_grid(config: Config, where: str = "config") -> list[Config]:
             values = merge(values, nested(key, value))
         configs.append(make_config(values, f"{where}: grid"))
     return configs
+
+
+def by_program(configs: Sequence[Config]) -> list[list[Config]]:
+    """Groups configs that differ in nothing but numbers that a compiled program takes, so that they share it."""
+    groups: dict[str, list[Config]] = {}
+    for config in configs:
+        kept = {key: value for key, value in _flat(as_values(config)) if key not in (*GRID_KEYS, "name", "output.dir")}
+        groups.setdefault(json.dumps(kept, sort_keys=True), []).append(config)
+    return list(groups.values())
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from jaxstab import measures
-from jaxstab.config import Config, expand_grid, hyperparameters, load_config, make_config
+from jaxstab.config import Config, by_program, expand_grid, hyperparameters, load_config, make_config
 from jaxstab.data.task import Task, load_task
 from jaxstab.data.tokens import EncodedTask, import_libraries
 from jaxstab.errors import InputError
@@ -97,7 +97,10 @@ def resume(path: str | Path, *, display: Progress | None = None) -> Run:
 
 
 def run_grid(config: Config | Mapping[str, Any] | str | Path, *, display: Progress | None = None) -> list[Run]:
-    """Calls `run` for every combination of values in `[grid]`; all combinations share one compiled program.
+    """Calls `run` for every combination of values in `[grid]`.
+
+    Combinations that differ in learning rates, strengths of methods and the like share one compiled program and train
+    side by side; others, as of methods or training sizes, one after another, once all are checked.
 
     Args:
         config: as for `run`.
@@ -109,7 +112,13 @@ def run_grid(config: Config | Mapping[str, Any] | str | Path, *, display: Progre
     Raises:
         InputError: as for `run`.
     """
-    return _run_all(expand_grid(_as_config(config)), display or Progress())
+    configs = [_with_precision(one) for one in expand_grid(_as_config(config))]
+    groups, display = by_program(configs), display or Progress()
+    for unfinished in map(_unfinished, groups if len(groups) > 1 else []):
+        if unfinished:
+            processes.together(partial(_load, unfinished, display, None))
+    found = {one.path: one for group in groups for one in _run_all(group, display)}
+    return [found[config.directory] for config in configs]
 
 
 def _run_all(configs: Sequence[Config], display: Progress, score: Score | None = None) -> list[Run]:
@@ -118,8 +127,7 @@ def _run_all(configs: Sequence[Config], display: Progress, score: Score | None =
     if not all((config.directory / CONFIG).exists() for config in configs):
         _get_ready()
     configs = [_with_precision(config) for config in configs]
-    finished = processes.decided(lambda: [_is_finished(config) for config in configs])
-    unfinished = [config for config, done in zip(configs, finished, strict=True) if not done]
+    unfinished = _unfinished(configs)
     if unfinished:
         cache_compiled_programs()
         task, encoded, recipe = processes.together(lambda: _load(unfinished, display, score))
@@ -145,6 +153,11 @@ def _get_ready() -> None:
     with ThreadPoolExecutor(1) as background:
         background.submit(import_libraries)
         local_devices()
+
+
+def _unfinished(configs: Sequence[Config]) -> list[Config]:
+    finished = processes.decided(lambda: [_is_finished(config) for config in configs])
+    return [config for config, done in zip(configs, finished, strict=True) if not done]
 
 
 def _is_finished(config: Config) -> bool:
@@ -222,6 +235,8 @@ def plan(config: Config | Mapping[str, Any] | str | Path, *, display: Progress |
         InputError: the config or its inputs cannot be used; raised before anything is compiled.
     """
     configs = [_with_precision(one) for one in expand_grid(_as_config(config))]
+    if len(by_program(configs)) > 1:
+        raise InputError(f"{configs[0].name}: its [grid] needs several programs; plan them one by one, without [grid]")
     first = configs[0]
     cache_compiled_programs()
     task, encoded, pretrained = load_inputs(first)
