@@ -5,7 +5,8 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem
 
-from jaxstab.config import GRID_KEYS, Metric
+from jaxstab.config import Metric
+from jaxstab.config.grid import FIXED
 from jaxstab.config.keys import all_keys, choices
 
 
@@ -14,14 +15,15 @@ class ConfigCommand(click.Command):
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Its options and the keys."""
-        keys = [f"--{key}" for key in (*all_keys(), *(f"grid.{key}" for key in GRID_KEYS))]
+        grids = [f"grid.{key}" for key in all_keys() if key.partition(".")[0] not in FIXED]
+        keys = [f"--{key}" for key in (*all_keys(), *grids)]
         return super().shell_complete(ctx, incomplete) + _starting(keys, incomplete)
 
 
 def values(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """The values of the key before."""
     given = [one for one in ctx.params.get(param.name or "") or () if one != "="]
-    key = given[-1].removeprefix("--").replace("-", "_") if given else ""
+    key = given[-1].removeprefix("--").removeprefix("grid.").replace("-", "_") if given else ""
     before, comma, _ = incomplete.rpartition(",")
     return _starting([before + comma + one for one in choices(all_keys().get(key))], incomplete) if key else []
 
