@@ -40,6 +40,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[5, 10, 20])
     parser.add_argument("--replicates", type=int, default=400)
+    parser.add_argument("--numbers", action="store_true", help="only the measures of a regression")
     parser.add_argument("--docs", type=Path, default=None, help="page whose tables are replaced")
     parser.add_argument("--output", type=Path, default=None, help="JSON file")
     return parser.parse_args()
@@ -221,18 +222,18 @@ def main() -> None:
     for name, population in POPULATIONS.items():
         results[name] = {}
         for seeds in arguments.seeds:
-            found = simulate_predictions(seeds, arguments.replicates, population)
-            found |= simulate_numbers(seeds, arguments.replicates, population)
-            found |= simulate_scores(seeds, arguments.replicates, population)
-            found |= simulate_joint(seeds, arguments.replicates, population)
-            if not population.rare:
-                found |= simulate_representations(seeds, arguments.replicates, population)
+            parts = [simulate_numbers] if arguments.numbers else [simulate_predictions, simulate_scores, simulate_joint]
+            if not arguments.numbers and not population.rare:
+                parts.append(simulate_representations)
+            found = {}
+            for part in parts:
+                found |= part(seeds, arguments.replicates, population)
             results[name][seeds] = found
             print(name, seeds, "seeds", {key: _cell(one["coverage"]) for key, one in found.items()}, flush=True)
     text = to_tables(results, arguments.seeds)
     print(text)
     if arguments.docs:
-        replace_tables(arguments.docs, "coverage.py", text)
+        replace_tables(arguments.docs, f"coverage.py{' --numbers' * arguments.numbers}", text)
     if arguments.output:
         arguments.output.write_text(
             json.dumps({"replicates": arguments.replicates, "results": results}, indent=2) + "\n"

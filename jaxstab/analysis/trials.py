@@ -52,7 +52,7 @@ class Share:
 
     @classmethod
     def of(cls, holds: Sequence[bool] | NDArray[np.bool_], size: int, seeds: int) -> "Share":
-        """The share among sets of so many of all seeds, where a set may be drawn at once or in parts."""
+        """Returns the share of drawn sets for which something holds; each has `size` of all `seeds`."""
         return cls(plain(np.mean(holds)), 1 / (size / seeds + 1 / len(holds)))
 
     @classmethod
