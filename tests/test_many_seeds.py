@@ -45,7 +45,6 @@ def test_pairs_in_blocks_are_those_of_one_program(monkeypatch, work, calls):
     expected = distances(X, names)
     shares: list[float] = []
     monkeypatch.setattr("jaxstab.measures.subspaces.WORK", work)
-    monkeypatch.setattr(representation, "WORK", work)
     found = distances(X, names, progress=shares.append)
     for name in names:
         np.testing.assert_allclose(found[name], expected[name], atol=2e-6, err_msg=name)

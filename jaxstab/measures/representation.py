@@ -23,12 +23,12 @@ from jaxstab.measures.subspaces import (
     FACTOR,
     MAX_PAIRS,
     SUBSPACES,
-    WORK,
     Factors,
     chosen_pairs,
     factor,
     pair_values,
     pairs_per_call,
+    work,
 )
 
 NEIGHBOURS = 10
@@ -55,7 +55,7 @@ def distances(
     whole = len(pairs) == seeds * (seeds - 1) // 2 <= at_once
     subspaces, others = ([one for one in names if (one in SUBSPACES) == either] for either in (True, False))
     # Two programs, because in one of all measures XLA's threads on a CPU sometimes wait for each other forever.
-    calls = [others] if 4 * (seeds * n) ** 2 <= WORK else [[one] for one in others]
+    calls = [others] if 4 * (seeds * n) ** 2 <= work() else [[one] for one in others]
     programs = [tuple(some) for some in [*calls, subspaces if whole else []] if some]
     steps, size = len(programs), -(-at_once // FACTOR)
     if subspaces and not whole:

@@ -19,6 +19,7 @@ LEADING_SHARE = 0.99  # share of the sum of singular values, for `svcca`
 MAX_PAIRS = 2000  # what is measured of more pairs; all pairs of 63 seeds
 BLOCK = 2**24  # numbers in a block, 64 MiB
 WORK = 2**31  # K^3 of all pairs in a call, at most: a second or two on two CPU cores
+FASTER = 64  # accelerators, roughly
 FACTOR = 8  # pairs take as long as one seed's own factors
 
 
@@ -117,4 +118,9 @@ def pair_values(factors: Factors, pairs: Int[Array, "P 2"], names: Sequence[str]
 
 def pairs_per_call(examples: int, features: int) -> int:
     """Returns how many pairs are measured in one call, so that it can be interrupted after a second or two."""
-    return max(1, WORK // min(examples, features) ** 3)
+    return max(1, work() // min(examples, features) ** 3)
+
+
+def work() -> int:
+    """Returns how much is done in one call, in multiplications of a matrix product."""
+    return WORK if jax.default_backend() == "cpu" else FASTER * WORK
