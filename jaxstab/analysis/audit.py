@@ -145,7 +145,7 @@ def audit(
     tasks = {}
     for name, group in by_task(samples).items():
         names = common_measures(list(group.values()), only, notes)
-        matched, _ = match_seeds(name, group, notes)
+        matched = match_seeds(name, group, notes)[0] if len(group) > 1 else group
         tasks[name] = {method: _complete(one, names, notes) for method, one in matched.items()}
     found = _try_out(tasks, only, sizes, draws, notes, progress)
     seeds = {name: {method: one.seeds for method, one in group.items()} for name, group in tasks.items()}

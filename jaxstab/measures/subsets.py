@@ -123,8 +123,8 @@ def values_and_left_out(
 
 def _mean_over_pairs(distances: np.ndarray, weights: Floats) -> Floats:
     """Averages over the pairs of each subset that were measured; NaN where there are none."""
-    there = np.isfinite(distances) & ~np.eye(len(distances), dtype=bool)
-    total, count = (
-        ((weights @ one) * weights).sum(1) for one in (np.where(there, distances, 0.0), there.astype(np.float64))
-    )
+    there = np.isfinite(distances)
+    size = weights.sum(1)
+    count = size * (size - 1) if there.all() else ((weights @ there) * weights).sum(1) - size
+    total = ((weights @ np.where(there, distances, 0.0)) * weights).sum(1)
     return np.where(count > 0, total / np.where(count > 0, count, 1), np.nan)
