@@ -1,9 +1,13 @@
 """Many seeds: pairs in blocks, a random part of all pairs, and intervals from it."""
 
+import io
+
 import numpy as np
 import pytest
+from rich.console import Console
 
 from jaxstab import measures
+from jaxstab.cli.display import share_bar
 from jaxstab.measures import representation
 from jaxstab.measures.representation import distances
 from jaxstab.measures.resampling import jackknife_interval, leave_one_out, mean_over_pairs
@@ -131,3 +135,12 @@ def test_leaving_out_one_of_many_seeds(name):
         rest = measures.check(predictions=np.delete(predictions, seed, axis=0), labels=labels)
         value = measures.measure_inputs(rest, "accuracy", measures.select([name]))[name]["value"]
         assert left_out[0, seed] == pytest.approx(value, abs=1e-6)
+
+
+def test_a_bar_shows_the_share_on_a_terminal_only():
+    for terminal in (True, False):
+        written = io.StringIO()
+        with share_bar(Console(file=written, force_terminal=terminal, width=80), "measuring") as progress:
+            progress(0.5)
+        assert ("measuring" in written.getvalue()) == terminal
+        assert ("50%" in written.getvalue()) == terminal
