@@ -70,7 +70,8 @@ def _own_caches(tmp_path_factory):
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         jax.config.update("jax_compilation_cache_dir", str(COMPILED))
         jax.config.update("jax_compilation_cache_max_size", 2**32)  # with a limit, JAX locks the directory
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+        # Small ones would be thousands of files, all of which JAX looks through at each that is added.
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
         yield
 
 
