@@ -79,6 +79,7 @@ def test_a_grid_on_the_command_line_prints_a_table(settings, tmp_path, capsys):
     assert "2 x 2 seeds" in printed
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert "learning_rate=0.001" in page
+    assert cli.main(["compare", *map(str, sorted((tmp_path / "run").iterdir()))]) == 0  # the page among them
     with pytest.raises(jaxstab.InputError, match=r"use jaxstab\.run_grid"):
         jaxstab.run(_grid(settings, train={"learning_rate": [1e-3]}))
 

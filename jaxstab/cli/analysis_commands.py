@@ -20,6 +20,14 @@ MEASURES_OPTION = click.option(
 )
 
 
+def _without_pages(ctx: click.Context, param: click.Parameter, paths: Sequence[str]) -> tuple[str, ...]:
+    """The paths without pages: runs/NAME/* also names the page of a grid."""
+    return tuple(path for path in paths if not path.endswith(".html")) or tuple(paths)
+
+
+RUNS_ARGUMENT = click.argument("runs", nargs=-1, required=True, shell_complete=completion.runs, callback=_without_pages)
+
+
 def reading(command: Callable[..., None]) -> Callable[..., None]:
     """Adds the options of how outputs are read."""
     for option in (
@@ -81,7 +89,7 @@ def measure_command(
 
 
 @click.command("compare", short_help="Say whether methods differ, and how sure that is.")
-@click.argument("runs", nargs=-1, required=True, shell_complete=completion.runs)
+@RUNS_ARGUMENT
 @click.option(
     "--baseline", metavar="NAME", help="What the others are compared with; by default the run without a method."
 )
@@ -123,7 +131,7 @@ def compare_command(
 
 
 @click.command("validity", short_help="Say which measures can be trusted.")
-@click.argument("runs", nargs=-1, required=True, shell_complete=completion.runs)
+@RUNS_ARGUMENT
 @MEASURES_OPTION
 @click.option("--examples", metavar="10,50", default="10,50", help="Percentages of the test examples to sub-sample.")
 @reading
@@ -178,7 +186,7 @@ def seeds_command(run: str, as_json: bool, **how: Any) -> None:
 
 
 @click.command("audit", short_help="Check what few seeds say against a run of many.")
-@click.argument("runs", nargs=-1, required=True, shell_complete=completion.runs)
+@RUNS_ARGUMENT
 @click.option("--sizes", metavar="5,10,20", default="5,10,20", help="Seeds of each small set.")
 @click.option("--draws", type=click.IntRange(min=10), default=400, show_default=True, help="How many small sets.")
 @MEASURES_OPTION
@@ -214,7 +222,7 @@ def audit_command(
 
 
 @click.command("report", short_help="Put one or several runs on one HTML page.")
-@click.argument("runs", nargs=-1, required=True, shell_complete=completion.runs)
+@RUNS_ARGUMENT
 @click.option("-o", "--output", metavar="FILE", default="report.html", show_default=True, help="The page.")
 @click.option("--figures", metavar="DIR", help="Write every figure there too, as PNG, SVG and PDF.")
 @click.option("--table", type=click.Choice(["latex", "markdown", "csv"]), help="Print the tables in this form.")
