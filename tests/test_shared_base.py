@@ -1,6 +1,7 @@
 """What no seed trains is there once for all seeds: its arrays, its products, and its precision."""
 
 import re
+from collections import Counter
 from functools import partial
 
 import jax
@@ -11,7 +12,7 @@ from flax import nnx
 from safetensors.numpy import load_file, save_file
 from test_mitigation import Setup
 from test_step import EXAMPLES
-from tiny import SIZES, write_checkpoint
+from tiny import DECODER_SIZES, SIZES, write_checkpoint
 
 from jaxstab.config import make_config
 from jaxstab.data.batches import make_batch
@@ -37,8 +38,7 @@ def directory(tmp_path_factory):
     return write_checkpoint(tmp_path_factory.mktemp("model"), sizes)
 
 
-@pytest.fixture(scope="module")
-def compiled(directory):
+def _compile(directory):
     """Training of all seeds in one program, as on accelerators."""
     ours = Setup(directory, "lora", lora={**ALL, "dropout": 0.1})
 
@@ -52,15 +52,34 @@ def compiled(directory):
     return step.lower(states, inputs, ours.reference, EXAMPLES, jnp.int32(0), jnp.int32(2)).compile()
 
 
+@pytest.fixture(scope="module")
+def compiled(directory):
+    return _compile(directory)
+
+
+def _products_of_all_seeds(compiled):
+    """The widths of the results of products that all seeds share, and how many products are each seed's own."""
+    products = re.findall(r"= f32\[([\d,]+)\]\S* dot\(.*?lhs_(batch|contracting)_dims", compiled.as_text())
+    rows = f"{SEEDS * ROWS * COLUMNS},"
+    shared = [int(shape.removeprefix(rows)) for shape, first in products if first == "contracting" and rows in shape]
+    return Counter(shared), sum(shape.startswith(f"{SEEDS},{ROWS * COLUMNS},") for shape, _ in products)
+
+
 def test_one_product_serves_all_seeds_in_both_directions(compiled):
     """Of each frozen linear layer: one product forward and one for the gradient of its input, none for its kernel's."""
-    products = re.findall(r"= f32\[([\d,]+)\]\S* dot\(.*?lhs_(batch|contracting)_dims", compiled.as_text())
-    rows = SEEDS * ROWS * COLUMNS
-    large = [shape for shape, first in products if first == "contracting" and shape.startswith(f"{rows},")]
+    shared, own = _products_of_all_seeds(compiled)
     # Forward and backward five with outputs of the hidden size, and one with those of the feed-forward part.
-    assert sorted(large) == sorted(2 * (5 * [f"{rows},{WIDTH}"] + [f"{rows},{INNER}"]))
-    by_seed = [shape for shape, _ in products if shape.startswith(f"{SEEDS},{ROWS * COLUMNS},")]
-    assert len(by_seed) >= 2 * 2 * 6  # the adapters' are each seed's own
+    assert shared == {WIDTH: 2 * 5, INNER: 2}
+    assert own >= 2 * 2 * 6  # the adapters' are each seed's own
+
+
+def test_one_product_serves_all_seeds_of_a_decoder(tmp_path):
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": WIDTH // 4}
+    sizes = {**DECODER_SIZES["llama"], **heads, "hidden_size": WIDTH, "intermediate_size": INNER}
+    shared, own = _products_of_all_seeds(_compile(write_checkpoint(tmp_path / "model", sizes)))
+    # Forward: query, output and down; gate and up; key and value. Backward: the gradients of their seven inputs.
+    assert shared == {WIDTH: 3 + 6, INNER: 2 + 1, WIDTH // 2: 2}
+    assert own >= 2 * 2 * 7
 
 
 def test_no_seed_has_a_copy_of_the_base(compiled):
