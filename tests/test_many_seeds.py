@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from jaxstab import measures
+from jaxstab.cli.analysis_commands import measure_command
 from jaxstab.cli.display import share_bar
 from jaxstab.measures import representation
 from jaxstab.measures.representation import distances
@@ -144,3 +145,8 @@ def test_a_bar_shows_the_share_on_a_terminal_only():
             progress(0.5)
         assert ("measuring" in written.getvalue()) == terminal
         assert ("50%" in written.getvalue()) == terminal
+
+
+def test_the_command_and_python_measure_as_many_pairs():
+    (option,) = [one for one in measure_command.params if one.name == "max_pairs"]
+    assert option.default == measures.MAX_PAIRS

@@ -208,6 +208,13 @@ def test_a_study_says_what_no_effect_would_give():
     frame = study.to_frame().set_index(["part", "item"])
     assert frame.loc[("share without effect", "order"), "value"] == pytest.approx(0.12, abs=0.01)
     assert json.loads(json.dumps(study.as_json()))["shares"][0]["no_effect"]["together"] is None
+    # Of pairs that were not measured, nothing can be said.
+    holes = np.ones((1, 9, 9))
+    holes[0, 2, 5] = holes[0, 5, 2] = np.nan
+    sample = Sample("a", None, "t", "accuracy", inputs, {"op": holes}, identities, (None,) * 9)
+    study = jaxstab.study_seeds(sample)
+    assert [one.quantity for one in study.shares] == ["mean"]
+    assert "no shares and no floor, because not all pairs of seeds were measured: op" in study.notes
 
 
 def test_a_study_says_how_many_test_examples_it_takes(tmp_path, capsys):

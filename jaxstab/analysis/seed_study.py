@@ -14,6 +14,7 @@ from jaxstab.analysis.sample import Sample, Source, as_sample
 from jaxstab.analysis.variance import UNKNOWN, Shares, noise_floor, of_pairs, variance_shares
 from jaxstab.errors import InputError
 from jaxstab.measures import MEAN, Tabular, as_plain
+from jaxstab.words import listing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -136,6 +137,10 @@ def study_seeds(
         raise InputError(f"{sample.source}: no labels, so no scores; give them with --labels FILE")
     notes: list[str] = []
     names = of_pairs(sample.usual)
+    holes = [name for name in names if not np.isfinite(sample.distances.get(name, np.zeros(1))[-1]).all()]
+    if holes:
+        notes.append(f"no shares and no floor, because not all pairs of seeds were measured: {listing(holes)}")
+        names = [name for name in names if name not in holes]
     needed: list[Needed] = []
     shares = floor = None
     distinct = _once(sample)

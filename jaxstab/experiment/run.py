@@ -112,10 +112,10 @@ def run_grid(config: Config | Mapping[str, Any] | str | Path, *, display: Progre
     Raises:
         InputError: as for `run`.
     """
-    configs = [_with_precision(one) for one in expand_grid(_as_config(config))]
+    configs = expand_grid(_as_config(config))
     groups, display = by_program(configs), display or Progress()
-    for unfinished in map(_unfinished, groups if len(groups) > 1 else []):
-        if unfinished:
+    for group in groups if len(groups) > 1 else []:
+        if unfinished := _unfinished([_with_precision(one) for one in group]):
             processes.together(partial(_load, unfinished, display, None))
     found = {one.path: one for group in groups for one in _run_all(group, display)}
     return [found[config.directory] for config in configs]
