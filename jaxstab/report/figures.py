@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from scipy.stats import gaussian_kde
 
 from jaxstab.report.style import (
     BLUE,
@@ -34,7 +35,7 @@ from jaxstab.report.style import (
     wrapped,
 )
 
-FEW_SEEDS, MANY_SEEDS = 40, 400
+FEW_SEEDS, MANY_SEEDS = 40, 100  # more are drawn as a density, as quantiles over epochs
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,8 @@ def seed_dots(
     on: Axes | Figure | None = None,
 ) -> Figure:
     """A dot for the score of each seed, a row for each method or split, and the mean of each row.
+
+    Of many seeds, those that did not fail are drawn as a density.
 
     Args:
         panels: for each task the name of its score, and its rows.
@@ -145,6 +148,8 @@ def seed_curves(
 ) -> Figure:
     """A line over epochs for each seed, and of those that did not fail the median and a band with 80 %.
 
+    Of many seeds only those that failed have lines, and a second band spans all others.
+
     Args:
         values: [S, E] losses or scores.
         ylabel: what they are.
@@ -156,13 +161,18 @@ def seed_curves(
     epochs = np.arange(1, values.shape[1] + 1)
     marker = "o" if len(epochs) == 1 else None
     width = 0.8 if len(values) <= FEW_SEEDS else 0.4
+    many = (~failed).sum() > MANY_SEEDS
     for one, seed, bad in zip(values, names, failed, strict=True):
+        if many and not bad:
+            continue
         (line,) = axes.plot(epochs, one, linewidth=width, alpha=0.7, marker=marker, markersize=4)
         line.set(color=VERMILION if bad else GREY, linestyle="--" if bad else "-")
         tell(line, [f"seed {seed}{', failed' * bool(bad)}: {one[-1]:.4g} at the end"])
     finite = values[np.isfinite(values).all(axis=1) & ~failed]
     if len(finite) > 1:
         low, median, high = np.quantile(finite, [0.1, 0.5, 0.9], axis=0)
+        if many:
+            axes.fill_between(epochs, finite.min(axis=0), finite.max(axis=0), color=GREY, alpha=0.25, linewidth=0)
         axes.fill_between(epochs, low, high, color=BLUE, alpha=0.25, linewidth=0)
         axes.plot(epochs, median, color=BLUE, linewidth=2, marker=marker)
     if not np.isfinite(values).any():
@@ -173,7 +183,7 @@ def seed_curves(
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     if failed.any():
-        good = [line_key("median", BLUE), line_key("seed", GREY)] if len(finite) > 1 else []
+        good = [line_key("median", BLUE), line_key("all seeds" if many else "seed", GREY)] if len(finite) > 1 else []
         legend(figure, [*good, line_key("failed seed", VERMILION, "--")], on)
     return figure
 
@@ -339,27 +349,41 @@ def _dots(axes: Axes, place: float, row: Seeds, *, upright: bool = False) -> Non
     """Draws seeds as dots, equal scores beside each other, and a line at their mean; `upright`: scores upwards."""
     finite = np.isfinite(row.scores)
     scores, failed, names = row.scores[finite], row.failed[finite], np.asarray(row.names)[finite]
+    colour, marker = (BLUE, "o") if row.place is None else look(row.place)
+    dense = (~failed).sum() > MANY_SEEDS and np.ptp(scores[~failed]) > 0
+    if dense:
+        _density(axes, place, scores[~failed], row, colour, upright)
     offsets = _spread(scores)
     size = 26 if len(scores) <= FEW_SEEDS else 9
-    many = len(scores) > MANY_SEEDS
-    colour, marker = (BLUE, "o") if row.place is None else look(row.place)
-    for mask, shape, filled, suffix in ((~failed, marker, colour, ""), (failed, "X", VERMILION, ", failed")):
+    groups = ((~failed & (not dense), marker, colour, ""), (failed, "X", VERMILION, ", failed"))
+    for mask, shape, filled, suffix in groups:
         if not mask.any():
             continue
         x, y = _turned(scores[mask], place + offsets[mask], upright)
         drawn = axes.scatter(x, y, s=size, marker=shape, color=filled, alpha=0.8, linewidths=0, zorder=2)
-        drawn.set_rasterized(many)
         said = [
             f"{row.name}, seed {seed}{suffix}: {score:.4f}"
             for seed, score in zip(names[mask], scores[mask], strict=True)
         ]
-        tell(drawn, [] if many else said, row.method)
+        tell(drawn, said, row.method)
     if len(scores) > 1:
         x, y = _turned(np.full(2, scores.mean()), place + np.array([-0.4, 0.4]), upright)
         (line,) = axes.plot(x, y, color=FOREGROUND, linewidth=1.6, zorder=1)
         tell(line, [f"{row.name}: mean {scores.mean():.4f} of {len(scores)} seeds"], row.method)
     elif not len(scores):
         axes.text(0.5, place, "no finite score", transform=axes.get_yaxis_transform(), ha="center", va="center")
+
+
+def _density(axes: Axes, place: float, scores: Floats, row: Seeds, colour: str, upright: bool) -> None:
+    """Draws the density of many seeds' scores on both sides of a line, from the lowest score to the highest."""
+    at = np.linspace(scores.min(), scores.max(), 200)
+    density = gaussian_kde(scores)(at)
+    half = 0.38 * density / density.max()
+    fill = axes.fill_betweenx if upright else axes.fill_between
+    drawn = fill(at, place - half, place + half, color=colour, alpha=0.55, linewidth=0, zorder=2)
+    low, median, high = np.quantile(scores, [0.025, 0.5, 0.975])
+    said = f"{row.name}: {len(scores)} seeds, median {median:.4f}, 95 % from {low:.4f} to {high:.4f}"
+    tell(drawn, [said], row.method)
 
 
 def _turned(scores: Floats, places: Floats, upright: bool) -> tuple[Floats, Floats]:

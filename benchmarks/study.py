@@ -1,0 +1,245 @@
+"""The figures and numbers of docs/study.md, from the runs that `study_runs.py` kept.
+
+    python benchmarks/study.py coverage
+
+Computes the numbers of one figure, prints them as tables (study_tables.py), writes them to
+benchmarks/results/study/FIGURE-numbers.json, and draws docs/figures/study-FIGURE.svg from them (study_figures.py).
+The first three figures draw small sets of seeds from all seeds, as `jaxstab audit` does.
+"""
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pages import replace_tables
+from study_figures import DRAWN
+from study_runs import KEPT, METHODS, OF_LAYERS, SOURCES
+from study_tables import TABLES
+
+from jaxstab import Sample
+from jaxstab.analysis.audit import LEAST_SETS
+from jaxstab.analysis.sample import PAPER
+from jaxstab.analysis.trials import (
+    Share,
+    find_coverage,
+    find_rankings,
+    find_verdicts,
+)
+from jaxstab.measures import MEAN
+from jaxstab.report.formats import to_text
+from jaxstab.runs.files import load_json, write_json
+
+FIGURES = Path(__file__).parents[1] / "docs" / "figures"
+SIZES = (5, 10, 20)
+RANKED = (3, 5, 10, 20, 50)
+NAMES = (MEAN, *PAPER)
+
+Samples = Mapping[str, Mapping[str, Sample]]  # by task and run
+Facts = Mapping[str, Mapping[str, Any]]  # by task and run, what was kept of the whole run
+
+
+def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("figure", choices=COMPUTED)
+    parser.add_argument("--kept", type=Path, default=KEPT, help="directory of what study_runs.py kept")
+    parser.add_argument("--draws", type=int, default=400, help="sets of seeds of each size")
+    parser.add_argument("--output", type=Path, default=FIGURES, help="directory of the picture")
+    parser.add_argument("--docs", type=Path, help="page whose tables are replaced")
+    return parser.parse_args(given)
+
+
+def load_facts(kept: Path) -> dict[str, dict[str, Any]]:
+    """By task and run, methods in their order: the contents of TASK-RUN.json."""
+    facts: dict[str, dict[str, Any]] = {}
+    tasks = sorted({path.stem.partition("-")[0] for path in kept.glob("*-*.npz")})
+    for task, name in ((task, name) for task in tasks for name in (*METHODS, *SOURCES)):
+        path = kept / f"{task}-{name}.json"
+        if path.exists():
+            facts.setdefault(task, {})[name] = load_json(path)
+    return facts
+
+
+def load_samples(kept: Path) -> dict[str, dict[str, Sample]]:
+    """By task and run, the seeds."""
+    samples: dict[str, dict[str, Sample]] = {}
+    for task, runs in load_facts(kept).items():
+        for name, of_run in runs.items():
+            found = load_sample(kept / f"{task}-{name}.npz", name, task, of_run["metric"])
+            samples.setdefault(task, {})[name] = found
+    return samples
+
+
+def load_sample(path: Path, name: str, task: str, metric: str) -> Sample:
+    """The seeds of a run, with distances of the last layer as they were kept."""
+    with np.load(path) as arrays:
+        seeds = arrays["seeds"].tolist()
+        given = {"logits": arrays["logits"].astype(np.float32), "labels": arrays["labels"].astype(np.int32)}
+        of_predictions = [one for one in PAPER if one not in OF_LAYERS]
+        sample = Sample.from_arrays(name, **given, seeds=seeds, metric=metric, task=task, only=of_predictions)
+        distances = dict(sample.distances)
+        upper = np.triu_indices(len(seeds), 1)
+        for one in OF_LAYERS:
+            distances[one] = np.zeros((1, len(seeds), len(seeds)), np.float32)
+            distances[one][0][upper] = arrays[one]
+            distances[one] += distances[one].swapaxes(1, 2)
+    return replace(sample, distances=distances)
+
+
+def of_methods(runs: Mapping[str, Any]) -> list[str]:
+    """The runs of 200 seeds of one method each."""
+    return [name for name in runs if name in METHODS]
+
+
+def _share(found: Sequence[Share]) -> dict[str, Any]:
+    return Share.pooled(found).as_json()
+
+
+def coverage(samples: Samples, facts: Facts, draws: int) -> dict[str, Any]:
+    """How many intervals hold the value of all seeds, by measure and number of seeds, over all runs and in each."""
+    rng = np.random.default_rng(0)
+    found: dict[str, dict[int, list[Any]]] = {}
+    for task, methods in samples.items():
+        for sample in (methods[name] for name in of_methods(methods)):
+            for size in SIZES:
+                for row in find_coverage(sample, NAMES, size, draws, rng):
+                    found.setdefault(row.measure, {}).setdefault(size, []).append(replace(row, run=f"{task} {row.run}"))
+    rows = []
+    for name, by_size in found.items():
+        for size, all_runs in by_size.items():
+            shown = [row for row in all_runs if row.share is not None]
+            if shown:
+                shares = [row.share for row in shown if row.share is not None]
+                row = {
+                    "measure": name,
+                    "size": size,
+                    **_share(shares),
+                    "runs": {r.run: r.share.value for r in shown if r.share},
+                }
+                row["width"] = float(np.mean([r.width for r in shown]))
+                row["average"] = float(np.mean([r.average for r in shown if r.average is not None]))
+                rows.append(row)
+    return {"rows": rows}
+
+
+def verdicts(samples: Samples, facts: Facts, draws: int) -> dict[str, Any]:
+    """How often two sets of seeds are called different: of one method, and of two, by the difference that there is."""
+    rng = np.random.default_rng(0)
+    alarms: dict[tuple[str, int], list[tuple[str, Share]]] = {}
+    power = []
+    tested = [name for name in NAMES if name not in ("op", "svcca")]  # pooling two samples needs them of all pairs
+    for task, methods in samples.items():
+        group = [methods[name] for name in of_methods(methods)]
+        for size in SIZES:
+            for one in group:
+                for row in find_verdicts(one, None, tested, size, draws, rng):
+                    alarms.setdefault((row.test, size), []).append((f"{task} {one.name}", row.share))
+            for place, one in enumerate(group):
+                for other in group[place + 1 :]:
+                    assert one.scores is not None
+                    assert other.scores is not None
+                    difference = float(other.scores.mean() - one.scores.mean())
+                    spread = float(np.sqrt((one.scores.var(ddof=1) + other.scores.var(ddof=1)) / 2))
+                    for row in find_verdicts(one, other, tested, size, draws, rng):
+                        named = {"task": task, "first": one.name, "second": other.name, "test": row.test, "size": size}
+                        power.append({**named, "difference": difference, "spread": spread, "value": row.share.value})
+    rows = [
+        {"test": test, "size": size, **_share([share for _, share in of_all]), "runs": {n: s.value for n, s in of_all}}
+        for (test, size), of_all in alarms.items()
+    ]
+    return {"alarms": rows, "power": power}
+
+
+def ranking(samples: Samples, facts: Facts, draws: int) -> dict[str, Any]:
+    """How often the best of all methods is found, and two come in their order, by measure and number of seeds."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for task, runs in samples.items():
+        methods = {name: runs[name] for name in of_methods(runs)}
+        if len(methods) > 1:
+            seeds = min(one.seeds for one in methods.values())
+            for size in (size for size in RANKED if LEAST_SETS * size <= seeds):
+                for one in find_rankings(task, methods, NAMES, size, draws, rng):
+                    row = {"task": task, "measure": one.measure, "size": size, "pairs": one.pairs, **one.best.as_json()}
+                    rows.append({**row, "methods": len(methods)})
+    return {"rows": rows}
+
+
+def sources(samples: Samples, facts: Facts, draws: int) -> dict[str, Any]:
+    """Where the spread comes from: the test set; initialisation, order and dropout; and rounding."""
+    spread, shares, floors = [], [], []
+    for task, runs in facts.items():
+        for name in of_methods(runs):
+            measured = runs[name]["measured"]
+            scores, sd = measured["scores"], measured["measures"]["sd"]
+            row = {"task": task, "run": name, "mean": scores["mean"], "sd": sd["value"], "sd_interval": sd["interval"]}
+            spread.append({**row, "remaining": scores["remaining_sd"]})
+        if "crossed" in runs:
+            shares += [{"task": task, **one} for one in runs["crossed"]["seeds"]["shares"]]
+        if "rounding" in samples[task]:
+            floors += [{"task": task, **one} for one in rounding(samples[task]["rounding"])]
+    return {"spread": spread, "shares": shares, "floors": floors}
+
+
+def rounding(sample: Sample) -> list[dict[str, Any]]:
+    """How much the two repeats of a seed differ, divided by how much two seeds do; jackknife over seeds.
+
+    Repeats follow each other and differ by one unit in the last place of the initial parameters. For the mean score,
+    the ratio is of standard deviations.
+    """
+    assert sample.scores is not None
+    squares = (sample.scores[:, None] - sample.scores) ** 2
+    of_pairs = {MEAN: squares, **{name: sample.distances[name][-1] for name in PAPER if name in sample.distances}}
+    rows = []
+    for name, distances in of_pairs.items():
+        blocks = np.asarray(distances, np.float64).reshape(len(distances) // 2, 2, -1, 2).transpose(0, 2, 1, 3)
+        within, power = blocks.diagonal()[0, 1], 0.5 if name == MEAN else 1.0
+        sums = blocks.mean((2, 3)) * ~np.eye(len(blocks), dtype=bool)
+        others = len(blocks) - 1
+        if not (sums.sum() > 2 * sums.sum(1)).all():  # no seeds differ but for one
+            continue
+        ratio = (within.mean() / (sums.sum() / (len(blocks) * others))) ** power
+        without = (within.sum() - within) / others / ((sums.sum() - 2 * sums.sum(1)) / (others * (others - 1)))
+        half = 1.96 * np.sqrt(others**2 / len(blocks) * (without**power).var(ddof=1))
+        rows.append({"measure": name, "share": float(ratio), "interval": [max(0.0, ratio - half), ratio + half]})
+    return rows
+
+
+def layers(samples: Samples, facts: Facts, draws: int) -> dict[str, Any]:
+    """Measures by layer, and how measures go together over seeds, within and between levels of detail."""
+    of_layers, correlations = [], []
+    for task, runs in facts.items():
+        for name in of_methods(runs):
+            validity = runs[name]["validity"]
+            for measure in OF_LAYERS:
+                row = runs[name]["measured"]["measures"][measure]
+                depth = (validity["depth"] or {}).get(measure)
+                values = {"values": row["layers"], "intervals": row["layer_intervals"], "depth": depth}
+                of_layers.append({"task": task, "run": name, "measure": measure, **values})
+            over = validity["over_seeds"]
+            if over is not None:
+                correlations.append({"task": task, "run": name, "names": over["names"], "matrix": over["matrix"]})
+    return {"layers": of_layers, "correlations": correlations}
+
+
+COMPUTED: dict[str, Callable[[Samples, Facts, int], dict[str, Any]]] = {
+    one.__name__: one for one in (coverage, verdicts, ranking, sources, layers)
+}
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    facts = load_facts(arguments.kept)
+    found = COMPUTED[arguments.figure](load_samples(arguments.kept), facts, arguments.draws)
+    text = to_text(TABLES[arguments.figure](found), "markdown")
+    print(text)
+    write_json(arguments.kept / f"{arguments.figure}-numbers.json", {"draws": arguments.draws, "results": found})
+    DRAWN[arguments.figure](found, arguments.output / f"study-{arguments.figure}.svg")
+    if arguments.docs:
+        replace_tables(arguments.docs, f"study.py {arguments.figure}", text)
+
+
+if __name__ == "__main__":
+    main()
