@@ -1,8 +1,8 @@
 """How much the predictions of seeds differ.
 
 A measure of pairs returns a matrix [S, S] of distances with a zero diagonal; its value is the mean over pairs of
-different seeds (`jaxstab.measures.mean_over_pairs`). A measure of the whole set of seeds returns a scalar. It takes
-`mask` [S], 1 for seeds that count and 0 for others, so that seeds can be left out without compiling again.
+different seeds (`jaxstab.measures.mean_over_pairs`). A measure of the whole set of seeds takes `mask` [S], 1 for seeds
+that count and 0 for others, and returns a scalar; those in numpy take many such sets at once.
 """
 
 from functools import partial
@@ -146,23 +146,27 @@ def krippendorff_alpha(
     return np.asarray(np.where(chance > 0, disagreement / np.where(chance > 0, chance, 1), disagreement))
 
 
-@jax.jit
-def stable_fraction(predictions: Int[Array, "S N"], mask: Float[Array, " S"] | None = None) -> Float[Array, ""]:
+def stable_fraction(
+    predictions: Int[AnyArray, "S N"], mask: Shaped[AnyArray, "*R S"] | None = None
+) -> Float[np.ndarray, "*R"]:
     """Returns the share of examples on which all seeds agree: smaller is less stable, and it falls with more seeds.
 
     Args:
         predictions: [S, N] class indices.
-        mask: [S] which seeds count; all by default.
+        mask: [..., S] which seeds count; all by default.
+
+    Returns:
+        [...] float64 in [0, 1].
     """
-    mask = _all(predictions, mask)
-    same = predictions == predictions[jnp.argmax(mask)]
-    return jnp.mean(jnp.all(same | (mask == 0)[:, None], axis=0), dtype=jnp.float32)
+    predictions, weights = _votes(predictions, mask)
+    count = weights.sum(-1)[..., None]
+    unanimous = [weights @ (predictions == c).astype(np.float32) == count for c in np.unique(predictions)]
+    return np.asarray(np.any(unanimous, axis=0).mean(-1))
 
 
-@jax.jit
 def ambiguity(
-    predictions: Int[Array, "S N"], labels: Int[Array, " N"], mask: Float[Array, " S"] | None = None
-) -> Float[Array, ""]:
+    predictions: Int[AnyArray, "S N"], labels: Int[AnyArray, " N"], mask: Shaped[AnyArray, "*R S"] | None = None
+) -> Float[np.ndarray, "*R"]:
     """Returns the share of examples on which some competing seed disagrees with the baseline, averaged over baselines.
 
     Every seed is the baseline in turn. Seeds with an accuracy at most 0.01 below the baseline's compete with it.
@@ -170,40 +174,42 @@ def ambiguity(
     Args:
         predictions: [S, N] class indices.
         labels: [N] class indices.
-        mask: [S] which seeds count; all by default.
+        mask: [..., S] which seeds count; all by default.
 
     Returns:
-        A share in [0, 1] that grows with more seeds. Source: Marx et al. (2020), definition 2.
+        [...] float64, shares in [0, 1] that grow with more seeds. Source: Marx et al. (2020), definition 2.
     """
-    mask = _all(predictions, mask)
-    competes = _competes(predictions, labels) & (mask > 0)
-
-    def conflicts(baseline: tuple[Int[Array, " N"], Bool[Array, " S"]]) -> Float[Array, ""]:
-        own, competing = baseline
-        return jnp.mean(jnp.any((predictions != own) & competing[:, None], axis=0), dtype=jnp.float32)
-
-    by_baseline: Array = jax.lax.map(conflicts, (predictions, competes))
-    return (by_baseline * mask).sum() / mask.sum()
+    predictions, weights = _votes(predictions, mask)
+    total = np.zeros(weights.shape[:-1])
+    for baseline, competes in enumerate(_competes(predictions, np.asarray(labels))):
+        # How many competing seeds of each set disagree, on each example: one product for all sets.
+        against = weights[..., competes] @ (predictions[competes] != predictions[baseline]).astype(np.float32)
+        total += weights[..., baseline] * (against > 0).mean(-1)
+    return np.asarray(total / weights.sum(-1))
 
 
-@jax.jit
 def discrepancy(
-    predictions: Int[Array, "S N"], labels: Int[Array, " N"], mask: Float[Array, " S"] | None = None
-) -> Float[Array, ""]:
+    predictions: Int[AnyArray, "S N"], labels: Int[AnyArray, " N"], mask: Shaped[AnyArray, "*R S"] | None = None
+) -> Float[np.ndarray, "*R"]:
     """Returns the largest disagreement of a baseline with a competing seed, averaged over baselines; see `ambiguity`.
 
     Args:
         predictions: [S, N] class indices.
         labels: [N] class indices.
-        mask: [S] which seeds count; all by default.
+        mask: [..., S] which seeds count; all by default.
 
     Returns:
-        A share in [0, 1] that grows with more seeds. Source: Marx et al. (2020), definition 3.
+        [...] float64, shares in [0, 1] that grow with more seeds. Source: Marx et al. (2020), definition 3.
     """
-    mask = _all(predictions, mask)
-    competes = _competes(predictions, labels) & (mask > 0)
-    largest = jnp.max(jnp.where(competes, pairwise_disagreement(predictions), 0), axis=1)
-    return (largest * mask).sum() / mask.sum()
+    predictions, weights = _votes(predictions, mask)
+    total = np.zeros(weights.shape[:-1])
+    for baseline, competes in enumerate(_competes(predictions, np.asarray(labels))):
+        disagreement = (predictions != predictions[baseline]).mean(-1)
+        # A seed competes with itself, so where the baseline is in the set there is at least one.
+        order = np.flatnonzero(competes)[np.argsort(-disagreement[competes])]
+        largest = disagreement[order[(weights[..., order] > 0).argmax(-1)]]
+        total += weights[..., baseline] * largest
+    return np.asarray(total / weights.sum(-1))
 
 
 @jax.jit
@@ -286,11 +292,17 @@ def _split_votes(
     return 1 - agreement, 1 - (shares**2).sum(-1), count * predictions.shape[1]
 
 
-def _competes(predictions: Int[Array, "S N"], labels: Int[Array, " N"]) -> Bool[Array, "S S"]:
+def _votes(predictions: AnyArray, mask: AnyArray | None) -> tuple[np.ndarray, Float[np.ndarray, "*R S"]]:
+    """Predictions, and which seeds count as 0 and 1, in numpy."""
+    predictions = np.asarray(predictions)
+    return predictions, np.ones(len(predictions), np.float32) if mask is None else np.asarray(mask, np.float32)
+
+
+def _competes(predictions: Int[np.ndarray, "S N"], labels: Int[np.ndarray, " N"]) -> Bool[np.ndarray, "S S"]:
     """Whether the accuracy of the second seed is at most the margin below that of the first."""
-    wrong = jnp.sum(predictions != labels, axis=1, dtype=jnp.float32)
+    wrong = (predictions != labels).sum(axis=1)
     # Slightly more than the margin, so that rounding does not change a comparison of whole examples.
-    return wrong <= wrong[:, None] + COMPETING_MARGIN * labels.shape[0] + 1e-3
+    return np.asarray(wrong <= wrong[:, None] + COMPETING_MARGIN * len(labels) + 1e-3)
 
 
 def _ratio(part: Array, whole: Array) -> Array:

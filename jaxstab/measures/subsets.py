@@ -3,15 +3,15 @@
 Analyses resample seeds without replacement: a seed drawn twice would be paired with itself at distance 0.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from jaxstab.measures import number_predictions, prediction
 from jaxstab.measures.inputs import Inputs
-from jaxstab.measures.number_predictions import icc, prediction_sd
 from jaxstab.measures.performance import calibration_error, scores, sd
-from jaxstab.measures.prediction import fleiss_kappa, krippendorff_alpha
 from jaxstab.measures.programs import all_set_values
 from jaxstab.measures.registry import MEASURES
 
@@ -19,8 +19,16 @@ Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 MEAN = "mean"  # the mean score: not a measure of instability, but compared like one
-KAPPAS = {"fleiss_kappa": fleiss_kappa, "krippendorff_alpha": krippendorff_alpha}
-OF_NUMBERS = {"prediction_sd": prediction_sd, "icc": icc}
+# Measures of a set of seeds that take many sets at once.
+OF_SETS: dict[str, Callable[[Any, Inputs, Mask], Floats]] = {
+    "fleiss_kappa": lambda votes, inputs, masks: prediction.fleiss_kappa(votes, inputs.classes, masks),
+    "krippendorff_alpha": lambda votes, inputs, masks: prediction.krippendorff_alpha(votes, inputs.classes, masks),
+    "stable_fraction": lambda votes, inputs, masks: prediction.stable_fraction(votes, masks),
+    "ambiguity": lambda votes, inputs, masks: prediction.ambiguity(votes, inputs.labels, masks),
+    "discrepancy": lambda votes, inputs, masks: prediction.discrepancy(votes, inputs.labels, masks),
+    "prediction_sd": lambda votes, inputs, masks: number_predictions.prediction_sd(votes, masks),
+    "icc": lambda votes, inputs, masks: number_predictions.icc(votes, masks),
+}
 STANDARD_DEVIATIONS = ("sd", "calibration_spread")  # of a number that each seed has
 
 
@@ -87,10 +95,8 @@ def subset_values(
                 found[name] = (weights @ seed_numbers(name, inputs, metric) / weights.sum(1))[None]
         elif name in STANDARD_DEVIATIONS:
             found[name] = sd(seed_numbers(name, inputs, metric), masks)[None]
-        elif name in KAPPAS and inputs.predictions is not None:
-            found[name] = KAPPAS[name](inputs.predictions, inputs.classes, masks)[None]
-        elif name in OF_NUMBERS and inputs.predictions is not None:
-            found[name] = OF_NUMBERS[name](inputs.predictions, masks)[None]
+        elif name in OF_SETS and inputs.predictions is not None:
+            found[name] = OF_SETS[name](inputs.predictions, inputs, masks)[None]
         elif MEASURES[name].shape == "pairs":
             found[name] = np.stack([_mean_over_pairs(one, weights) for one in (distances or {})[name]])
     of_sets = tuple(name for name in names if name not in found)
