@@ -9,7 +9,7 @@ from rich.console import Console
 from jaxstab import measures
 from jaxstab.cli.analysis_commands import measure_command
 from jaxstab.cli.display import share_bar
-from jaxstab.measures import representation
+from jaxstab.measures import forecast, representation
 from jaxstab.measures.representation import distances
 from jaxstab.measures.resampling import jackknife_interval, leave_one_out, mean_over_pairs
 from jaxstab.measures.subspaces import SUBSPACES, chosen_pairs
@@ -136,6 +136,24 @@ def test_leaving_out_one_of_many_seeds(name):
         rest = measures.check(predictions=np.delete(predictions, seed, axis=0), labels=labels)
         value = measures.measure_inputs(rest, "accuracy", measures.select([name]))[name]["value"]
         assert left_out[0, seed] == pytest.approx(value, abs=1e-6)
+
+
+@pytest.mark.parametrize("seeds", [2, 30, 63, 1000])
+def test_the_time_of_measuring_is_predicted_from_few_seeds(monkeypatch, seeds):
+    def cost(count, names):
+        pairs = count * (count - 1) / 2
+        if set(names) <= set(SUBSPACES):
+            return 0.3 * (len(chosen_pairs(count, 2000)) + count)
+        return 2.0 * count + 0.01 * pairs
+
+    monkeypatch.setattr(forecast, "_seconds", lambda tried, names: cost(len(tried), names))
+    expected = 3 * (cost(seeds, ["svcca"]) + cost(seeds, ["cka"]))
+    assert measures.measuring_seconds(seeds, 3, 20, 6) == pytest.approx(expected)
+
+
+def test_nothing_is_predicted_where_nothing_is_measured():
+    assert measures.measuring_seconds(1, 3, 20, 6) == 0
+    assert measures.measuring_seconds(5, 3, 2, 6) == 0
 
 
 def test_a_bar_shows_the_share_on_a_terminal_only():

@@ -11,7 +11,7 @@ from matplotlib.text import Text
 
 import jaxstab
 from jaxstab.cli import main
-from jaxstab.report import drawing, figures, forest, matrices
+from jaxstab.report import dots, drawing, figures, forest, matrices
 from jaxstab.report.formats import Cell, Table
 from jaxstab.report.page import Page, Picture, Point, Section, render
 from jaxstab.report.style import DARK, VERMILION, WIDTH, look
@@ -24,7 +24,7 @@ rng = np.random.default_rng(0)
 
 
 def _seeds(scores, failed, name="test", **which):
-    return figures.Seeds(name, np.asarray(scores, float), list(range(len(scores))), np.asarray(failed, bool), **which)
+    return dots.Seeds(name, np.asarray(scores, float), list(range(len(scores))), np.asarray(failed, bool), **which)
 
 
 def _every_figure(seeds, fill=None, name="cka", failed=None):
@@ -43,8 +43,8 @@ def _every_figure(seeds, fill=None, name="cka", failed=None):
     shares = np.stack([values[0, :3]] * 2, 1)
     limits = forest.ratio_limits(list(ratios.values()))
     return [
-        figures.seed_dots([(name, rows[:1])], majority=0.5),
-        figures.seed_dots([(name, rows)] * 2, height=5),
+        dots.seed_dots([(name, rows[:1])], majority=0.5),
+        dots.seed_dots([(name, rows)] * 2, height=5),
         figures.seed_curves(values, ylabel=name, names=numbers, failed=failed),
         figures.layer_curves([(name, layers, ends, np.array([1.0, np.nan, 0.9, 0.8]))] * 3),
         matrices.heat_map(distances, name=name, seeds=numbers, failed=failed),
@@ -84,14 +84,14 @@ def test_every_figure_has_a_sensible_look(case):
 def test_axes_are_wide_enough_where_seeds_agree():
     equal, good = np.full(8, 0.7915) + 1e-9 * rng.normal(size=8), np.zeros(8, bool)
     for figure in (
-        figures.seed_dots([("accuracy", [_seeds(equal, good)])]),
+        dots.seed_dots([("accuracy", [_seeds(equal, good)])]),
         figures.curves(np.arange(8), [("best", equal)], xlabel="n", ylabel="score"),
         figures.seed_curves(equal[:, None], ylabel="loss", names=range(8), failed=good),
     ):
         low, high = figure.axes[0].dataLim.get_points()[:, 0]
         limits = figure.axes[0].get_xlim() if "accuracy" in figure.axes[0].get_xlabel() else figure.axes[0].get_ylim()
         assert limits[1] - limits[0] >= 0.02
-    assert figures.seed_dots([("accuracy", [_seeds(np.ones(3), good[:3])])]).axes[0].get_xlim()[1] < 1.01
+    assert dots.seed_dots([("accuracy", [_seeds(np.ones(3), good[:3])])]).axes[0].get_xlim()[1] < 1.01
     low, high = figures.votes_histogram(np.ones(50)).axes[0].get_xlim()
     assert low < 0.6
     assert high < 1.1
@@ -110,7 +110,7 @@ def test_a_map_of_equal_distances_says_so_instead_of_a_colour_bar():
 def test_failed_seeds_look_failed():
     scores = np.linspace(0.5, 0.9, 6)
     failed = scores < 0.6
-    figure = figures.seed_dots([("accuracy", [_seeds(scores, failed, method="a", place=1)])])
+    figure = dots.seed_dots([("accuracy", [_seeds(scores, failed, method="a", place=1)])])
     marked = [one for one in figure.axes[0].collections if to_hex(one.get_facecolor()[0]) == VERMILION.lower()]
     assert [len(one.get_offsets()) for one in marked] == [failed.sum()]
     svg = drawing.to_svg(figure, "x", "t")
@@ -119,6 +119,27 @@ def test_failed_seeds_look_failed():
     assert "failed seed" in svg  # the legend
     curves = figures.seed_curves(np.ones((6, 3)), ylabel="loss", names=range(6), failed=failed)
     assert sum(line.get_color() == VERMILION for line in curves.axes[0].lines) == failed.sum()
+
+
+def test_many_seeds_are_a_density_and_bands():
+    scores = np.random.default_rng(1).normal(0.8, 0.02, 150)
+    failed = scores < np.sort(scores)[4]
+    figure = dots.seed_dots([("accuracy", [_seeds(scores, failed, method="a", place=1)])])
+    violin, bad = figure.axes[0].collections
+    widths, points = np.ptp(violin.get_paths()[0].vertices, axis=0), violin.get_paths()[0].vertices
+    assert widths[0] == pytest.approx(np.ptp(scores[~failed]))
+    assert abs(points[points[:, 1].argmax(), 0] - 0.8) < 0.01  # widest where most scores are
+    assert len(bad.get_offsets()) == 4
+    svg = drawing.to_svg(figure, "x", "t")
+    low, median, high = np.quantile(scores[~failed], [0.025, 0.5, 0.975])
+    assert f"<title>test: 146 seeds, median {median:.4f}, 95 % from {low:.4f} to {high:.4f}</title>" in svg
+    lines = scores[:, None] + np.linspace(0, 0.1, 3)
+    curves = figures.seed_curves(lines, ylabel="score", names=range(150), failed=failed).axes[0]
+    everyone = curves.collections[0].get_paths()[0].vertices
+    assert np.ptp(everyone[everyone[:, 0] == 1, 1]) == pytest.approx(np.ptp(scores[~failed]))
+    assert len(curves.lines) == 4 + 1  # failed seeds, and the median
+    equal = dots.seed_dots([("accuracy", [_seeds(np.ones(150), np.zeros(150, bool))])])
+    assert len(equal.axes[0].collections[0].get_offsets()) == 150
 
 
 def test_ratios_in_a_forest_plot_are_clear_or_not():

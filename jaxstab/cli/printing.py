@@ -52,6 +52,7 @@ def print_plan(plan: Plan, estimate: Estimate, console: Console | None = None) -
         "a step of a wave": f"{estimate.step:.3f} s",
         "an evaluation of a wave": f"{estimate.evaluation:.2f} s",
         "training of all seeds": minutes(estimate.training),
+        "measuring": f"{minutes(estimate.measuring)}, and {estimate.waiting_bytes / 1e9:.2f} GB on disk until then",
     }
     table = Table(show_header=False)
     for name, value in rows.items():

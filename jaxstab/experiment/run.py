@@ -1,5 +1,6 @@
 """Runs an experiment, from config to run directory, in the order of the data flow."""
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -225,7 +226,8 @@ def _finish(pending: Sequence[PendingRun], task: Task, display: Progress) -> Non
 def plan(config: Config | Mapping[str, Any] | str | Path, *, display: Progress | None = None) -> tuple[Plan, Estimate]:
     """Returns how a run would divide its seeds, its memory needs and its duration; writes no run directory.
 
-    It compiles the programs of the run, which the run then finds in the cache, and takes a few steps.
+    It compiles the programs of the run, which the run then finds in the cache, takes a few steps, and measures a layer
+    of random numbers.
 
     Args:
         config: as for `run`; with a `[grid]`, the plan covers all its runs together.
@@ -249,7 +251,12 @@ def plan(config: Config | Mapping[str, Any] | str | Path, *, display: Progress |
     started = time.perf_counter()
     given = first.seeds.group_size, first.train.remat, first.train.unroll
     chosen, trainer = plan_trainer(recipe, encoded, len(jobs), local_devices(), None, *given)
-    return chosen, estimate(trainer, chosen, jobs, compilation=time.perf_counter() - started)
+    estimated = estimate(trainer, chosen, jobs, compilation=time.perf_counter() - started)
+    encoder, examples = recipe.pretrained.config, len(measures.represented_examples(len(task.test.labels)))
+    shape = encoder.num_hidden_layers, examples, encoder.hidden_size
+    measuring = len(configs) * measures.measuring_seconds(len(jobs) // len(configs), *shape)
+    waiting = len(jobs) * math.prod(shape) * np.dtype(np.float32).itemsize
+    return chosen, replace(estimated, measuring=measuring, waiting_bytes=waiting)
 
 
 def _with_score(task: Task, score: Score) -> Task:

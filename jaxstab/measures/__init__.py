@@ -6,6 +6,7 @@ Axes: S seeds, L layers, N examples, C classes, D features.
 from jaxstab.measures.class_scores import by_class, confusion
 from jaxstab.measures.compute import add_layers, measure_inputs, prepare, represented_examples
 from jaxstab.measures.compute import measure_arrays as all
+from jaxstab.measures.forecast import measuring_seconds
 from jaxstab.measures.inputs import Inputs, check
 from jaxstab.measures.intervals import explain, rows, unseen
 from jaxstab.measures.joint import joint_difference, joint_mean
@@ -127,6 +128,7 @@ __all__ = [
     "mean_absolute_disagreement",
     "mean_over_pairs",
     "measure_inputs",
+    "measuring_seconds",
     "normalised_disagreement",
     "nulls_of",
     "number_score",

@@ -185,7 +185,7 @@ def ambiguity(
         # How many competing seeds of each set disagree, on each example: one product for all sets.
         against = weights[..., competes] @ (predictions[competes] != predictions[baseline]).astype(np.float32)
         total += weights[..., baseline] * (against > 0).mean(-1)
-    return np.asarray(total / weights.sum(-1))
+    return _mean_over_baselines(total, weights)
 
 
 def discrepancy(
@@ -209,7 +209,7 @@ def discrepancy(
         order = np.flatnonzero(competes)[np.argsort(-disagreement[competes])]
         largest = disagreement[order[(weights[..., order] > 0).argmax(-1)]]
         total += weights[..., baseline] * largest
-    return np.asarray(total / weights.sum(-1))
+    return _mean_over_baselines(total, weights)
 
 
 @jax.jit
@@ -296,6 +296,11 @@ def _votes(predictions: AnyArray, mask: AnyArray | None) -> tuple[np.ndarray, Fl
     """Predictions, and which seeds count as 0 and 1, in numpy."""
     predictions = np.asarray(predictions)
     return predictions, np.ones(len(predictions), np.float32) if mask is None else np.asarray(mask, np.float32)
+
+
+def _mean_over_baselines(total: Float[np.ndarray, "*R"], weights: Float[np.ndarray, "*R S"]) -> Float[np.ndarray, "*R"]:
+    count = weights.sum(-1)
+    return np.asarray(np.where(count > 0, total / np.maximum(count, 1), np.nan))
 
 
 def _competes(predictions: Int[np.ndarray, "S N"], labels: Int[np.ndarray, " N"]) -> Bool[np.ndarray, "S S"]:

@@ -14,8 +14,9 @@ from jaxstab.analysis.validity import Validity, validity
 from jaxstab.measures import MEAN, MEASURES, Results, explain, say_remaining
 from jaxstab.report import tables
 from jaxstab.report.classes import classes_section
+from jaxstab.report.dots import Seeds, seed_dots
 from jaxstab.report.examples import examples_section
-from jaxstab.report.figures import Seeds, curves, layer_curves, seed_curves, seed_dots
+from jaxstab.report.figures import curves, layer_curves, seed_curves
 from jaxstab.report.formats import ZERO, Table, number, share, slug, with_interval
 from jaxstab.report.matrices import correlations, heat_map
 from jaxstab.report.page import Picture, Point, Section

@@ -10,7 +10,8 @@ from jaxstab.analysis.how_many import MOST_SEEDS, fewest_seeds, point
 from jaxstab.analysis.sample import Sample
 from jaxstab.measures import MEAN, MEASURES
 from jaxstab.report import tables
-from jaxstab.report.figures import Seeds, profiles, seed_dots
+from jaxstab.report.dots import Seeds, seed_dots
+from jaxstab.report.figures import profiles
 from jaxstab.report.forest import Ratio, forest, forest_height, ratio_limits
 from jaxstab.report.formats import slug, with_interval
 from jaxstab.report.matrices import correlations

@@ -18,8 +18,8 @@ from jaxstab.analysis.seed_study import SeedStudy
 from jaxstab.analysis.validity import Correlations, Validity
 from jaxstab.errors import InputError
 from jaxstab.measures import MEAN, MEASURES, Results
-from jaxstab.report import figures, forest, matrices
-from jaxstab.report.figures import Seeds
+from jaxstab.report import dots, figures, forest, matrices
+from jaxstab.report.dots import Seeds
 from jaxstab.report.style import WIDTH, styled
 from jaxstab.report.tables import guess_label, metric_label, quantity
 from jaxstab.runs.directory import Run
@@ -114,7 +114,7 @@ def _of_run(run: Run, what: str, layer: int | None) -> Drawing:
         majority = run.info.majority_score.test
         validation = curves[columns["validation_score"]]
         guess = guess_label(run.info.metric)
-        return partial(figures.evaluation_dots, validation, test, metric=metric, majority=majority, guess=guess)
+        return partial(dots.evaluation_dots, validation, test, metric=metric, majority=majority, guess=guess)
     measured = run.distances["seeds"]
     return _of_measure(
         what,
@@ -256,7 +256,7 @@ def _of_study(study: SeedStudy) -> Drawing:
 
 
 def _dots(metric: str, rows: Sequence[Seeds]) -> Drawing:
-    return partial(figures.seed_dots, [(metric_label(metric), rows)], height=1.1 + 0.5 * len(rows))
+    return partial(dots.seed_dots, [(metric_label(metric), rows)], height=1.1 + 0.5 * len(rows))
 
 
 def _nobody_failed(name: str, scores: Floats) -> Seeds:

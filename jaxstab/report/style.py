@@ -22,6 +22,7 @@ WIDTH = 4.6  # inches; the page never shows a figure smaller than that many poin
 FONT_SIZE = 12
 HEIGHT = 2.9  # inches, of most figures, so that cards side by side leave no gaps
 LEAST_SPAN = 0.02  # an axis of scores or distances covers at least this much, so that rounding is no picture
+FEW_SEEDS, MANY_SEEDS = 40, 100  # up to few, dots are large; more than many are drawn as a density
 WRAPPED = 16  # characters of a label beside an axis
 FOREGROUND, BACKGROUND = "#010203", "#FDFEFE"  # placeholders for the page's colours
 BLUE, VERMILION, GREY = "#0072B2", "#C44500", "#767676"

@@ -53,7 +53,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Estimate:
-    """How long a run will take, in seconds.
+    """How long a run will take, in seconds; and the disk space that it needs.
 
     Attributes:
         compilation: compiling all programs, or reading them from the cache.
@@ -61,6 +61,8 @@ class Estimate:
         evaluation: evaluating a wave on the validation split, once per epoch.
         prediction: predicting with a wave on the test split.
         training: training all waves.
+        measuring: measuring the representations of all runs.
+        waiting_bytes: what representations take on disk until they are measured.
     """
 
     compilation: float
@@ -68,6 +70,8 @@ class Estimate:
     evaluation: float
     prediction: float
     training: float
+    measuring: float = 0.0
+    waiting_bytes: int = 0
 
 
 def plan_trainer(
