@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from pages import replace_tables
 from study_figures import DRAWN
-from study_runs import KEPT, METHODS, OF_LAYERS, SOURCES
+from study_runs import KEPT, METHODS, SOURCES
 from study_tables import TABLES
 
 from jaxstab import Sample
@@ -35,7 +35,9 @@ from jaxstab.runs.files import load_json, write_json
 FIGURES = Path(__file__).parents[1] / "docs" / "figures"
 SIZES = (5, 10, 20)
 RANKED = (3, 5, 10, 20, 50)
-NAMES = (MEAN, *PAPER)
+OF_LAYERS = ("cka", "op", "svcca")  # the paper's measures of representations
+LAST_LAYER = ("cka", "op")  # those of which all pairs were kept
+NAMES = (MEAN, *(name for name in PAPER if name != "svcca"))
 
 Samples = Mapping[str, Mapping[str, Sample]]  # by task and run
 Facts = Mapping[str, Mapping[str, Any]]  # by task and run, what was kept of the whole run
@@ -81,7 +83,7 @@ def load_sample(path: Path, name: str, task: str, metric: str) -> Sample:
         sample = Sample.from_arrays(name, **given, seeds=seeds, metric=metric, task=task, only=of_predictions)
         distances = dict(sample.distances)
         upper = np.triu_indices(len(seeds), 1)
-        for one in OF_LAYERS:
+        for one in LAST_LAYER:
             distances[one] = np.zeros((1, len(seeds), len(seeds)), np.float32)
             distances[one][0][upper] = arrays[one]
             distances[one] += distances[one].swapaxes(1, 2)
@@ -129,7 +131,7 @@ def verdicts(samples: Samples, facts: Facts, draws: int) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     alarms: dict[tuple[str, int], list[tuple[str, Share]]] = {}
     power = []
-    tested = [name for name in NAMES if name not in ("op", "svcca")]  # pooling two samples needs them of all pairs
+    tested = [name for name in NAMES if name != "op"]  # pairs of seeds of two methods were not measured
     for task, methods in samples.items():
         group = [methods[name] for name in of_methods(methods)]
         for size in SIZES:
