@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
+from jaxstab.analysis.trials import OF_MEAN
 from jaxstab.measures import MEAN, MEASURES
 from jaxstab.report.style import BLUE, GREY, LOOKS, VERMILION
 
@@ -63,7 +64,8 @@ def coverage(found: Numbers, path: Path) -> None:
 def verdicts(found: Numbers, path: Path) -> None:
     """Left: how often sets of one method are called different. Right: how often those of two are."""
     tests = list(dict.fromkeys(row["test"] for row in found["alarms"]))[::-1]
-    figure, (left, right) = plt.subplots(1, 2, figsize=(8.6, 3.4))
+    figure, panels = plt.subplots(1, 1 + bool(found["power"]), figsize=(8.6, 3.4), squeeze=False)
+    left = panels[0, 0]
     left.axvline(0.05, color=VERMILION, linewidth=1)
     for row in found["alarms"]:
         colour, marker = SIZES[row["size"]]
@@ -75,18 +77,25 @@ def verdicts(found: Numbers, path: Path) -> None:
     left.set_xlim(left=0)
     left.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
     left.set_xlabel("sets of one method called different")
-    for size, (colour, marker) in SIZES.items():
-        rows = [row for row in found["power"] if (row["test"], row["size"]) == ("compare, mean score", size)]
-        away = [abs(row["difference"]) / row["spread"] for row in rows]
-        right.plot(
-            away, [row["value"] for row in rows], marker, color=colour, markersize=4.5, label=f"{size} seeds of each"
-        )
-    right.set_xlabel("true difference of mean scores, in SDs over seeds")
-    right.set_ylabel("called clear by compare")
-    right.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
-    right.grid(color="#EEEEEE")
-    right.legend()
+    if found["power"]:
+        _power(panels[0, 1], found["power"])
     _save(figure, path)
+
+
+def _power(axes: Axes, rows: Sequence[Numbers]) -> None:
+    """How often sets of two methods are called different, by the difference that there is."""
+    for size, (colour, marker) in SIZES.items():
+        of_size = [row for row in rows if (row["test"], row["size"]) == (OF_MEAN, size)]
+        away = [abs(row["difference"]) / row["spread"] for row in of_size]
+        called = [row["value"] for row in of_size]
+        axes.plot(away, called, marker, color=colour, markersize=4.5, label=f"{size} seeds of each")
+    axes.set_xlim(left=0)
+    axes.set_ylim(-0.02, 1.02)
+    axes.set_xlabel("true difference of mean scores, in SDs over seeds")
+    axes.set_ylabel("called clear by compare")
+    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+    axes.grid(color="#EEEEEE")
+    axes.legend()
 
 
 def ranking(found: Numbers, path: Path) -> None:
@@ -123,27 +132,46 @@ def ranking(found: Numbers, path: Path) -> None:
 
 def sources(found: Numbers, path: Path) -> None:
     """The SD over seeds and what remains of it; shares of variance of each source; rounding beside other seeds."""
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(9.6, 3.6), width_ratios=[1.4, 1, 1])
-    names = [f"{row['task']} {row['run']}" for row in found["spread"]][::-1]
-    for row in found["spread"]:
-        place = names.index(f"{row['task']} {row['run']}")
-        _mark(left, row["sd"], row["sd_interval"], place + 0.15, *LOOKS[0])
-        _mark(left, row["remaining"]["value"], row["remaining"]["interval"], place - 0.15, *LOOKS[1])
-    left.set_yticks(range(len(names)), names)
-    left.set_xlim(left=0)
-    left.set_xlabel("SD over seeds (grey), and with\ninfinitely many test examples (blue)")
-    _stack(middle, found["shares"])
-    for place, row in enumerate(found["floors"]):
-        _mark(right, row["share"], row["interval"], place, *LOOKS[1])
-    right.set_yticks(range(len(found["floors"])), [named(row["measure"]) for row in found["floors"]])
-    right.axvline(1, color=VERMILION, linewidth=1)
-    right.set_xlim(0)
-    right.set_xlabel("rounding alone, relative\nto another seed")
+    parts = [(_spread, found["spread"], 1.4), (_stack, found["shares"], 1.0), (_floors, found["floors"], 1.0)]
+    parts = [part for part in parts if part[1]]
+    widths = [width for *_, width in parts]
+    figure, panels = plt.subplots(
+        1,
+        len(parts),
+        figsize=(2.8 * sum(widths), max(3.4, 1.4 + 0.28 * len(found["spread"]))),
+        width_ratios=widths,
+        squeeze=False,
+    )
+    for axes, (draw, rows, _) in zip(panels[0], parts, strict=True):
+        draw(axes, rows)
     _save(figure, path)
 
 
+def _spread(axes: Axes, rows: Sequence[Numbers]) -> None:
+    """The SD over seeds of each run, and what would remain of it."""
+    names = [f"{row['task']} {row['run']}" for row in rows]
+    for place, row in enumerate(rows):
+        _mark(axes, row["sd"], row["sd_interval"], place - 0.15, *LOOKS[0])
+        _mark(axes, row["remaining"]["value"], row["remaining"]["interval"], place + 0.15, *LOOKS[1])
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.set_xlim(left=0)
+    axes.set_xlabel("SD over seeds (grey), and with\ninfinitely many test examples (blue)")
+
+
+def _floors(axes: Axes, rows: Sequence[Numbers]) -> None:
+    """How much repeats of a seed differ, relative to other seeds."""
+    for place, row in enumerate(rows):
+        _mark(axes, row["share"], row["interval"], place, *LOOKS[1])
+    axes.set_yticks(range(len(rows)), [named(row["measure"]) for row in rows])
+    axes.invert_yaxis()
+    axes.axvline(1, color=VERMILION, linewidth=1)
+    axes.set_xlim(left=0)
+    axes.set_xlabel("rounding alone, relative\nto another seed")
+
+
 def _stack(axes: Axes, shares: Sequence[Numbers]) -> None:
-    """A bar for each quantity, divided among the sources."""
+    """A bar for each quantity, divided among the sources of randomness."""
     names = list(dict.fromkeys(name for row in shares for name in row["shares"]))
     left = np.zeros(len(shares))
     for name, (colour, _) in zip(names, LOOKS, strict=False):
@@ -152,9 +180,9 @@ def _stack(axes: Axes, shares: Sequence[Numbers]) -> None:
         left += widths
     axes.set_yticks(range(len(shares)), [named(row["quantity"]) for row in shares])
     axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+    axes.invert_yaxis()
     axes.set_xlabel("share of the variance")
-    if shares:
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.25), ncols=2)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
 
 
 def layers(found: Numbers, path: Path) -> None:

@@ -38,7 +38,7 @@ SOURCES = {
         *("--seeds.crossed", "true"),
         *(word for name in ("init", "order", "dropout") for word in (f"--seeds.{name}", "[0, 1, 2, 3, 4, 5]")),
     ],
-    "rounding": ["--seeds.count", "100", "--seeds.repeats", "2", "--seeds.rounding", "true"],
+    "rounding": ["--seeds.count", "50", "--seeds.repeats", "2", "--seeds.rounding", "true"],
 }
 EXAMPLES = 150  # of the test split, for the distances of all pairs that need singular values
 EVERY_RUN = {**METHODS, **SOURCES}
