@@ -138,6 +138,9 @@ def test_many_seeds_are_a_density_and_bands():
     everyone = curves.collections[0].get_paths()[0].vertices
     assert np.ptp(everyone[everyone[:, 0] == 1, 1]) == pytest.approx(np.ptp(scores[~failed]))
     assert len(curves.lines) == 4 + 1  # failed seeds, and the median
+    many, few = _seeds(scores, failed), _seeds(scores[:5], failed[:5])
+    assert dots.shown_as([many], "score") == "Density of the scores of all seeds; the line is the mean."
+    assert "Test score of each seed, or the density of many seeds; the" in dots.shown_as([many, few], "test score")
     equal = dots.seed_dots([("accuracy", [_seeds(np.ones(150), np.zeros(150, bool))])])
     assert len(equal.axes[0].collections[0].get_offsets()) == 150
 

@@ -27,7 +27,7 @@ def kept(checkpoint, task_directory, tmp_path_factory):
         *("sst2", "--data", task_directory, "--runs", directory / "runs", "--kept", directory / "kept"),
         *("--model.source", checkpoint, "--task.train_examples", 24),
     ]
-    _run("study_runs.py", *tiny, "--seeds.count", 40, "--only", "standard", "llrd")
+    _run("study_runs.py", *tiny, "--seeds.count", 24, "--only", "standard", "llrd")
     levels = [word for name in ("init", "order", "dropout") for word in (f"--seeds.{name}", "[0, 1]")]
     _run("study_runs.py", *tiny, *levels, "--only", "crossed")
     _run("study_runs.py", *tiny, "--seeds.count", 6, "--only", "rounding")
@@ -39,12 +39,12 @@ def kept(checkpoint, task_directory, tmp_path_factory):
 def test_figures_are_drawn_from_what_was_kept(figure, kept, tmp_path):
     page = tmp_path / "study.md"
     page.write_text(f"before\n<!-- benchmarks/study.py {figure} -->\nold\n<!-- end -->\n")
-    printed = _run("study.py", figure, "--kept", kept, "--draws", 12, "--output", tmp_path, "--docs", page)
+    printed = _run("study.py", figure, "--kept", kept, "--draws", 10, "--output", tmp_path, "--docs", page)
     assert (tmp_path / f"study-{figure}.svg").read_text().startswith("<?xml")
     assert printed.split("drawn:")[0].strip() in page.read_text()
     assert "old" not in page.read_text()
     assert "nan" not in printed.lower()
-    assert json.loads((kept / f"{figure}-numbers.json").read_text())["draws"] == 12
+    assert json.loads((kept / f"{figure}-numbers.json").read_text())["draws"] == 10
 
 
 @pytest.mark.slow

@@ -14,14 +14,14 @@ from jaxstab.analysis.validity import Validity, validity
 from jaxstab.measures import MEAN, MEASURES, Results, explain, say_remaining
 from jaxstab.report import tables
 from jaxstab.report.classes import classes_section
-from jaxstab.report.dots import Seeds, seed_dots
+from jaxstab.report.dots import Seeds, seed_dots, shown_as
 from jaxstab.report.examples import examples_section
 from jaxstab.report.figures import curves, layer_curves, seed_curves
 from jaxstab.report.formats import ZERO, Table, number, share, slug, with_interval
 from jaxstab.report.matrices import correlations, heat_map
 from jaxstab.report.page import Picture, Point, Section
 from jaxstab.report.seed_tables import say_count, say_range, study_tables
-from jaxstab.report.style import HEIGHT, Floats
+from jaxstab.report.style import HEIGHT, MANY_SEEDS, Floats
 from jaxstab.words import count
 
 MOST_NAMED = 12
@@ -152,8 +152,7 @@ def _dots(sample: Sample, history: dict[str, Floats], name: str, height: float) 
     majority = sample.run.info.majority_score.test if sample.run else None
     guess = tables.guess_label(sample.metric)
     drawn = seed_dots([(tables.metric_label(sample.metric), rows)], majority=majority, guess=guess, height=height)
-    several = "; the line is the mean" * (sample.seeds > 1)
-    return [Picture(f"{name}-seeds", drawn, f"Score of each seed{several}. Point at a dot for its seed.")]
+    return [Picture(f"{name}-seeds", drawn, shown_as(rows, "score"))]
 
 
 def _layers(results: Results, name: str) -> list[Picture]:
@@ -185,11 +184,13 @@ def _training(sample: Sample, history: dict[str, Floats], name: str) -> Section 
     pictures = []
     for column, what in words.items():
         drawn = seed_curves(history[column], ylabel=what, names=sample.inputs.names, failed=sample.failed)
-        caption = (
-            f"{what[0].upper()}{what[1:]}: a line for each seed{', failed ones dashed' * bool(sample.failed.any())}"
-        )
-        several = "; of the others the median, and a band with 80 %" if (~sample.failed).sum() > 1 else ""
-        pictures.append(Picture(f"{name}-{slug(column)}", drawn, f"{caption}{several}."))
+        good, failed = (~sample.failed).sum(), bool(sample.failed.any())
+        if good > MANY_SEEDS:
+            caption = f"the median, a band with 80 % of the seeds, and one with all{'; failed ones dashed' * failed}"
+        else:
+            several = "; of the others the median, and a band with 80 %" if good > 1 else ""
+            caption = f"a line for each seed{', failed ones dashed' * failed}{several}"
+        pictures.append(Picture(f"{name}-{slug(column)}", drawn, f"{what[0].upper()}{what[1:]}: {caption}."))
     return Section("Training", pictures=pictures, summary="loss and score of every seed by epoch")
 
 

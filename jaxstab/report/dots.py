@@ -52,6 +52,16 @@ class Seeds:
     place: int | None = None
 
 
+def shown_as(rows: Sequence[Seeds], score: str) -> str:
+    """What a caption says of rows of seeds and a kind of score: dots, to be pointed at, or densities."""
+    dense = [_is_dense(row.scores, row.failed) for row in rows]
+    mean = "; the line is the mean" if any(len(row.scores) > 1 for row in rows) else ""
+    if all(dense):
+        return f"Density of the {score}s of all seeds{mean}."
+    many = ", or the density of many seeds" if any(dense) else ""
+    return f"{score[0].upper()}{score[1:]} of each seed{many}{mean}. Point at a dot for its seed."
+
+
 @styled
 def seed_dots(
     panels: Sequence[tuple[str, Sequence[Seeds]]],
@@ -154,7 +164,7 @@ def _dots(axes: Axes, place: float, row: Seeds, *, upright: bool = False) -> Non
     finite = np.isfinite(row.scores)
     scores, failed, names = row.scores[finite], row.failed[finite], np.asarray(row.names)[finite]
     colour, marker = (BLUE, "o") if row.place is None else look(row.place)
-    dense = (~failed).sum() > MANY_SEEDS and np.ptp(scores[~failed]) > 0
+    dense = _is_dense(scores, failed)
     if dense:
         _density(axes, place, scores[~failed], row, colour, upright)
     offsets = _spread(scores)
@@ -176,6 +186,11 @@ def _dots(axes: Axes, place: float, row: Seeds, *, upright: bool = False) -> Non
         tell(line, [f"{row.name}: mean {scores.mean():.4f} of {len(scores)} seeds"], row.method)
     elif not len(scores):
         axes.text(0.5, place, "no finite score", transform=axes.get_yaxis_transform(), ha="center", va="center")
+
+
+def _is_dense(scores: Floats, failed: Mask) -> bool:
+    good = scores[~failed & np.isfinite(scores)]
+    return len(good) > MANY_SEEDS and np.ptp(good) > 0
 
 
 def _density(axes: Axes, place: float, scores: Floats, row: Seeds, colour: str, upright: bool) -> None:

@@ -10,7 +10,7 @@ from jaxstab.analysis.how_many import MOST_SEEDS, fewest_seeds, point
 from jaxstab.analysis.sample import Sample
 from jaxstab.measures import MEAN, MEASURES
 from jaxstab.report import tables
-from jaxstab.report.dots import Seeds, seed_dots
+from jaxstab.report.dots import Seeds, seed_dots, shown_as
 from jaxstab.report.figures import profiles
 from jaxstab.report.forest import Ratio, forest, forest_height, ratio_limits
 from jaxstab.report.formats import slug, with_interval
@@ -301,8 +301,7 @@ def _dot_pictures(comparison: Comparison, samples: Tasks, measures: int) -> list
     if not panels:
         return []
     drawn = seed_dots(panels, height=_height(comparison, measures))
-    caption = "Test score of each seed; the line is the mean. Point at a dot for its seed."
-    return [Picture("seeds-by-method", drawn, caption)]
+    return [Picture("seeds-by-method", drawn, shown_as([row for _, rows in panels for row in rows], "test score"))]
 
 
 def _details(comparison: Comparison) -> list[Section]:
