@@ -10,8 +10,8 @@ def replace_tables(page: Path, benchmark: str, text: str) -> None:
     Raises:
         SystemExit: the page has no such markers.
     """
-    marked = re.compile(rf"(<!-- benchmarks/{re.escape(benchmark)} -->\n).*?(\n<!-- end -->)", re.DOTALL)
+    marked = re.compile(rf"(<!-- benchmarks/{re.escape(benchmark)} -->\n).*?(<!-- end -->)", re.DOTALL)
     content = page.read_text()
     if not marked.search(content):
         raise SystemExit(f"{page}: no markers <!-- benchmarks/{benchmark} --> and <!-- end -->")
-    page.write_text(marked.sub(lambda found: f"{found[1]}\n{text}\n{found[2]}", content))
+    page.write_text(marked.sub(lambda found: f"{found[1]}\n{text}\n\n{found[2]}", content))

@@ -157,16 +157,19 @@ def verdicts(samples: Samples, facts: Facts, draws: int) -> dict[str, Any]:
 def ranking(samples: Samples, facts: Facts, draws: int) -> dict[str, Any]:
     """How often the best of all methods is found, and two come in their order, by measure and number of seeds."""
     rng = np.random.default_rng(0)
-    rows = []
+    rows, values = [], []
     for task, runs in samples.items():
         methods = {name: runs[name] for name in of_methods(runs)}
+        for name, sample in methods.items():
+            of_all = {measure: row["value"] for measure, row in sample.rows(NAMES).items()}
+            values.append({"task": task, "method": name, "seeds": sample.seeds, **of_all})
         if len(methods) > 1:
             seeds = min(one.seeds for one in methods.values())
             for size in (size for size in RANKED if LEAST_SETS * size <= seeds):
                 for one in find_rankings(task, methods, NAMES, size, draws, rng):
                     row = {"task": task, "measure": one.measure, "size": size, "pairs": one.pairs, **one.best.as_json()}
                     rows.append({**row, "methods": len(methods)})
-    return {"rows": rows}
+    return {"rows": rows, "values": values}
 
 
 def sources(samples: Samples, facts: Facts, draws: int) -> dict[str, Any]:
@@ -240,7 +243,7 @@ def main() -> None:
     write_json(arguments.kept / f"{arguments.figure}-numbers.json", {"draws": arguments.draws, "results": found})
     DRAWN[arguments.figure](found, arguments.output / f"study-{arguments.figure}.svg")
     if arguments.docs:
-        replace_tables(arguments.docs, f"study.py {arguments.figure}", text)
+        replace_tables(arguments.docs, f"study.py {arguments.figure}", text.strip())
 
 
 if __name__ == "__main__":

@@ -66,7 +66,14 @@ def ranking(found: Numbers) -> list[Table]:
         *(f"best, {size} seeds" for size in sizes),
         f"pairs in order, {', '.join(map(str, sizes))}",
     ]
-    return [Table("Sets that find the best method", columns, rows)]
+    found_best = Table("Sets that find the best method", columns, rows)
+    measured = [name for name in found["values"][0] if name not in ("task", "method", "seeds")]
+    values = [
+        [row["task"], row["method"], str(row["seeds"]), *(number(row[name]) for name in measured)]
+        for row in found["values"]
+    ]
+    columns = ["task", "method", "seeds", *(named(name) for name in measured)]
+    return [Table("Values of all seeds", columns, values), found_best]
 
 
 def sources(found: Numbers) -> list[Table]:
