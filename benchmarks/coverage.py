@@ -27,7 +27,6 @@ from jaxstab.measures import MEAN, MEASURES, STANDARD_DEVIATIONS
 from jaxstab.measures.intervals import Facts, row
 from jaxstab.measures.programs import OnDevice, pair_distances, set_values
 from jaxstab.measures.representation import layer_distances
-from jaxstab.measures.subsets import KAPPAS
 
 TRUTH_REPLICATES = 4
 REPRESENTATIONS = ("cka", "op", "svcca", "cka_biased", "pwcca", "rsa", "distance_correlation", "knn_jaccard")
@@ -66,10 +65,10 @@ def measure_sets(logits: np.ndarray, labels: np.ndarray, left_out: bool = True) 
     masks = measures.all_then_without_each(seeds)[: None if left_out else 1]
     matrices, of_sets = measure_on_device(logits, labels, len(masks))
     found = {name: np.asarray(one, np.float64) for name, one in of_sets.items()}
-    numbers = dict.fromkeys((MEAN, *STANDARD_DEVIATIONS), ())
+    in_numpy = [one.name for one in MEASURES.values() if one.shape == "set" and not one.compute and one.of != "numbers"]
     for one in logits:
         inputs = measures.check(one, labels=labels)
-        of_set = measures.subset_values([*numbers, *KAPPAS], masks, inputs=inputs)
+        of_set = measures.subset_values([MEAN, *in_numpy], masks, inputs=inputs)
         for name, values in of_set.items():
             found.setdefault(name, []).append(values[0])  # type: ignore[union-attr]
     together = {name: np.asarray(one) for name, one in found.items()}
