@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from tiny import toy_sample
 
 import jaxstab
 from jaxstab.analysis.ranking import half_samples
@@ -87,6 +88,15 @@ def test_fewer_examples(found):
     low, high = tenth["jsd"]["interval"]
     assert low < whole < high
     assert tenth["cka"]["mean"] is not None
+
+
+def test_of_many_seeds_some_are_measured_on_fewer_examples():
+    many = toy_sample("many", 0.8, seeds=33)
+    found, few = (jaxstab.validity(one, only=["sd", "pairwise_disagreement"]) for one in (many, many.take(range(30))))
+    assert found.examples == few.examples
+    (note,) = [note for note in found.notes if "sub-samples" in note]
+    assert note == "on sub-samples of the test examples only the first 30 of 33 seeds are measured"
+    assert not any("sub-samples" in note for note in few.notes)
 
 
 def test_nulls_are_those_of_unrelated_seeds(found):
