@@ -1,6 +1,7 @@
 """The programs of docs/study.md on runs of a tiny model."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,8 @@ FIGURES = ("coverage", "verdicts", "ranking", "sources", "layers")
 
 def _run(name, *arguments):
     command = [sys.executable, str(ROOT / "benchmarks" / name), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    one_device = os.environ | {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, env=one_device).stdout
 
 
 @pytest.fixture(scope="module")
