@@ -146,8 +146,8 @@ def test_the_time_of_measuring_is_predicted_from_few_seeds(monkeypatch, seeds):
             return 0.3 * (len(chosen_pairs(count, 2000)) + count)
         return 2.0 * count + 0.01 * pairs
 
-    monkeypatch.setattr(forecast, "_seconds", lambda tried, names: cost(len(tried), names))
-    expected = 3 * (cost(seeds, ["svcca"]) + cost(seeds, ["cka"]))
+    monkeypatch.setattr(forecast, "_seconds", lambda tried, names: (0.7, cost(len(tried), names)))
+    expected = 2 * 0.7 + 3 * (cost(seeds, ["svcca"]) + cost(seeds, ["cka"]))
     assert measures.measuring_seconds(seeds, 3, 20, 6) == pytest.approx(expected)
 
 
