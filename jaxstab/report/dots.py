@@ -190,7 +190,7 @@ def _dots(axes: Axes, place: float, row: Seeds, *, upright: bool = False) -> Non
 
 def _is_dense(scores: Floats, failed: Mask) -> bool:
     good = scores[~failed & np.isfinite(scores)]
-    return len(good) > MANY_SEEDS and np.ptp(good) > 0
+    return len(good) > MANY_SEEDS and bool(np.ptp(good) > 0)
 
 
 def _density(axes: Axes, place: float, scores: Floats, row: Seeds, colour: str, upright: bool) -> None:
