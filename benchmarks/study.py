@@ -22,12 +22,7 @@ from study_tables import TABLES
 from jaxstab import Sample
 from jaxstab.analysis.audit import LEAST_SETS
 from jaxstab.analysis.sample import PAPER
-from jaxstab.analysis.trials import (
-    Share,
-    find_coverage,
-    find_rankings,
-    find_verdicts,
-)
+from jaxstab.analysis.trials import Share, find_coverage, find_rankings, find_verdicts
 from jaxstab.measures import MEAN
 from jaxstab.report.formats import to_text
 from jaxstab.runs.files import load_json, write_json
@@ -237,6 +232,8 @@ COMPUTED: dict[str, Callable[[Samples, Facts, int], dict[str, Any]]] = {
 def main() -> None:
     arguments = parse_arguments()
     facts = load_facts(arguments.kept)
+    if not facts:
+        raise SystemExit(f"{arguments.kept}: no runs kept there; make some with: python benchmarks/study_runs.py TASK")
     found = COMPUTED[arguments.figure](load_samples(arguments.kept), facts, arguments.draws)
     text = to_text(TABLES[arguments.figure](found), "markdown")
     print(text)

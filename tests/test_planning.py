@@ -169,7 +169,7 @@ def test_plan_says_what_run_does_and_leaves_nothing(settings, tmp_path, capsys):
     assert plan["seconds"]["training"] > plan["seconds"]["step"] > 0
     assert plan["seconds"]["measuring"] > 0
     shape = len(run.seeds), SIZES["num_hidden_layers"], len(run.labels), SIZES["hidden_size"]
-    assert plan["seconds"]["waiting_bytes"] == 4 * np.prod(shape)
+    assert plan["waiting_bytes"] == 4 * np.prod(shape)
     assert cli.main(["plan", path]) == 0
     assert re.search(r"training of all seeds +│ \d+:\d\d min", capsys.readouterr().out)
     assert cli.main(["plan", path, "--train.epoch", "3"]) == 2

@@ -63,6 +63,15 @@ def test_what_is_kept_has_the_measures_of_the_run(kept):
     assert cka == pytest.approx(recorded["measures"]["cka"]["value"], rel=2e-3, abs=1e-6)
 
 
+@pytest.mark.slow
+def test_without_runs_one_line_says_how_to_make_some(tmp_path):
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        _run("study.py", "ranking", "--kept", tmp_path)
+    assert (
+        caught.value.stderr == f"{tmp_path}: no runs kept there; make some with: python benchmarks/study_runs.py TASK\n"
+    )
+
+
 def test_rounding_is_compared_with_other_seeds(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     from study import rounding

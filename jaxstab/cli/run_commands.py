@@ -173,7 +173,9 @@ def plan_command(config: str, overrides: Sequence[str], as_json: bool) -> None:
 
     chosen, seconds = plan(loaded, display=Display(quiet=as_json))
     if as_json:
-        print(json.dumps({**asdict(chosen), "needed_bytes": chosen.needed_bytes, "seconds": asdict(seconds)}, indent=2))
+        times = asdict(seconds)
+        sizes = {"needed_bytes": chosen.needed_bytes, "waiting_bytes": times.pop("waiting_bytes")}
+        print(json.dumps({**asdict(chosen), **sizes, "seconds": times}, indent=2))
     else:
         from jaxstab.cli.printing import print_plan
 
