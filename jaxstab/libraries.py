@@ -1,12 +1,34 @@
-"""What other libraries say: nothing on their own, and their errors as one whole sentence of ours."""
+"""Other libraries: they print nothing on their own, their errors become one sentence of ours, and PyTorch stays out."""
 
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 TALKATIVE = ("datasets", "fsspec", "huggingface_hub", "transformers")
+
+own_process = False  # whether nobody else in this process may want PyTorch; the command line says so
+
+
+def import_for_texts() -> None:
+    """Imports what loading and tokenising texts need, which takes seconds.
+
+    transformers imports PyTorch wherever it is installed, which takes one to ten seconds, though tokenizers do not need
+    it. It looks for PyTorch once, so that must not be hidden in a process whose owner may want a PyTorch model later.
+    """
+    # Turns off the advice to install PyTorch.
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    hidden = own_process and "torch" not in sys.modules
+    if hidden:
+        sys.modules["torch"] = None  # type: ignore[assignment]  # Python's way to say that there is no such module
+    try:
+        import datasets  # noqa: F401
+        from transformers import AutoTokenizer  # noqa: F401
+    finally:
+        if hidden:
+            del sys.modules["torch"]
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """What libraries print is not seen, and what they raise is a whole sentence with a remedy."""
 
 import logging
+import subprocess
+import sys
 import warnings
 
 import huggingface_hub
@@ -79,3 +81,26 @@ def test_libraries_are_quiet_and_have_their_levels_back(capfd):
         warnings.warn("slow", stacklevel=1)
     assert capfd.readouterr() == ("", "")
     assert logging.getLogger("datasets").level == level
+
+
+@pytest.mark.parametrize(
+    ("owner", "hidden"), [("sys.argv = ['jaxstab', 'run', {config!r}]; main()", True), ("", False)]
+)
+def test_torch_is_not_imported_by_our_own_process_and_there_for_others(
+    owner, hidden, checkpoint, task_directory, tmp_path
+):
+    pytest.importorskip("torch")
+    config = tmp_path / "config.toml"
+    config.write_text(
+        f'[model]\nsource = "{checkpoint}"\n[task]\nsource = "{task_directory}"\ntext = ["sentence"]\n'
+        f'[output]\ndir = "{tmp_path / "run"}"\n[seeds]\ncount = 1\n[train]\nepochs = 1\n'
+    )
+    lines = (
+        "import sys; from jaxstab import libraries; from jaxstab.cli import main",
+        owner.format(config=str(config)),
+        "libraries.import_for_texts(); from transformers.utils import is_torch_available",
+        "print(is_torch_available(), 'torch' in sys.modules, file=sys.stderr)",
+    )
+    program = "\n".join(lines)
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ended.stderr.split("\n")[-2] == ("False False" if hidden else "True True")

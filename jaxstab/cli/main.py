@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import click
 
+from jaxstab import libraries
 from jaxstab.cli import analysis_commands, run_commands
 from jaxstab.cli.interrupts import interrupts
 from jaxstab.cli.run_commands import InterruptedRunError
@@ -76,6 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0 done, 1 the machine has a problem (`doctor`), 2 bad input (one line on standard error), 130 interrupted.
     """
+    libraries.own_process |= arguments is None
     try:
         with interrupts():
             return cli.main(arguments, prog_name="jaxstab", standalone_mode=False) or 0

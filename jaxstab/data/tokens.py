@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,20 +48,13 @@ class EncodedTask:
     draws: Draws | None = None
 
 
-def import_libraries() -> None:
-    """Imports what loading and tokenising need, which takes seconds."""
-    import datasets  # noqa: F401
-    from transformers import AutoTokenizer  # noqa: F401
-
-
 def load_tokenizer(directory: Path) -> Any:
     """Loads the model's own fast tokenizer.
 
     Raises:
         InputError: none there, or not a fast one.
     """
-    # Turns off the warning of transformers that PyTorch is missing; a tokenizer does not need it.
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    libraries.import_for_texts()
     from transformers import AutoTokenizer
 
     if not any((directory / name).exists() for name in TOKENIZER_FILES):

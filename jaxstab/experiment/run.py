@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxstab import measures
+from jaxstab import libraries, measures
 from jaxstab.config import Config, by_program, expand_grid, hyperparameters, load_config, make_config
 from jaxstab.data.task import Task, load_task
-from jaxstab.data.tokens import EncodedTask, import_libraries
+from jaxstab.data.tokens import EncodedTask
 from jaxstab.errors import InputError
 from jaxstab.experiment.cautions import cautions
 from jaxstab.experiment.curves import check_tracking, group_id
@@ -152,7 +152,7 @@ def _run_all(configs: Sequence[Config], display: Progress, score: Score | None =
 def _get_ready() -> None:
     """Initialises the devices while libraries are imported, because both take seconds."""
     with ThreadPoolExecutor(1) as background:
-        background.submit(import_libraries)
+        background.submit(libraries.import_for_texts)
         local_devices()
 
 
