@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from pages import replace_tables
 from study_figures import DRAWN
-from study_runs import KEPT, METHODS, SOURCES
+from study_runs import EVERY_RUN, KEPT, METHODS, STANDARD, THOUSAND
 from study_tables import TABLES
 
 from jaxstab import Sample
@@ -52,7 +52,7 @@ def load_facts(kept: Path) -> dict[str, dict[str, Any]]:
     """By task and run, methods in their order: the contents of TASK-RUN.json."""
     facts: dict[str, dict[str, Any]] = {}
     tasks = sorted({path.stem.partition("-")[0] for path in kept.glob("*-*.npz")})
-    for task, name in ((task, name) for task in tasks for name in (*METHODS, *SOURCES)):
+    for task, name in ((task, name) for task in tasks for name in EVERY_RUN):
         path = kept / f"{task}-{name}.json"
         if path.exists():
             facts.setdefault(task, {})[name] = load_json(path)
@@ -64,13 +64,14 @@ def load_samples(kept: Path) -> dict[str, dict[str, Sample]]:
     samples: dict[str, dict[str, Sample]] = {}
     for task, runs in load_facts(kept).items():
         for name, of_run in runs.items():
-            found = load_sample(kept / f"{task}-{name}.npz", name, task, of_run["metric"])
+            method = STANDARD if name == THOUSAND else name
+            found = load_sample(kept / f"{task}-{name}.npz", method, task, of_run["metric"])
             samples.setdefault(task, {})[name] = found
     return samples
 
 
 def load_sample(path: Path, name: str, task: str, metric: str) -> Sample:
-    """The seeds of a run, with distances of the last layer as they were kept."""
+    """The seeds of a run, with distances of the last layer if they were kept."""
     with np.load(path) as arrays:
         seeds = arrays["seeds"].tolist()
         given = {"logits": arrays["logits"].astype(np.float32), "labels": arrays["labels"].astype(np.int32)}
@@ -78,7 +79,7 @@ def load_sample(path: Path, name: str, task: str, metric: str) -> Sample:
         sample = Sample.from_arrays(name, **given, seeds=seeds, metric=metric, task=task, only=of_predictions)
         distances = dict(sample.distances)
         upper = np.triu_indices(len(seeds), 1)
-        for one in LAST_LAYER:
+        for one in (one for one in LAST_LAYER if one in arrays):
             distances[one] = np.zeros((1, len(seeds), len(seeds)), np.float32)
             distances[one][0][upper] = arrays[one]
             distances[one] += distances[one].swapaxes(1, 2)
@@ -90,6 +91,11 @@ def of_methods(runs: Mapping[str, Any]) -> list[str]:
     return [name for name in runs if name in METHODS]
 
 
+def largest(runs: Mapping[str, Any]) -> list[str]:
+    """The largest run of each method: of `standard` that of 1,000 seeds, if there is one."""
+    return [THOUSAND if name == STANDARD and THOUSAND in runs else name for name in of_methods(runs)]
+
+
 def _share(found: Sequence[Share]) -> dict[str, Any]:
     return Share.pooled(found).as_json()
 
@@ -99,7 +105,7 @@ def coverage(samples: Samples, facts: Facts, draws: int) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     found: dict[str, dict[int, list[Any]]] = {}
     for task, methods in samples.items():
-        for sample in (methods[name] for name in of_methods(methods)):
+        for sample in (methods[name] for name in largest(methods)):
             for size in SIZES:
                 for row in find_coverage(sample, NAMES, size, draws, rng):
                     found.setdefault(row.measure, {}).setdefault(size, []).append(replace(row, run=f"{task} {row.run}"))
@@ -128,7 +134,7 @@ def verdicts(samples: Samples, facts: Facts, draws: int) -> dict[str, Any]:
     power = []
     tested = [name for name in NAMES if name != "op"]  # pairs of seeds of two methods were not measured
     for task, methods in samples.items():
-        group = [methods[name] for name in of_methods(methods)]
+        group = [methods[name] for name in largest(methods)]
         for size in SIZES:
             for one in group:
                 for row in find_verdicts(one, None, tested, size, draws, rng):
@@ -171,11 +177,17 @@ def sources(samples: Samples, facts: Facts, draws: int) -> dict[str, Any]:
     """Where the spread comes from: the test set; initialisation, order and dropout; and rounding."""
     spread, shares, floors = [], [], []
     for task, runs in facts.items():
-        for name in of_methods(runs):
+        for name in largest(runs):
             measured = runs[name]["measured"]
             scores, sd = measured["scores"], measured["measures"]["sd"]
-            row = {"task": task, "run": name, "mean": scores["mean"], "sd": sd["value"], "sd_interval": sd["interval"]}
-            spread.append({**row, "remaining": scores["remaining_sd"]})
+            row = {
+                "task": task,
+                "run": samples[task][name].name,
+                "seeds": len(scores["per_seed"]),
+                "mean": scores["mean"],
+            }
+            values = {"sd": sd["value"], "sd_interval": sd["interval"], "remaining": scores["remaining_sd"]}
+            spread.append({**row, **values})
         if "crossed" in runs:
             shares += [{"task": task, **one} for one in runs["crossed"]["seeds"]["shares"]]
         if "rounding" in samples[task]:
@@ -212,9 +224,9 @@ def layers(samples: Samples, facts: Facts, draws: int) -> dict[str, Any]:
     of_layers, correlations = [], []
     for task, runs in facts.items():
         for name in of_methods(runs):
-            validity = runs[name]["validity"]
-            for measure in OF_LAYERS:
-                row = runs[name]["measured"]["measures"][measure]
+            validity, measured = runs[name]["validity"], runs[name]["measured"]["measures"]
+            for measure in (one for one in OF_LAYERS if one in measured):
+                row = measured[measure]
                 depth = (validity["depth"] or {}).get(measure)
                 values = {"values": row["layers"], "intervals": row["layer_intervals"], "depth": depth}
                 of_layers.append({"task": task, "run": name, "measure": measure, **values})

@@ -3,8 +3,9 @@
     python benchmarks/study_runs.py sst2 --data ../shared/data/sst2
 
 Trains 200 seeds of each method on a task (configs/study/TASK.toml), and the runs by which sources of randomness are
-told apart; --only names some of them. Finished runs are not trained again, interrupted ones continue. Arguments that
-are not named here are the config's, such as --seeds.count 8 for a trial.
+told apart; --only names some of them, or `thousand`: 1,000 seeds of `standard`, for a GPU. Finished runs are not
+trained again, interrupted ones continue. Arguments that are not named here are the config's, such as --seeds.count 8
+for a trial.
 
 Of each run, benchmarks/results/study keeps two files. TASK-RUN.npz: logits [S, N, C] (float16, less those of the first
 class, so that softmax is the same), labels and seeds, which jaxstab takes as anyone's saved outputs; and the
@@ -26,8 +27,9 @@ from jaxstab.runs.files import write_json
 
 KEPT = Path(__file__).parent / "results" / "study"
 CONFIGS = Path(__file__).parents[1] / "configs" / "study"
+STANDARD, THOUSAND = "standard", "thousand"
 METHODS = {
-    "standard": [],
+    STANDARD: [],
     "mixout": ["--mitigation.method", "mixout"],
     "llrd": ["--mitigation.method", "llrd"],
     "reinit": ["--mitigation.method", "reinit", "--mitigation.reinit.layers", "1"],
@@ -42,7 +44,7 @@ SOURCES = {
     "rounding": ["--seeds.count", "50", "--seeds.repeats", "2", "--seeds.rounding", "true"],
 }
 EXAMPLES = 150  # of the test split, for the distances of all pairs that need singular values
-EVERY_RUN = {**METHODS, **SOURCES}
+EVERY_RUN = {**METHODS, **SOURCES, THOUSAND: ["--seeds.count", "1000"]}
 
 
 def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
@@ -50,7 +52,7 @@ def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("task", choices=sorted(path.stem for path in CONFIGS.glob("*.toml")))
     parser.add_argument("--data", help="local copy of the task instead of the hub's")
     parser.add_argument("--runs", type=Path, default=Path("runs/study"), help="directory of the runs")
-    parser.add_argument("--only", nargs="+", choices=EVERY_RUN, default=list(EVERY_RUN))
+    parser.add_argument("--only", nargs="+", choices=EVERY_RUN, default=[*METHODS, *SOURCES])
     parser.add_argument("--kept", type=Path, default=KEPT, help="directory of what is kept")
     arguments, arguments.overrides = parser.parse_known_args(given)
     return arguments

@@ -80,12 +80,13 @@ def sources(found: Numbers) -> list[Table]:
     """The SD and what remains of it; shares of variance; rounding."""
     spread = [
         [
-            *(row["task"], row["run"], number(row["mean"]), number(row["sd"]), interval(row["sd_interval"])),
+            *(row["task"], row["run"], str(row["seeds"])),
+            *(number(row["mean"]), number(row["sd"]), interval(row["sd_interval"])),
             *(number(row["remaining"]["value"]), interval(row["remaining"]["interval"])),
         ]
         for row in found["spread"]
     ]
-    columns = ["task", "method", "mean score", "SD", "interval", "with infinitely many examples", "interval"]
+    columns = ["task", "method", "seeds", "mean score", "SD", "interval", "with infinitely many examples", "interval"]
     tables = [Table("The part of the test set", columns, spread)]
     shares = [
         [
