@@ -96,6 +96,11 @@ def largest(runs: Mapping[str, Any]) -> list[str]:
     return [THOUSAND if name == STANDARD and THOUSAND in runs else name for name in of_methods(runs)]
 
 
+def known(*samples: Sample) -> list[str]:
+    """The measures that these samples have."""
+    return [name for name in NAMES if name not in LAST_LAYER or all(name in one.distances for one in samples)]
+
+
 def _share(found: Sequence[Share]) -> dict[str, Any]:
     return Share.pooled(found).as_json()
 
@@ -107,7 +112,7 @@ def coverage(samples: Samples, facts: Facts, draws: int) -> dict[str, Any]:
     for task, methods in samples.items():
         for sample in (methods[name] for name in largest(methods)):
             for size in SIZES:
-                for row in find_coverage(sample, NAMES, size, draws, rng):
+                for row in find_coverage(sample, known(sample), size, draws, rng):
                     found.setdefault(row.measure, {}).setdefault(size, []).append(replace(row, run=f"{task} {row.run}"))
     rows = []
     for name, by_size in found.items():
@@ -132,12 +137,15 @@ def verdicts(samples: Samples, facts: Facts, draws: int) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     alarms: dict[tuple[str, int], list[tuple[str, Share]]] = {}
     power = []
-    tested = [name for name in NAMES if name != "op"]  # pairs of seeds of two methods were not measured
+
+    def tested(*of: Sample) -> list[str]:
+        return [name for name in known(*of) if name != "op"]  # pairs of seeds of two methods were not measured
+
     for task, methods in samples.items():
         group = [methods[name] for name in largest(methods)]
         for size in SIZES:
             for one in group:
-                for row in find_verdicts(one, None, tested, size, draws, rng):
+                for row in find_verdicts(one, None, tested(one), size, draws, rng):
                     alarms.setdefault((row.test, size), []).append((f"{task} {one.name}", row.share))
             for place, one in enumerate(group):
                 for other in group[place + 1 :]:
@@ -145,7 +153,7 @@ def verdicts(samples: Samples, facts: Facts, draws: int) -> dict[str, Any]:
                     assert other.scores is not None
                     difference = float(other.scores.mean() - one.scores.mean())
                     spread = float(np.sqrt((one.scores.var(ddof=1) + other.scores.var(ddof=1)) / 2))
-                    for row in find_verdicts(one, other, tested, size, draws, rng):
+                    for row in find_verdicts(one, other, tested(one, other), size, draws, rng):
                         named = {"task": task, "first": one.name, "second": other.name, "test": row.test, "size": size}
                         power.append({**named, "difference": difference, "spread": spread, "value": row.share.value})
     rows = [
@@ -162,12 +170,12 @@ def ranking(samples: Samples, facts: Facts, draws: int) -> dict[str, Any]:
     for task, runs in samples.items():
         methods = {name: runs[name] for name in of_methods(runs)}
         for name, sample in methods.items():
-            of_all = {measure: row["value"] for measure, row in sample.rows(NAMES).items()}
+            of_all = {measure: row["value"] for measure, row in sample.rows(known(sample)).items()}
             values.append({"task": task, "method": name, "seeds": sample.seeds, **of_all})
         if len(methods) > 1:
             seeds = min(one.seeds for one in methods.values())
             for size in (size for size in RANKED if LEAST_SETS * size <= seeds):
-                for one in find_rankings(task, methods, NAMES, size, draws, rng):
+                for one in find_rankings(task, methods, known(*methods.values()), size, draws, rng):
                     row = {"task": task, "measure": one.measure, "size": size, "pairs": one.pairs, **one.best.as_json()}
                     rows.append({**row, "methods": len(methods)})
     return {"rows": rows, "values": values}

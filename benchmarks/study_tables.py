@@ -67,9 +67,18 @@ def ranking(found: Numbers) -> list[Table]:
         f"pairs in order, {', '.join(map(str, sizes))}",
     ]
     found_best = Table("Sets that find the best method", columns, rows)
-    measured = [name for name in found["values"][0] if name not in ("task", "method", "seeds")]
+    measured = [
+        name
+        for name in dict.fromkeys(key for row in found["values"] for key in row)
+        if name not in ("task", "method", "seeds")
+    ]
     values = [
-        [row["task"], row["method"], str(row["seeds"]), *(number(row[name]) for name in measured)]
+        [
+            row["task"],
+            row["method"],
+            str(row["seeds"]),
+            *(number(row[name]) if name in row else "-" for name in measured),
+        ]
         for row in found["values"]
     ]
     columns = ["task", "method", "seeds", *(named(name) for name in measured)]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from jaxstab.errors import InputError as InputError
     from jaxstab.experiment.export import export as export
     from jaxstab.experiment.run import plan as plan
+    from jaxstab.experiment.run import plan_grid as plan_grid
     from jaxstab.experiment.run import resume as resume
     from jaxstab.experiment.run import run as run
     from jaxstab.experiment.run import run_grid as run_grid
@@ -42,6 +43,7 @@ _HOMES = {
     "measure": "analysis.measuring",
     "init": "experiment.starting",
     "plan": "experiment.run",
+    "plan_grid": "experiment.run",
     "resume": "experiment.run",
     "run": "experiment.run",
     "run_grid": "experiment.run",
@@ -57,6 +59,7 @@ __all__ = [
     "load_config",
     "measure",
     "plan",
+    "plan_grid",
     "plot",
     "resume",
     "run",

@@ -1,5 +1,7 @@
 """Several runs in one command: those that share a program, and those that do not."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
@@ -129,8 +131,26 @@ def test_methods_and_training_sizes_in_one_command(settings, tmp_path):
         {**settings, "mitigation": mitigation, "train": train, "output": {"dir": str(tmp_path / "alone")}}
     )
     np.testing.assert_array_equal(alone.logits, runs[3].logits)
-    with pytest.raises(jaxstab.InputError, match="needs several programs"):
+    with pytest.raises(jaxstab.InputError, match="needs several programs; use"):
         jaxstab.plan({**settings, "grid": grid})
+
+
+def test_each_program_of_a_grid_is_planned(settings, tmp_path, capsys):
+    settings["seeds"], settings["name"] = {"count": 3}, "tiny"
+    settings["grid"] = {"mitigation": {"method": ["standard", "bitfit"]}, "train": {"learning_rate": [1e-3, 2e-3]}}
+    config = _config_file(settings, tmp_path)
+    assert cli.main(["plan", config, "--json"]) == 0
+    programs = json.loads(capsys.readouterr().out)["programs"]
+    assert [len(one["runs"]) for one in programs] == [2, 2]
+    assert all(
+        method in name for one, method in zip(programs, ("standard", "bitfit"), strict=True) for name in one["runs"]
+    )
+    assert programs[1]["seed_bytes"] < programs[0]["seed_bytes"]  # bitfit has no moments of matrices
+    assert [one["waiting_bytes"] for one in programs] == [programs[0]["waiting_bytes"]] * 2
+    assert cli.main(["plan", config]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("seeds at once") == 2
+    assert "2 programs, one after another" in printed
 
 
 def test_a_mistake_in_a_later_program_is_found_before_the_first_is_trained(settings, tmp_path, monkeypatch):

@@ -39,9 +39,21 @@ FLIPPING_EXAMPLES = 10
 LONGEST_TEXT = 160
 
 
-def print_plan(plan: Plan, estimate: Estimate, console: Console | None = None) -> None:
-    """Prints the plan of a run."""
+def print_plans(planned: Sequence[tuple[list[str], Plan, Estimate]], console: Console | None = None) -> None:
+    """Prints the plan of each program, and how long all of them take together."""
     console = console or make_console()
+    for names, plan, estimate in planned:
+        if len(planned) > 1:
+            console.print(f"{count('run', len(names))}: {', '.join(names)}", markup=False, soft_wrap=True)
+        _print_plan(plan, estimate, console)
+    if len(planned) > 1:
+        seconds = [sum(getattr(one, name) for *_, one in planned) for name in ("compilation", "training", "measuring")]
+        parts = zip(("compilation", "training", "measuring"), map(minutes, seconds), strict=True)
+        said = ", ".join(f"{name} {text}" for name, text in parts)
+        console.print(f"All {len(planned)} programs, one after another: {minutes(sum(seconds))} ({said})", markup=False)
+
+
+def _print_plan(plan: Plan, estimate: Estimate, console: Console) -> None:
     base = f" ({plan.base_bytes / 1e9:.2f} GB of them what no seed trains)" if plan.base_bytes else ""
     rows = {
         "seeds at once on each device": f"{plan.group_size}",

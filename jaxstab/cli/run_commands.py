@@ -7,13 +7,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from jaxstab.cli import completion
 from jaxstab.config import expand_grid, load_config
 from jaxstab.errors import InputError
+
+if TYPE_CHECKING:
+    from jaxstab.training.planning import Estimate, Plan
 
 OVERRIDES = {"ignore_unknown_options": True}  # of a command that takes any key of a config
 
@@ -163,23 +166,30 @@ def resume_command(run: str, quiet: bool, **others: Any) -> None:
 def plan_command(config: str, overrides: Sequence[str], as_json: bool) -> None:
     """Say how a run of CONFIG would divide its seeds, what memory it needs and how long it takes.
 
-    Compiles what the run will use and takes a few steps; nothing is written but the cache of compiled programs.
+    Compiles what the run will use and takes a few steps; nothing is written but the cache of compiled programs. Of a
+    [grid] that needs several programs, each is planned.
 
     jaxstab plan bundled:quickstart --seeds.count 20
     """
     loaded = load_config(config, overrides)
     from jaxstab.cli.display import Display
-    from jaxstab.experiment.run import plan
+    from jaxstab.experiment.run import plan_grid
 
-    chosen, seconds = plan(loaded, display=Display(quiet=as_json))
+    planned = plan_grid(loaded, display=Display(quiet=as_json))
     if as_json:
-        times = asdict(seconds)
-        sizes = {"needed_bytes": chosen.needed_bytes, "waiting_bytes": times.pop("waiting_bytes")}
-        print(json.dumps({**asdict(chosen), **sizes, "seconds": times}, indent=2))
+        found = [_plan_as_json(chosen, seconds) for _, chosen, seconds in planned]
+        runs = [{"runs": names, **one} for (names, *_), one in zip(planned, found, strict=True)]
+        print(json.dumps({"programs": runs} if len(runs) > 1 else found[0], indent=2))
     else:
-        from jaxstab.cli.printing import print_plan
+        from jaxstab.cli.printing import print_plans
 
-        print_plan(chosen, seconds)
+        print_plans(planned)
+
+
+def _plan_as_json(chosen: "Plan", seconds: "Estimate") -> dict[str, Any]:
+    times = asdict(seconds)
+    sizes = {"needed_bytes": chosen.needed_bytes, "waiting_bytes": times.pop("waiting_bytes")}
+    return {**asdict(chosen), **sizes, "seconds": times}
 
 
 @click.command("init", short_help="Write a first config for your own data.")

@@ -236,17 +236,48 @@ def plan(config: Config | Mapping[str, Any] | str | Path, *, display: Progress |
     Raises:
         InputError: the config or its inputs cannot be used; raised before anything is compiled.
     """
-    configs = [_with_precision(one) for one in expand_grid(_as_config(config))]
+    configs = expand_grid(_as_config(config))
     if len(by_program(configs)) > 1:
-        raise InputError(f"{configs[0].name}: its [grid] needs several programs; plan them one by one, without [grid]")
-    first = configs[0]
-    cache_compiled_programs()
-    task, encoded, pretrained = load_inputs(first)
-    recipe = recipe_for(first, task, encoded, pretrained)
+        raise InputError(f"{configs[0].name}: its [grid] needs several programs; use jaxstab.plan_grid")
+    return plan_grid(config, display=display)[0][1:]
+
+
+def plan_grid(
+    config: Config | Mapping[str, Any] | str | Path, *, display: Progress | None = None
+) -> list[tuple[list[str], Plan, Estimate]]:
+    """Calls `plan` for each program that the runs of a `[grid]` need; those that share one train side by side.
+
+    Args:
+        config: as for `run`.
+        display: as for `plan`.
+
+    Returns:
+        For each program the names of its runs, and the plan and duration of all of them together.
+
+    Raises:
+        InputError: as for `plan`.
+    """
+    groups = by_program([_with_precision(one) for one in expand_grid(_as_config(config))])
+    for group in groups if len(groups) > 1 else []:
+        _prepared(group, Progress())
+    return [([one.name for one in group], *_plan(*_prepared(group, display or Progress()))) for group in groups]
+
+
+def _prepared(configs: list[Config], display: Progress) -> tuple[list[Config], Task, EncodedTask, Recipe]:
+    """Loads and checks what a plan needs, and tells the notes."""
+    task, encoded, pretrained = load_inputs(configs[0])
+    recipe = recipe_for(configs[0], task, encoded, pretrained)
     check_methods(configs, recipe)
     found = [note for one in configs for note in cautions(one, task, recipe.pretrained.config)]
     for note in dict.fromkeys([*task.notes, *found]):
-        (display or Progress()).warn(note)
+        display.warn(note)
+    return configs, task, encoded, recipe
+
+
+def _plan(configs: list[Config], task: Task, encoded: EncodedTask, recipe: Recipe) -> tuple[Plan, Estimate]:
+    """Plans runs that share a program."""
+    first = configs[0]
+    cache_compiled_programs()
     jobs = [Job(triple, hyperparameters(one)) for one in configs for triple in one.seeds.resolve()]
     started = time.perf_counter()
     given = first.seeds.group_size, first.train.remat, first.train.unroll
