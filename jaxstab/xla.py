@@ -1,13 +1,18 @@
-"""How XLA compiles our programs: `jit` with options of our own, which do not depend on the user's environment.
+"""How XLA compiles our programs, and how we wait for them.
 
-Only for whole programs: JAX does not allow options for a function that is called in another compiled one.
+`jit` has options of our own, which do not depend on the user's environment. It is only for whole programs: JAX does not
+allow options for a function that is called in another compiled one.
 """
 
 import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
 import jax
+import numpy as np
 
 # Options for a GPU, which other devices ignore (`benchmarks/README.md`). Trying out Triton's matrix products took 80 of
 # 87 seconds of compiling a training step on an H100, and cuBLAS was as fast. Trying out cuBLAS's own algorithms gains
@@ -27,3 +32,21 @@ def compiler_options(flags: str | None = None) -> dict[str, Any]:
 
 
 jit = partial(jax.jit, compiler_options=compiler_options())
+
+
+def fetch(program: Callable[..., Any], *arguments: Any) -> Any:
+    """Returns the results of a compiled program as numpy arrays, without keeping an interrupt waiting.
+
+    Python hears no signal while it waits for XLA, so another thread waits. After an interrupt it still does, until
+    the program has ended.
+    """
+    results: Future[Any] = Future()
+
+    def wait() -> None:
+        try:
+            results.set_result(jax.tree.map(np.array, program(*arguments)))
+        except BaseException as error:
+            results.set_exception(error)
+
+    threading.Thread(target=wait).start()
+    return results.result()

@@ -150,7 +150,8 @@ def test_each_program_of_a_grid_is_planned(settings, tmp_path, capsys):
     assert cli.main(["plan", config]) == 0
     printed = capsys.readouterr().out
     assert printed.count("seeds at once") == 2
-    assert "2 programs, one after another" in printed
+    assert printed.count("note: texts that are in two splits") == 1
+    assert "\n2 programs, one after another" in printed
 
 
 def test_a_mistake_in_a_later_program_is_found_before_the_first_is_trained(settings, tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """The command line: its commands, and its exit codes."""
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 
@@ -11,6 +12,8 @@ from jaxstab.cli import analysis_commands, run_commands
 from jaxstab.cli.interrupts import interrupts
 from jaxstab.cli.run_commands import InterruptedRunError
 from jaxstab.errors import InputError
+
+INTERRUPTED = 130  # exit code
 
 
 class _InOrder(click.Group):
@@ -77,7 +80,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0 done, 1 the machine has a problem (`doctor`), 2 bad input (one line on standard error), 130 interrupted.
     """
-    libraries.own_process |= arguments is None
+    if arguments is not None:
+        return _main(arguments)
+    libraries.own_process = True
+    code = _main(None)
+    if code == INTERRUPTED:  # all is saved and said; Python would wait for threads that wait for XLA
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     try:
         with interrupts():
             return cli.main(arguments, prog_name="jaxstab", standalone_mode=False) or 0
@@ -89,11 +103,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from jaxstab.training.processes import leave
 
         print(f"jaxstab: interrupted; {error}", file=sys.stderr)
-        leave(130)
-        return 130
+        leave(INTERRUPTED)
+        return INTERRUPTED
     except (KeyboardInterrupt, click.Abort):
         print("jaxstab: interrupted", file=sys.stderr)
-        return 130
+        return INTERRUPTED
 
 
 def _fail(message: str) -> int:

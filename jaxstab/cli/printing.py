@@ -50,7 +50,7 @@ def print_plans(planned: Sequence[tuple[list[str], Plan, Estimate]], console: Co
         seconds = [sum(getattr(one, name) for *_, one in planned) for name in ("compilation", "training", "measuring")]
         parts = zip(("compilation", "training", "measuring"), map(minutes, seconds), strict=True)
         said = ", ".join(f"{name} {text}" for name, text in parts)
-        console.print(f"All {len(planned)} programs, one after another: {minutes(sum(seconds))} ({said})", markup=False)
+        console.print(f"{len(planned)} programs, one after another: {minutes(sum(seconds))} ({said})", markup=False)
 
 
 def _print_plan(plan: Plan, estimate: Estimate, console: Console) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -258,19 +258,20 @@ def plan_grid(
         InputError: as for `plan`.
     """
     groups = by_program([_with_precision(one) for one in expand_grid(_as_config(config))])
+    warn = cache((display or Progress()).warn)  # says every note once
     for group in groups if len(groups) > 1 else []:
-        _prepared(group, Progress())
-    return [([one.name for one in group], *_plan(*_prepared(group, display or Progress()))) for group in groups]
+        _prepared(group, warn)
+    return [([one.name for one in group], *_plan(*_prepared(group, warn))) for group in groups]
 
 
-def _prepared(configs: list[Config], display: Progress) -> tuple[list[Config], Task, EncodedTask, Recipe]:
+def _prepared(configs: list[Config], warn: Callable[[str], None]) -> tuple[list[Config], Task, EncodedTask, Recipe]:
     """Loads and checks what a plan needs, and tells the notes."""
     task, encoded, pretrained = load_inputs(configs[0])
     recipe = recipe_for(configs[0], task, encoded, pretrained)
     check_methods(configs, recipe)
     found = [note for one in configs for note in cautions(one, task, recipe.pretrained.config)]
     for note in dict.fromkeys([*task.notes, *found]):
-        display.warn(note)
+        warn(note)
     return configs, task, encoded, recipe
 
 

@@ -70,7 +70,7 @@ def distances(
     # long.
     with threadpool_limits(1, user_api="blas"):
         for some in programs:
-            found |= {name: np.array(one) for name, one in compiled_layer_distances(representations, some).items()}
+            found |= xla.fetch(compiled_layer_distances, representations, some)
             step()
         if subspaces and not whole:
             everyone = np.arange(seeds)
