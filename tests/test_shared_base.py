@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from flax import nnx
 from safetensors.numpy import load_file, save_file
-from test_mitigation import Setup
 from test_step import EXAMPLES
 from tiny import DECODER_SIZES, SIZES, write_checkpoint
+from training_one_seed import Setup
 
 from jaxstab.config import make_config
 from jaxstab.data.batches import make_batch

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxstab import xla
 from jaxstab.measures import paper
 from jaxstab.measures.inputs import FEWEST_EXAMPLES, Inputs, check
 from jaxstab.measures.intervals import Facts, row, rows
@@ -179,8 +180,8 @@ def _remaining(inputs: Inputs, metric: str) -> dict[str, Any] | None:
 
 def _measure_predictions(results: Results, inputs: Inputs, metric: str, chosen: Sequence[Measure]) -> None:
     of_pairs = tuple(one.name for one in chosen if one.shape == "pairs")
-    matrices = pair_distances(OnDevice.of(inputs, metric), of_pairs) if of_pairs else {}
-    results.distances.update({name: np.asarray(matrix)[None] for name, matrix in matrices.items()})
+    matrices = xla.fetch(pair_distances, OnDevice.of(inputs, metric), of_pairs) if of_pairs else {}
+    results.distances.update({name: matrix[None] for name, matrix in matrices.items()})
     found = rows([one.name for one in chosen], inputs, results.distances, metric)
     if inputs.seeds > 1:
         of_numbers = [one.name for one in chosen if one.of == "numbers"]
