@@ -200,7 +200,8 @@ def audit_command(
 
     How often 95 % intervals hold the value of all seeds; how often two sets of one method are called different, which
     is wrong, and two sets of two methods, which is right where they are; how often so few seeds find the best method.
-    RUNS are as for jaxstab compare, with at least four times as many seeds as a set; a hundred or more are good.
+    RUNS are as for jaxstab compare, with at least four times as many seeds as a set; a hundred or more are good. Which
+    measures say the same, and how they depend on the number of test examples, is what jaxstab validity says.
 
     jaxstab audit runs/standard-200 runs/mixout-200
     """
