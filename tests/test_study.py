@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -64,12 +65,34 @@ def test_what_is_kept_has_the_measures_of_the_run(kept):
 
 
 @pytest.mark.slow
+def test_a_run_without_representations_counts_where_it_can(kept, tmp_path):
+    shutil.copytree(kept, tmp_path / "kept")
+    file = tmp_path / "kept" / "sst2-llrd.npz"
+    with np.load(file) as arrays:
+        np.savez(file, **{name: arrays[name] for name in ("logits", "labels", "seeds")})
+    printed = _run("study.py", "ranking", "--kept", tmp_path / "kept", "--draws", 10, "--output", tmp_path)
+    llrd = next(line for line in printed.splitlines() if "| llrd |" in line)
+    assert llrd.endswith("| - | - |")
+    assert "| sst2 | mean score |" in printed
+    assert "| sst2 | 1 - CKA |" not in printed
+
+
+@pytest.mark.slow
 def test_without_runs_one_line_says_how_to_make_some(tmp_path):
     with pytest.raises(subprocess.CalledProcessError) as caught:
         _run("study.py", "ranking", "--kept", tmp_path)
     assert (
         caught.value.stderr == f"{tmp_path}: no runs kept there; make some with: python benchmarks/study_runs.py TASK\n"
     )
+
+
+def test_the_largest_run_of_a_method_is_taken(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    from study import largest
+
+    runs = dict.fromkeys(("standard", "lora", "crossed"))
+    assert largest(runs) == ["standard", "lora"]
+    assert largest({**runs, "thousand": None}) == ["thousand", "lora"]
 
 
 def test_rounding_is_compared_with_other_seeds(monkeypatch):
