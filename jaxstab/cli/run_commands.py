@@ -177,9 +177,8 @@ def plan_command(config: str, overrides: Sequence[str], as_json: bool) -> None:
 
     planned = plan_grid(loaded, display=Display(quiet=as_json))
     if as_json:
-        found = [_plan_as_json(chosen, seconds) for _, chosen, seconds in planned]
-        runs = [{"runs": names, **one} for (names, *_), one in zip(planned, found, strict=True)]
-        print(json.dumps({"programs": runs} if len(runs) > 1 else found[0], indent=2))
+        found = [{"runs": names, **_plan_as_json(chosen, seconds)} for names, chosen, seconds in planned]
+        print(json.dumps({"programs": found} if len(found) > 1 else found[0], indent=2))
     else:
         from jaxstab.cli.printing import print_plans
 
