@@ -183,7 +183,7 @@ def ranking(samples: Samples, facts: Facts, draws: int) -> dict[str, Any]:
 
 def sources(samples: Samples, facts: Facts, draws: int) -> dict[str, Any]:
     """Where the spread comes from: the test set; initialisation, order and dropout; and rounding."""
-    spread, shares, floors = [], [], []
+    spread, shares, floors, machines = [], [], [], []
     for task, runs in facts.items():
         for name in largest(runs):
             measured = runs[name]["measured"]
@@ -200,7 +200,19 @@ def sources(samples: Samples, facts: Facts, draws: int) -> dict[str, Any]:
             shares += [{"task": task, **one} for one in runs["crossed"]["seeds"]["shares"]]
         if "rounding" in samples[task]:
             floors += [{"task": task, **one} for one in rounding(samples[task]["rounding"])]
-    return {"spread": spread, "shares": shares, "floors": floors}
+        if {STANDARD, THOUSAND} <= set(runs) and runs[STANDARD]["machine"] != runs[THOUSAND]["machine"]:
+            machines.append({"task": task, **same_seeds(samples[task][STANDARD], samples[task][THOUSAND])})
+    return {"spread": spread, "shares": shares, "floors": floors, "machines": machines}
+
+
+def same_seeds(one: Sample, other: Sample) -> dict[str, Any]:
+    """How often the seeds that two runs have in common, their first, vote otherwise."""
+    assert one.inputs.predictions is not None
+    assert other.inputs.predictions is not None
+    seeds = min(one.seeds, other.seeds)
+    differ = one.inputs.predictions[:seeds] != other.inputs.predictions[:seeds]
+    between = one.rows(["pairwise_disagreement"])["pairwise_disagreement"]["value"]
+    return {"seeds": seeds, "votes": float(differ.mean()), "equal": int((~differ.any(1)).sum()), "between": between}
 
 
 def rounding(sample: Sample) -> list[dict[str, Any]]:

@@ -117,6 +117,19 @@ def sources(found: Numbers) -> list[Table]:
     ]
     if floors:
         tables.append(Table("Rounding, relative to another seed", ["task", "measure", "share", "interval"], floors))
+    machines = [
+        [row["task"], str(row["seeds"]), f"{row['votes']:.3%}", str(row["equal"]), share(row["between"])]
+        for row in found["machines"]
+    ]
+    if machines:
+        columns = [
+            "task",
+            "seeds",
+            "votes that differ",
+            "seeds with equal votes",
+            "votes that differ between two seeds",
+        ]
+        tables.append(Table("The same seeds on a CPU and on a GPU", columns, machines))
     return tables
 
 
