@@ -166,8 +166,8 @@ def _floors(axes: Axes, rows: Sequence[Numbers]) -> None:
     axes.set_yticks(range(len(rows)), [named(row["measure"]) for row in rows])
     axes.invert_yaxis()
     axes.axvline(1, color=VERMILION, linewidth=1)
-    axes.set_xlim(left=0)
-    axes.set_xlabel("rounding alone, relative\nto another seed")
+    axes.set_xlim(left=-0.03)
+    axes.set_xlabel("difference by rounding\n(another seed: 1)", x=1, ha="right")
 
 
 def _stack(axes: Axes, shares: Sequence[Numbers]) -> None:

@@ -113,10 +113,11 @@ def sources(found: Numbers) -> list[Table]:
         columns = ["task", "variance of", "source", "share", "interval", "without effect up to"]
         tables.append(Table("Which randomness matters", columns, shares))
     floors = [
-        [row["task"], named(row["measure"]), share(row["share"]), percent(row["interval"])] for row in found["floors"]
+        [row["task"], named(row["measure"]), _small(row["share"]), _small(row["interval"][1])]
+        for row in found["floors"]
     ]
     if floors:
-        tables.append(Table("Rounding, relative to another seed", ["task", "measure", "share", "interval"], floors))
+        tables.append(Table("Rounding, relative to another seed", ["task", "measure", "share", "at most"], floors))
     machines = [
         [row["task"], str(row["seeds"]), f"{row['votes']:.3%}", str(row["equal"]), share(row["between"])]
         for row in found["machines"]
@@ -159,6 +160,10 @@ def _by(rows: Sequence[Numbers], *keys: str) -> dict[Any, list[Numbers]]:
     for row in rows:
         found.setdefault(row[keys[0]] if len(keys) == 1 else tuple(row[key] for key in keys), []).append(row)
     return found
+
+
+def _small(value: float) -> str:
+    return f"{value:.0e}" if 0 < value < 0.001 else share(value)
 
 
 def _shares(rows: Sequence[Numbers]) -> str:
