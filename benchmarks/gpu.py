@@ -189,6 +189,11 @@ def unroll(on: Measuring) -> None:
             variant(on, f"{name}, {way}", on.settings(WORKLOADS[name]), unroll=without)
 
 
+def unroll_large(on: Measuring) -> None:
+    """BERT-large without a loop over layers, which is not chosen for so few steps: it compiles for long."""
+    variant(on, "large, layers unrolled", on.settings(WORKLOADS["large"]), unroll=True)
+
+
 def options(on: Measuring) -> None:
     """Options of XLA in place of our own (`jaxstab/xla.py`), or beside them."""
     settings = on.settings(WORKLOADS["minilm"])
@@ -276,6 +281,22 @@ def measures(on: Measuring) -> None:
         on.row(f"measures: error of {name}", float(np.abs(ours - values).max()), "", "<= 1e-4")
 
 
+def calls(on: Measuring) -> None:
+    """Seconds of the longest call while a layer of 1,000 seeds is measured: calls are to take a second or two."""
+    import numpy as np
+
+    from jaxstab.measures.representation import distances
+
+    shape = (40, 30, 16) if on.quick else (1000, 436, 384)
+    layer = np.random.default_rng(0).standard_normal(shape, np.float32)
+    for name in ("op", "svcca", "pwcca", "cka", "rsa", "knn_jaccard", "distance_correlation"):
+        ends = [time.perf_counter()]
+        distances(layer, [name], progress=lambda share, ends=ends: ends.append(time.perf_counter()))
+        on.row(f"calls: {name} of {' x '.join(map(str, shape))}", ends[-1] - ends[0], "s")
+        if len(ends) > 3:  # the first call compiles
+            on.row(f"calls: {name}, the longest", float(np.diff(ends)[1:].max()), "s")
+
+
 def interruption(on: Measuring) -> None:
     """Seconds from SIGTERM in the midst of training 256 seeds until the process has ended, and whether it resumes."""
     run = on.out / "interrupted"
@@ -355,6 +376,8 @@ PHASES: dict[str, Callable[[Measuring], None]] = {
     "measures": measures,
     "interruption": interruption,
     "unroll": unroll,
+    "unroll-large": unroll_large,
+    "calls": calls,
     "precision": precision,
     "instability": instability,
     "options": options,

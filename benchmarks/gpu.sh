@@ -41,6 +41,8 @@ phase() {  # name, seconds
     phase bits 90
     phase measures 60
     phase interruption 150
+    phase unroll-large 150
+    phase calls 60
     phase unroll 150
     phase precision 100
     phase instability 120
