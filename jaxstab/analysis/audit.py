@@ -120,7 +120,7 @@ def audit(
     Raises:
         InputError: a source cannot be read, has no scores, or has too few seeds.
 
-    Example:
+    Examples:
         >>> rng = np.random.default_rng(0)
         >>> labels = rng.integers(2, size=100)
         >>> votes = np.where(rng.random((60, 100)) < 0.8, labels, 1 - labels)

@@ -48,7 +48,7 @@ def compare(
         InputError: something cannot be read or compared, two samples have the same method and task, or delta is not
             positive.
 
-    Example:
+    Examples:
         >>> rng = np.random.default_rng(0)
         >>> labels = rng.integers(2, size=100)
         >>> def method(name, accuracy):

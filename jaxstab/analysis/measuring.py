@@ -51,7 +51,7 @@ def measure(
     Raises:
         InputError: something cannot be read or measured; the message names the file.
 
-    Example:
+    Examples:
         >>> rng = np.random.default_rng(0)
         >>> labels = rng.integers(2, size=100)
         >>> votes = np.where(rng.random((8, 100)) < 0.8, labels, 1 - labels)

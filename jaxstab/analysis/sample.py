@@ -127,7 +127,7 @@ class Sample:
         Raises:
             InputError: an array is wrong; one line says which and where.
 
-        Example:
+        Examples:
             >>> rng = np.random.default_rng(0)
             >>> labels = rng.integers(2, size=50)
             >>> votes = np.where(rng.random((8, 50)) < 0.8, labels, 1 - labels)

@@ -123,7 +123,7 @@ def study_seeds(
     Raises:
         InputError: the sample has no scores, or a number is out of range.
 
-    Example:
+    Examples:
         >>> rng = np.random.default_rng(0)
         >>> labels = rng.integers(2, size=100)
         >>> votes = np.where(rng.random((8, 100)) < 0.8, labels, 1 - labels)

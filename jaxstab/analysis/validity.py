@@ -166,7 +166,7 @@ def validity(
     Raises:
         InputError: something cannot be read or measured, or there are fewer than 3 seeds or no measure.
 
-    Example:
+    Examples:
         >>> rng = np.random.default_rng(0)
         >>> labels = rng.integers(2, size=100)
         >>> votes = np.where(rng.random((8, 100)) < 0.8, labels, 1 - labels)

@@ -64,7 +64,7 @@ def suited(model_type: str, width: int, methods: Collection[str] = ()) -> Suited
         width: `hidden_size`.
         methods: of `[mitigation]`; with adapters, only few parameters are trained, at higher rates.
 
-    Example:
+    Examples:
         >>> suited("bert", 768).first, suited("bert", 768, ["lora"]).first
         (3e-05, 0.0002)
     """

@@ -65,7 +65,7 @@ def run(
     Raises:
         InputError: the config or its inputs cannot be used; raised before anything is compiled.
 
-    Example:
+    Examples:
         >>> found = run(tiny)  # nested values: four seeds of a tiny model, two classes, 30 test examples
         >>> found.logits.shape
         (4, 30, 2)

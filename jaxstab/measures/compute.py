@@ -58,7 +58,7 @@ def measure_arrays(
     Raises:
         ValueError: an array is wrong or a name unknown; one line says which and where.
 
-    Example:
+    Examples:
         >>> rng = np.random.default_rng(0)
         >>> labels = rng.integers(2, size=100)
         >>> votes = np.where(rng.random((8, 100)) < 0.8, labels, 1 - labels)

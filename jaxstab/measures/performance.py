@@ -77,7 +77,7 @@ def add_score(
     Raises:
         ValueError: it has no name of its own, or the name is that of another score, or the range is none.
 
-    Example:
+    Examples:
         >>> def right_and_sure(labels, logits):
         ...     best = logits.argmax(1)
         ...     return ((best == labels) & (logits.max(1) > 0)).mean()

@@ -62,7 +62,7 @@ def plot(
     Raises:
         InputError: there is nothing of this name in the result.
 
-    Example:
+    Examples:
         >>> rng = np.random.default_rng(0)
         >>> labels = rng.integers(2, size=100)
         >>> votes = np.where(rng.random((8, 100)) < 0.8, labels, 1 - labels)

@@ -56,7 +56,7 @@ def write_report(
     Raises:
         InputError: something cannot be read or written.
 
-    Example:
+    Examples:
         >>> rng = np.random.default_rng(0)
         >>> labels = rng.integers(2, size=100)
         >>> votes = np.where(rng.random((8, 100)) < 0.8, labels, 1 - labels)
