@@ -283,18 +283,15 @@ def measures(on: Measuring) -> None:
 
 def calls(on: Measuring) -> None:
     """Seconds of the longest call while a layer of 1,000 seeds is measured: calls are to take a second or two."""
-    import numpy as np
-
-    from jaxstab.measures.representation import distances
+    import measures as pairs
 
     shape = (40, 30, 16) if on.quick else (1000, 436, 384)
-    layer = np.random.default_rng(0).standard_normal(shape, np.float32)
+    layer = pairs.draw_layer(*shape, 0)
     for name in ("op", "svcca", "pwcca", "cka", "rsa", "knn_jaccard", "distance_correlation"):
-        ends = [time.perf_counter()]
-        distances(layer, [name], progress=lambda share, ends=ends: ends.append(time.perf_counter()))
-        on.row(f"calls: {name} of {' x '.join(map(str, shape))}", ends[-1] - ends[0], "s")
-        if len(ends) > 3:  # the first call compiles
-            on.row(f"calls: {name}, the longest", float(np.diff(ends)[1:].max()), "s")
+        seconds, longest = pairs.time_calls(layer, name)
+        on.row(f"calls: {name} of {' x '.join(map(str, shape))}", seconds, "s")
+        if longest is not None:
+            on.row(f"calls: {name}, the longest", longest, "s")
 
 
 def interruption(on: Measuring) -> None:

@@ -125,6 +125,13 @@ def time_many(seeds: int, layers: int, examples: int, features: int, names: tupl
     return {"seconds": time.perf_counter() - started, "peak": peak_bytes(), "inputs": before, "array": drawn.nbytes}
 
 
+def time_calls(layer: np.ndarray, name: str) -> tuple[float, float | None]:
+    """Seconds that one measure of a layer [S, N, D] takes, and of its longest call after the first, which compiles."""
+    ends = [time.perf_counter()]
+    measures.distances(layer, [name], progress=lambda share: ends.append(time.perf_counter()))
+    return ends[-1] - ends[0], float(np.diff(ends)[1:].max()) if len(ends) > 3 else None
+
+
 def compare_many(arguments: argparse.Namespace) -> list[dict]:
     print("| seeds | examples | the paper's seven, s | all by default, s | peak, GB | representations, GB |")
     print("|---|---|---|---|---|---|")

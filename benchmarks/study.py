@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from pages import replace_tables
+from scipy.stats import kurtosis
 from study_figures import DRAWN
 from study_runs import EVERY_RUN, KEPT, METHODS, STANDARD, THOUSAND
 from study_tables import TABLES
@@ -185,17 +186,14 @@ def sources(samples: Samples, facts: Facts, draws: int) -> dict[str, Any]:
     """Where the spread comes from: the test set; initialisation, order and dropout; and rounding."""
     spread, shares, floors, machines = [], [], [], []
     for task, runs in facts.items():
-        for name in largest(runs):
+        for name in (name for name in runs if name in METHODS or name == THOUSAND):
             measured = runs[name]["measured"]
             scores, sd = measured["scores"], measured["measures"]["sd"]
-            row = {
-                "task": task,
-                "run": samples[task][name].name,
-                "seeds": len(scores["per_seed"]),
-                "mean": scores["mean"],
-            }
+            each = scores["per_seed"]
+            row = {"task": task, "run": samples[task][name].name, "seeds": len(each), "mean": scores["mean"]}
+            shape = {"worst": min(each), "tails": float(kurtosis(each))}
             values = {"sd": sd["value"], "sd_interval": sd["interval"], "remaining": scores["remaining_sd"]}
-            spread.append({**row, **values})
+            spread.append({**row, **shape, **values})
         if "crossed" in runs:
             shares += [{"task": task, **one} for one in runs["crossed"]["seeds"]["shares"]]
         if "rounding" in samples[task]:

@@ -149,7 +149,7 @@ def sources(found: Numbers, path: Path) -> None:
 
 def _spread(axes: Axes, rows: Sequence[Numbers]) -> None:
     """The SD over seeds of each run, and what would remain of it."""
-    names = [f"{row['task']} {row['run']}" for row in rows]
+    names = [f"{row['task']} {row['run']} ({row['seeds']})" for row in rows]
     for place, row in enumerate(rows):
         _mark(axes, row["sd"], row["sd_interval"], place - 0.15, *LOOKS[0])
         _mark(axes, row["remaining"]["value"], row["remaining"]["interval"], place + 0.15, *LOOKS[1])
@@ -203,20 +203,26 @@ def layers(found: Numbers, path: Path) -> None:
         axes.set_xlabel("layer")
         axes.set_xticks(numbers)
     panels[0].legend()
-    groups: dict[str, list[float]] = {}
-    for row in found["correlations"]:
-        for i, j in zip(*np.triu_indices(len(row["names"]), 1), strict=True):
-            levels = [MEASURES[row["names"][place]].granularity for place in (i, j)]
-            groups.setdefault(" and\n".join(dict.fromkeys(levels)), []).append(row["matrix"][i][j])
+    groups = by_levels(found)
     right = panels[-1]
     rng = np.random.default_rng(0)
     for place, values in enumerate(groups.values()):
         right.plot(values, place + rng.uniform(-0.2, 0.2, len(values)), "o", color=PALE, markersize=3)
         right.plot([np.nanmedian(values)] * 2, [place - 0.3, place + 0.3], color=BLUE, linewidth=2)
     right.axvline(0, color=GREY, linewidth=0.8)
-    right.set_yticks(range(len(groups)), list(groups))
+    right.set_yticks(range(len(groups)), [name.replace(" and ", " and\n") for name in groups])
     right.set_xlabel("correlation over seeds (blue: median)")
     _save(figure, path)
+
+
+def by_levels(found: Numbers) -> dict[str, list[float]]:
+    """The correlations over seeds between any two measures, by their levels of detail."""
+    groups: dict[str, list[float]] = {}
+    for row in found["correlations"]:
+        for i, j in zip(*np.triu_indices(len(row["names"]), 1), strict=True):
+            levels = [MEASURES[row["names"][place]].granularity for place in (i, j)]
+            groups.setdefault(" and ".join(dict.fromkeys(levels)), []).append(row["matrix"][i][j])
+    return groups
 
 
 def _mark(axes: Axes, value: float, interval: Sequence[float] | None, place: float, colour: str, marker: str) -> None:

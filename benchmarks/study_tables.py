@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from study_figures import named
+import numpy as np
+from study_figures import by_levels, named
 
 from jaxstab.report.formats import Table, interval, number, percent, share
 
@@ -33,11 +34,23 @@ def coverage(found: Numbers) -> list[Table]:
 def verdicts(found: Numbers) -> list[Table]:
     """Rates of wrong verdicts, and of right ones for every two methods."""
     sizes = list(dict.fromkeys(row["size"] for row in found["alarms"]))
+    tasks = list(dict.fromkeys(run.split()[0] for run in found["alarms"][0]["runs"]))
     rows = []
     for test, of_test in _by(found["alarms"], "test").items():
         worst = max(max(row["runs"].values()) for row in of_test)
-        rows.append([test, *(f"{share(row['value'])} ({percent(row['interval'])})" for row in of_test), share(worst)])
-    columns = ["test", *(f"{size} seeds of each" for size in sizes), "most in a run"]
+        by_task = [
+            " ".join(share(np.mean([v for run, v in row["runs"].items() if run.split()[0] == task])) for row in of_test)
+            for task in tasks
+        ]
+        pooled = [f"{share(row['value'])} ({percent(row['interval'])})" for row in of_test]
+        rows.append([test, *pooled, *by_task, share(worst)])
+    shown = ", ".join(str(size) for size in sizes)
+    columns = [
+        "test",
+        *(f"{size} seeds of each" for size in sizes),
+        *(f"{task}: {shown}" for task in tasks),
+        "most in a run",
+    ]
     alarms = Table("Two sets of one method, called different", columns, rows)
     tests = list(dict.fromkeys(row["test"] for row in found["power"]))
     rows = []
@@ -90,12 +103,14 @@ def sources(found: Numbers) -> list[Table]:
     spread = [
         [
             *(row["task"], row["run"], str(row["seeds"])),
-            *(number(row["mean"]), number(row["sd"]), interval(row["sd_interval"])),
+            *(number(row["mean"]), number(row["worst"]), number(row["tails"], places=1)),
+            *(number(row["sd"]), interval(row["sd_interval"])),
             *(number(row["remaining"]["value"]), interval(row["remaining"]["interval"])),
         ]
         for row in found["spread"]
     ]
-    columns = ["task", "method", "seeds", "mean score", "SD", "interval", "with infinitely many examples", "interval"]
+    columns = ["task", "method", "seeds", "mean score", "worst", "excess kurtosis", "SD", "interval"]
+    columns += ["with infinitely many examples", "interval"]
     tables = [Table("The part of the test set", columns, spread)]
     shares = [
         [
@@ -130,7 +145,7 @@ def sources(found: Numbers) -> list[Table]:
             "seeds with equal votes",
             "votes that differ between two seeds",
         ]
-        tables.append(Table("The same seeds on a CPU and on a GPU", columns, machines))
+        tables.append(Table("The same seeds on two machines", columns, machines))
     return tables
 
 
@@ -146,7 +161,10 @@ def layers(found: Numbers) -> list[Table]:
         )
         rows.append([row["task"], row["run"], named(row["measure"]), values, *depth])
     columns = ["task", "method", "measure", "by layer", "Kendall's tau with depth", "interval"]
-    return [Table("Depth", columns, rows)]
+    groups = by_levels(found)
+    medians = [[name, str(len(values)), number(np.nanmedian(values), places=2)] for name, values in groups.items()]
+    between = Table("Correlations over seeds between two measures", ["levels of detail", "pairs", "median"], medians)
+    return [Table("Depth", columns, rows), *([between] if medians else [])]
 
 
 TABLES: dict[str, Callable[[Numbers], list[Table]]] = {

@@ -5,9 +5,8 @@ allow options for a function that is called in another compiled one.
 """
 
 import os
-import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -40,13 +39,8 @@ def fetch(program: Callable[..., Any], *arguments: Any) -> Any:
     Python hears no signal while it waits for XLA, so another thread waits. After an interrupt it still does, until
     the program has ended.
     """
-    results: Future[Any] = Future()
-
-    def wait() -> None:
-        try:
-            results.set_result(jax.tree.map(np.array, program(*arguments)))
-        except BaseException as error:
-            results.set_exception(error)
-
-    threading.Thread(target=wait).start()
-    return results.result()
+    waiting = ThreadPoolExecutor(1)
+    try:
+        return waiting.submit(lambda: jax.tree.map(np.array, program(*arguments))).result()
+    finally:
+        waiting.shutdown(wait=False)

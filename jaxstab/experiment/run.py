@@ -259,7 +259,7 @@ def plan_grid(
     """
     groups = by_program([_with_precision(one) for one in expand_grid(_as_config(config))])
     warn = cache((display or Progress()).warn)  # says every note once
-    for group in groups if len(groups) > 1 else []:
+    for group in groups if len(groups) > 1 else []:  # all are checked before the first is compiled
         _prepared(group, warn)
     return [([one.name for one in group], *_plan(*_prepared(group, warn))) for group in groups]
 
