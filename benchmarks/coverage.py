@@ -30,7 +30,6 @@ from jaxstab.measures.representation import layer_distances
 
 TRUTH_REPLICATES = 4
 REPRESENTATIONS = ("cka", "op", "svcca", "cka_biased", "pwcca", "rsa", "distance_correlation", "knn_jaccard")
-ROBUST = "sd, robust"
 FEWEST_SHOWN = 0.05
 Values = dict[str, tuple[np.ndarray, np.ndarray]]
 
@@ -109,9 +108,7 @@ def simulate_predictions(seeds: int, replicates: int, population: Population) ->
     for name, (each, without) in values.items():
         rows = [row(name, *one) for one in zip(each, without, facts, strict=True)]
         found[name] = count_covered(truths[name], [one["interval"] for one in rows])
-        if name == "sd":
-            found[ROBUST] = count_covered(truths[name], [one.get("robust_interval") for one in rows])
-    return {name: found[name] for name in (MEAN, "sd", ROBUST, *MEASURES) if name in found}
+    return {name: found[name] for name in (MEAN, *MEASURES) if name in found}
 
 
 def simulate_numbers(seeds: int, replicates: int, population: Population) -> dict[str, dict]:

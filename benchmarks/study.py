@@ -8,8 +8,11 @@ The first three figures draw small sets of seeds from all seeds, as `jaxstab aud
 """
 
 import argparse
+import itertools
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +23,10 @@ from study_figures import DRAWN
 from study_runs import EVERY_RUN, KEPT, METHODS, STANDARD, THOUSAND
 from study_tables import TABLES
 
-from jaxstab import Sample
+from jaxstab import Sample, measures
 from jaxstab.analysis.audit import LEAST_SETS
 from jaxstab.analysis.sample import PAPER
-from jaxstab.analysis.trials import Share, find_coverage, find_rankings, find_verdicts
+from jaxstab.analysis.trials import Share, Verdicts, find_coverage, find_rankings, find_verdicts
 from jaxstab.measures import MEAN
 from jaxstab.report.formats import to_text
 from jaxstab.runs.files import load_json, write_json
@@ -102,17 +105,22 @@ def known(*samples: Sample) -> list[str]:
     return [name for name in NAMES if name not in LAST_LAYER or all(name in one.distances for one in samples)]
 
 
+def rng_of(*of: str | int) -> np.random.Generator:
+    """Draws the sets of one case, whatever other runs are kept."""
+    return np.random.default_rng(list(" ".join(map(str, of)).encode()))
+
+
 def _share(found: Sequence[Share]) -> dict[str, Any]:
     return Share.pooled(found).as_json()
 
 
 def coverage(samples: Samples, facts: Facts, draws: int) -> dict[str, Any]:
     """How many intervals hold the value of all seeds, by measure and number of seeds, over all runs and in each."""
-    rng = np.random.default_rng(0)
     found: dict[str, dict[int, list[Any]]] = {}
     for task, methods in samples.items():
         for sample in (methods[name] for name in largest(methods)):
             for size in SIZES:
+                rng = rng_of(task, sample.name, size)
                 for row in find_coverage(sample, known(sample), size, draws, rng):
                     found.setdefault(row.measure, {}).setdefault(size, []).append(replace(row, run=f"{task} {row.run}"))
     rows = []
@@ -135,28 +143,22 @@ def coverage(samples: Samples, facts: Facts, draws: int) -> dict[str, Any]:
 
 def verdicts(samples: Samples, facts: Facts, draws: int) -> dict[str, Any]:
     """How often two sets of seeds are called different: of one method, and of two, by the difference that there is."""
-    rng = np.random.default_rng(0)
-    alarms: dict[tuple[str, int], list[tuple[str, Share]]] = {}
-    power = []
-
-    def tested(*of: Sample) -> list[str]:
-        return [name for name in known(*of) if name != "op"]  # pairs of seeds of two methods were not measured
-
+    jobs = []
     for task, methods in samples.items():
         group = [methods[name] for name in largest(methods)]
-        for size in SIZES:
-            for one in group:
-                for row in find_verdicts(one, None, tested(one), size, draws, rng):
-                    alarms.setdefault((row.test, size), []).append((f"{task} {one.name}", row.share))
-            for place, one in enumerate(group):
-                for other in group[place + 1 :]:
-                    assert one.scores is not None
-                    assert other.scores is not None
-                    difference = float(other.scores.mean() - one.scores.mean())
-                    spread = float(np.sqrt((one.scores.var(ddof=1) + other.scores.var(ddof=1)) / 2))
-                    for row in find_verdicts(one, other, tested(one, other), size, draws, rng):
-                        named = {"task": task, "first": one.name, "second": other.name, "test": row.test, "size": size}
-                        power.append({**named, "difference": difference, "spread": spread, "value": row.share.value})
+        pairs = [(one, None) for one in group] + list(itertools.combinations(group, 2))
+        jobs += [(task, *pair, size, draws) for size in SIZES for pair in pairs]
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        found = list(pool.map(_verdicts_of, *zip(*jobs, strict=True)))
+    alarms: dict[tuple[str, int], list[tuple[str, Share]]] = {}
+    power = []
+    for (task, one, other, size, _), rows in zip(jobs, found, strict=True):
+        for row in rows:
+            if other is None:
+                alarms.setdefault((row.test, size), []).append((f"{task} {one.name}", row.share))
+            else:
+                named = {"task": task, "first": one.name, "second": other.name, "test": row.test, "size": size}
+                power.append({**named, **_difference(one, other), "value": row.share.value})
     rows = [
         {"test": test, "size": size, **_share([share for _, share in of_all]), "runs": {n: s.value for n, s in of_all}}
         for (test, size), of_all in alarms.items()
@@ -164,9 +166,21 @@ def verdicts(samples: Samples, facts: Facts, draws: int) -> dict[str, Any]:
     return {"alarms": rows, "power": power}
 
 
+def _verdicts_of(task: str, one: Sample, other: Sample | None, size: int, draws: int) -> list[Verdicts]:
+    rng = rng_of(task, one.name, other.name if other else "", size)
+    tested = [name for name in known(one, other or one) if name != "op"]  # pairs of seeds of two methods: not measured
+    return find_verdicts(one, other, tested, size, draws, rng)
+
+
+def _difference(one: Sample, other: Sample) -> dict[str, float]:
+    assert one.scores is not None
+    assert other.scores is not None
+    spread = np.sqrt((one.scores.var(ddof=1) + other.scores.var(ddof=1)) / 2)
+    return {"difference": float(other.scores.mean() - one.scores.mean()), "spread": float(spread)}
+
+
 def ranking(samples: Samples, facts: Facts, draws: int) -> dict[str, Any]:
     """How often the best of all methods is found, and two come in their order, by measure and number of seeds."""
-    rng = np.random.default_rng(0)
     rows, values = [], []
     for task, runs in samples.items():
         methods = {name: runs[name] for name in of_methods(runs)}
@@ -176,6 +190,7 @@ def ranking(samples: Samples, facts: Facts, draws: int) -> dict[str, Any]:
         if len(methods) > 1:
             seeds = min(one.seeds for one in methods.values())
             for size in (size for size in RANKED if LEAST_SETS * size <= seeds):
+                rng = rng_of(task, size)
                 for one in find_rankings(task, methods, known(*methods.values()), size, draws, rng):
                     row = {"task": task, "measure": one.measure, "size": size, "pairs": one.pairs, **one.best.as_json()}
                     rows.append({**row, "methods": len(methods)})
@@ -192,7 +207,8 @@ def sources(samples: Samples, facts: Facts, draws: int) -> dict[str, Any]:
             each = scores["per_seed"]
             row = {"task": task, "run": samples[task][name].name, "seeds": len(each), "mean": scores["mean"]}
             shape = {"worst": min(each), "tails": float(kurtosis(each))}
-            values = {"sd": sd["value"], "sd_interval": sd["interval"], "remaining": scores["remaining_sd"]}
+            ends = measures.sd_interval(np.array(each)).tolist()
+            values = {"sd": sd["value"], "sd_interval": ends, "remaining": scores["remaining_sd"]}
             spread.append({**row, **shape, **values})
         if "crossed" in runs:
             shares += [{"task": task, **one} for one in runs["crossed"]["seeds"]["shares"]]

@@ -19,7 +19,7 @@ def _run(name, *arguments):
 @pytest.mark.parametrize(
     ("name", "arguments", "row"),
     [
-        ("coverage.py", ["--seeds", 5, "--replicates", 4], "| sd, robust |"),
+        ("coverage.py", ["--seeds", 5, "--replicates", 4], "| sd |"),
         ("verdicts.py", ["--seeds", 8, "--trials", 2], "| one real effect | 8 | paired |"),
     ],
 )

@@ -71,25 +71,43 @@ def test_two_seeds_are_too_few():
     assert {found[name]["reason"] for name in OF_VOTES} <= {"too few seeds", "no difference seen"}
 
 
-def test_the_robust_interval_by_bonetts_formula():
+def test_the_interval_of_an_sd_by_its_definition():
     scores = RNG.exponential(size=12)
-    n, z = 12, stats.norm.ppf(0.975)
-    trimmed = stats.trim_mean(scores, 1 / (2 * np.sqrt(n - 4)))
-    kurtosis = n * ((scores - trimmed) ** 4).sum() / ((scores - scores.mean()) ** 2).sum() ** 2
-    c = n / (n - z)
-    error = c * np.sqrt((kurtosis - (n - 3) / n) / (n - 1))
-    bonett = np.exp((np.log(c * scores.var(ddof=1)) + np.array([-z, z]) * error) / 2)
-    normal = measures.chi_square_interval(scores.std(ddof=1), n)
-    expected = min(bonett[0], normal[0]), max(bonett[1], normal[1])
-    np.testing.assert_allclose(measures.robust_sd_interval(scores), expected, rtol=1e-9)
+    excess = (12 * stats.kurtosis(scores, bias=False) + 10) / 22
+    freedom = 2 * 12 / (3 + excess - 9 / 11)  # O'Neill (2014) with n = 12
+    low, high = scores.std(ddof=1) * np.sqrt(freedom / stats.chi2.ppf([0.975, 0.025], freedom))
+    np.testing.assert_allclose(measures.sd_interval(scores), [low, high], rtol=1e-9)
+    np.testing.assert_allclose(measures.sd_interval(5 - 3 * scores), [3 * low, 3 * high], rtol=1e-9)
 
 
-@pytest.mark.parametrize("seeds", [10, 20])
-def test_the_robust_interval_covers_the_sd_of_skewed_scores(seeds):
-    found = np.array([measures.robust_sd_interval(one) for one in RNG.exponential(size=(2000, seeds))])
-    assert np.mean((found[:, 0] <= 1) & (found[:, 1] >= 1)) > 0.88
-    normal = np.array([measures.robust_sd_interval(one) for one in RNG.normal(size=(2000, seeds))])
-    assert np.mean((normal[:, 0] <= 1) & (normal[:, 1] >= 1)) > 0.94
+def test_the_interval_of_an_sd_without_heavy_tails_is_that_of_normal_scores():
+    for scores in (np.arange(100) / 100, stats.norm.ppf((np.arange(2000) + 0.5) / 2000)):
+        normal = measures.chi_square_interval(scores.std(ddof=1), len(scores) - 1)
+        np.testing.assert_allclose(measures.sd_interval(scores), normal, rtol=1e-4)
+
+
+def test_the_interval_of_an_sd_of_three_seeds_rests_on_the_prior():
+    # Three numbers have the kurtosis 1.5 always, so nothing is learned of it.
+    freedom = 1 / (1 / 2 + 10 / 13 / 6)
+    for scores in (np.array([0.1, 0.2, 0.3]), np.array([0.0, 0.0, 0.9])):
+        expected = measures.chi_square_interval(scores.std(ddof=1), freedom)
+        np.testing.assert_allclose(measures.sd_interval(scores), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("seeds", [5, 10, 20])
+@pytest.mark.parametrize(
+    ("draw", "truth", "least"),
+    [
+        (RNG.standard_normal, 1, 0.935),
+        (lambda size: RNG.standard_t(5, size), np.sqrt(5 / 3), 0.89),
+        (lambda size: RNG.gumbel(size=size), np.pi / np.sqrt(6), 0.895),
+        (lambda size: RNG.exponential(size=size), 1, 0.82),  # by chi-square without the kurtosis .73 to .82
+    ],
+    ids=["normal", "t", "gumbel", "exponential"],
+)
+def test_the_interval_of_an_sd_covers_it(draw, truth, least, seeds):
+    found = np.array([measures.sd_interval(one) for one in draw((4000, seeds))])
+    assert np.mean((found[:, 0] <= truth) & (truth <= found[:, 1])) > least
 
 
 def _odd(rng, seeds):
@@ -124,10 +142,9 @@ def test_no_interval_is_absurd_on_1000_odd_inputs():
             left_out = np.array([quantity(np.delete(numbers[name], seed)) for seed in range(seeds)])
         found = row(name, float(value), left_out.astype(float), facts)
         low, high = limits(name, facts)
-        for kind in ("interval", "robust_interval"):
-            ends = found.get(kind)
-            if ends is not None:
-                assert low - 1e-6 <= ends[0] < ends[1] <= high + 1e-6, (name, value, left_out, ends)
+        ends = found["interval"]
+        if ends is not None:
+            assert low - 1e-6 <= ends[0] < ends[1] <= high + 1e-6, (name, value, left_out, ends)
         assert (found["interval"] is None) == ("reason" in found or found["value"] is None)
         with_interval += found["interval"] is not None
     assert with_interval > 100

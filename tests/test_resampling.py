@@ -55,7 +55,7 @@ def test_intervals_stay_in_the_range_and_vanish_where_nothing_varies():
 
 
 def test_chi_square_interval_against_scipy():
-    low, high = measures.chi_square_interval(0.02, 10)
+    low, high = measures.chi_square_interval(0.02, 9)
     assert low == pytest.approx(0.02 * np.sqrt(9 / stats.chi2.ppf(0.975, 9)))
     assert high == pytest.approx(0.02 * np.sqrt(9 / stats.chi2.ppf(0.025, 9)))
 
@@ -92,5 +92,7 @@ def test_intervals_of_means_over_pairs_cover_the_truth(draw, seeds):
 
 @pytest.mark.parametrize("seeds", [10, 20])
 def test_the_chi_square_interval_covers_the_sd_of_normal_scores(seeds):
-    found = np.array([measures.chi_square_interval(one.std(ddof=1), seeds) for one in RNG.normal(size=(2000, seeds))])
+    found = np.array(
+        [measures.chi_square_interval(one.std(ddof=1), seeds - 1) for one in RNG.normal(size=(2000, seeds))]
+    )
     assert np.mean((found[:, 0] <= 1) & (found[:, 1] >= 1)) == pytest.approx(0.95, abs=0.015)

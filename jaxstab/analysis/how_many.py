@@ -10,7 +10,7 @@ from scipy.special import comb
 from scipy.stats import chi2, nct, norm, t
 
 from jaxstab.analysis.permutation import LEVEL
-from jaxstab.measures import chi_square_interval, unseen
+from jaxstab.measures import sd_interval, unseen
 
 Floats = NDArray[np.float64]
 
@@ -61,7 +61,7 @@ def seeds_needed(
             f"all {len(scores)} seeds have the same score, so their spread is unknown and no number of seeds can be "
             f"planned; at most {unseen(len(scores)):.0%} of seeds behave differently"
         )
-    ends = chi_square_interval(sd, len(scores))
+    ends = sd_interval(scores)
 
     def both_ends(needed: Callable[[float], int | None]) -> list[int | None]:
         return [needed(end) for end in ends]

@@ -71,7 +71,7 @@ class Coverage:
 
     Attributes:
         run: name of the run.
-        measure: name of the measure, or `mean`; `sd, robust` for the second interval of `sd`.
+        measure: name of the measure, or `mean`.
         size: k.
         truth: the value of all seeds; of a measure that depends on their number, the mean of all sets.
         average: the mean of the sets' values (of a standard deviation the root mean square), divided by the truth.
@@ -151,19 +151,16 @@ def find_coverage(
     for places in draw_sets(rng, sample.seeds, size, draws):
         for name, row in sample.take(places.tolist()).rows(names).items():
             found.setdefault(name, []).append((row["value"], row["interval"]))
-            if "robust_interval" in row:
-                found.setdefault(f"{name}, robust", []).append((row["value"], row["robust_interval"]))
     # A set is a part of all seeds, so its value is nearer to theirs than to that of endlessly many, by this factor.
     nearer = np.sqrt(1 - size / sample.seeds)
     rows = []
     for name, sets in found.items():
-        measure = name.partition(",")[0]
         values = np.array([value for value, _ in sets if value is not None])
         if not len(values):
             continue
-        average = float(np.sqrt((values**2).mean()) if measure in STANDARD_DEVIATIONS else values.mean())
-        grows = measure in MEASURES and MEASURES[measure].grows
-        truth = average if grows else whole[measure]["value"]
+        average = float(np.sqrt((values**2).mean()) if name in STANDARD_DEVIATIONS else values.mean())
+        grows = name in MEASURES and MEASURES[name].grows
+        truth = average if grows else whole[name]["value"]
         if truth is None:
             continue
         ends = [(value, one) for value, one in sets if value is not None and one is not None]

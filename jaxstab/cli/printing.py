@@ -259,9 +259,7 @@ def _instability_table(
             cells.append(number(row["paper"]) if "paper" in row else "")
         if without:
             cells.append(number(without["measures"].get(name, {}).get("value")))
-        robust = row.get("robust_interval")
-        otherwise = f" ({interval(robust)} if scores are not near normal)" if robust else ""
-        table.add_row(*cells, MEASURES[name].meaning + otherwise)
+        table.add_row(*cells, MEASURES[name].meaning)
     if shown:
         table.caption, table.caption_justify = " ".join(tables.say_nulls(shown)), "left"
     return table

@@ -60,7 +60,7 @@ from jaxstab.measures.resampling import (
     jackknife_interval,
     leave_one_out,
     mean_over_pairs,
-    robust_sd_interval,
+    sd_interval,
 )
 from jaxstab.measures.results import (
     Interval,
@@ -142,13 +142,13 @@ __all__ = [
     "remaining_sd",
     "remaining_sd_of_difference",
     "represented_examples",
-    "robust_sd_interval",
     "rows",
     "say_remaining",
     "score",
     "score_of_logits",
     "scores",
     "sd",
+    "sd_interval",
     "seed_scores",
     "select",
     "stable_fraction",

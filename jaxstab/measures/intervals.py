@@ -1,6 +1,6 @@
 """What a value is worth: its 95 % interval, or the reason why there is none.
 
-A standard deviation over seeds has the interval by chi-square; everything else the delete-one jackknife
+A standard deviation over seeds has an interval by chi-square; everything else the delete-one jackknife
 (`jaxstab.measures.resampling`). Both say too much where seeds hardly differ: where the value rests on one seed or on a
 handful of votes, they are arbitrarily narrow or wide. There a row has a reason instead. `benchmarks/coverage.py` counts
 how often the intervals that remain are right.
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from jaxstab.measures.inputs import Inputs
 from jaxstab.measures.performance import SCORES
 from jaxstab.measures.registry import MEASURES
-from jaxstab.measures.resampling import chi_square_interval, jackknife_interval, robust_sd_interval
+from jaxstab.measures.resampling import jackknife_interval, sd_interval
 from jaxstab.measures.results import Interval, plain, plain_or_none
 from jaxstab.measures.subsets import MEAN, STANDARD_DEVIATIONS, seed_numbers, values_and_left_out
 from jaxstab.words import count
@@ -103,7 +103,7 @@ def rows(
 
 
 def row(name: str, value: float, left_out: Floats, facts: Facts) -> dict[str, Any]:
-    """Returns `value` and `interval`; without an interval also `reason`; for `sd` also `robust_interval`.
+    """Returns `value` and `interval`; without an interval also `reason`.
 
     Args:
         name: name of the measure, or `mean`.
@@ -200,13 +200,8 @@ def unseen(seeds: int) -> float:
 
 
 def _intervals(name: str, value: float, left_out: Floats, facts: Facts, low: float, high: float) -> dict[str, Any]:
-    seeds = len(facts.seeds)
     if name in STANDARD_DEVIATIONS:
-        normal = _if_narrow(np.clip(chi_square_interval(value, seeds), low, high))
-        robust_interval = _if_narrow(np.clip(robust_sd_interval(_numbers(name, facts)), low, high))
-        if name == "sd":
-            return {"interval": normal, "robust_interval": robust_interval}
-        return {"interval": robust_interval}
+        return {"interval": _if_narrow(np.clip(sd_interval(_numbers(name, facts)), low, high))}
     if name == MEAN:
         return {"interval": Interval.of(np.clip(jackknife_interval(value, left_out), low, high))}
     if name == "stable_fraction":

@@ -136,6 +136,6 @@ def _remaining(contributions: Floats, most: float) -> Remaining:
     if sd == 0:
         return Remaining(0.0, 0.0, None)
     scale, error = examples / (examples - 1), ndtri((1 + LEVEL) / 2) * found.seeds_error
-    steps = scale * np.abs(chi_square_interval(sd, seeds) ** 2 - sd**2)
+    steps = scale * np.abs(chi_square_interval(sd, seeds - 1) ** 2 - sd**2)
     ends = found.seeds + np.hypot(steps, error) * np.array([-1, 1])
     return Remaining(sd, remaining, Interval.of(np.clip(np.sqrt(np.clip(ends, 0, None)), 0, most)))

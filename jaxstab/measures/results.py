@@ -64,10 +64,10 @@ class Results(Tabular, Mapping[str, dict[str, Any]]):
         scores: `metric`, `mean`, `per_seed`, `interval` (seeds resampled), `joint_interval` (seeds and examples
             resampled) and `remaining_sd`, the `value` and `interval` of the standard deviation over seeds that would
             remain with infinitely many test examples; None without labels.
-        measures: for each name `value` and `interval`, or None and `reason`; of `sd` also `robust_interval`, for scores
-            that are not near normal; of representations, whose value is that of the last layer, also `layers`,
-            `layer_intervals`, `null` (independent normal data of the same N and D) and `null_shuffled`; of predicted
-            numbers also `null_shuffled`, the value with each seed's examples in another order.
+        measures: for each name `value` and `interval`, or None and `reason`; of representations, whose value is that
+            of the last layer, also `layers`, `layer_intervals`, `null` (independent normal data of the same N and D)
+            and `null_shuffled`; of predicted numbers also `null_shuffled`, the value with each seed's examples in
+            another order.
         distances: [L, S, S] float32 of every measure of pairs; L = 1 for predictions.
         left_out: for each measure that is not there, the reason.
         warnings: one line each.
