@@ -26,7 +26,16 @@ from study_tables import TABLES
 from jaxstab import Sample, measures
 from jaxstab.analysis.audit import LEAST_SETS
 from jaxstab.analysis.sample import PAPER
-from jaxstab.analysis.trials import Share, Verdicts, find_coverage, find_rankings, find_verdicts
+from jaxstab.analysis.trials import (
+    Coverage,
+    Share,
+    Verdicts,
+    count_held,
+    draw_sets,
+    find_coverage,
+    find_rankings,
+    find_verdicts,
+)
 from jaxstab.measures import MEAN
 from jaxstab.report.formats import to_text
 from jaxstab.runs.files import load_json, write_json
@@ -121,7 +130,8 @@ def coverage(samples: Samples, facts: Facts, draws: int) -> dict[str, Any]:
         for sample in (methods[name] for name in largest(methods)):
             for size in SIZES:
                 rng = rng_of(task, sample.name, size)
-                for row in find_coverage(sample, known(sample), size, draws, rng):
+                of_sample = find_coverage(sample, known(sample), size, draws, rng)
+                for row in [*of_sample, by_chi_square(sample, size, draws, rng)]:
                     found.setdefault(row.measure, {}).setdefault(size, []).append(replace(row, run=f"{task} {row.run}"))
     rows = []
     for name, by_size in found.items():
@@ -139,6 +149,16 @@ def coverage(samples: Samples, facts: Facts, draws: int) -> dict[str, Any]:
                 row["average"] = float(np.mean([r.average for r in shown if r.average is not None]))
                 rows.append(row)
     return {"rows": rows}
+
+
+def by_chi_square(sample: Sample, size: int, draws: int, rng: np.random.Generator) -> Coverage:
+    """The same for the interval of the SD that is exact for normal scores, which jaxstab does not use."""
+    assert sample.scores is not None
+    sds = [sample.scores[places].std(ddof=1) for places in draw_sets(rng, sample.seeds, size, draws)]
+    sets = [(sd, measures.Interval.of(measures.chi_square_interval(sd, size - 1))) for sd in sds]
+    found = count_held(sample, "sd", sets, size, sample.scores.std(ddof=1))
+    assert found is not None
+    return replace(found, measure="sd, if normal")
 
 
 def verdicts(samples: Samples, facts: Facts, draws: int) -> dict[str, Any]:

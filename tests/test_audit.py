@@ -134,7 +134,7 @@ def test_an_audit_says_the_same_every_time_and_is_plain():
         "Called different, of two methods",
         "The best method",
     ]
-    assert len(found.to_frame()) == 2 * 4 + 3 * 4 + 3
+    assert len(found.to_frame()) == 2 * 3 + 3 * 4 + 3
 
 
 def test_pairs_that_were_not_measured_are_measured_or_left_out():

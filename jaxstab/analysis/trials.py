@@ -151,34 +151,45 @@ def find_coverage(
     for places in draw_sets(rng, sample.seeds, size, draws):
         for name, row in sample.take(places.tolist()).rows(names).items():
             found.setdefault(name, []).append((row["value"], row["interval"]))
+    rows = [count_held(sample, name, sets, size, whole[name]["value"]) for name, sets in found.items()]
+    return [row for row in rows if row is not None]
+
+
+def count_held(
+    sample: Sample, name: str, sets: Sequence[tuple[float | None, Interval | None]], size: int, truth: float | None
+) -> Coverage | None:
+    """Counts how many intervals hold the truth; None if there is none, or no value.
+
+    Args:
+        sample: S seeds.
+        name: name of the measure, or `mean`.
+        sets: the value and the interval of each small set.
+        size: k.
+        truth: the value of all seeds.
+    """
+    values = np.array([value for value, _ in sets if value is not None])
+    if not len(values):
+        return None
+    average = float(np.sqrt((values**2).mean()) if name in STANDARD_DEVIATIONS else values.mean())
+    if name in MEASURES and MEASURES[name].grows:
+        truth = average
+    if truth is None:
+        return None
     # A set is a part of all seeds, so its value is nearer to theirs than to that of endlessly many, by this factor.
     nearer = np.sqrt(1 - size / sample.seeds)
-    rows = []
-    for name, sets in found.items():
-        values = np.array([value for value, _ in sets if value is not None])
-        if not len(values):
-            continue
-        average = float(np.sqrt((values**2).mean()) if name in STANDARD_DEVIATIONS else values.mean())
-        grows = name in MEASURES and MEASURES[name].grows
-        truth = average if grows else whole[name]["value"]
-        if truth is None:
-            continue
-        ends = [(value, one) for value, one in sets if value is not None and one is not None]
-        held = [one.low - 1e-9 <= value + (truth - value) / nearer <= one.high + 1e-9 for value, one in ends]
-        unit = abs(truth) or 1.0
-        rows.append(
-            Coverage(
-                sample.name,
-                name,
-                size,
-                plain(truth),
-                plain_or_none(average / truth) if truth else None,
-                Share.of(held, size, sample.seeds) if ends else None,
-                plain(np.median([one.high - one.low for _, one in ends]) / unit) if ends else None,
-                plain(len(ends) / len(sets)),
-            )
-        )
-    return rows
+    ends = [(value, one) for value, one in sets if value is not None and one is not None]
+    held = [one.low - 1e-9 <= value + (truth - value) / nearer <= one.high + 1e-9 for value, one in ends]
+    unit = abs(truth) or 1.0
+    return Coverage(
+        sample.name,
+        name,
+        size,
+        plain(truth),
+        plain_or_none(average / truth) if truth else None,
+        Share.of(held, size, sample.seeds) if ends else None,
+        plain(np.median([one.high - one.low for _, one in ends]) / unit) if ends else None,
+        plain(len(ends) / len(sets)),
+    )
 
 
 def find_verdicts(
