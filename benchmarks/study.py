@@ -227,8 +227,7 @@ def sources(samples: Samples, facts: Facts, draws: int) -> dict[str, Any]:
             each = scores["per_seed"]
             row = {"task": task, "run": samples[task][name].name, "seeds": len(each), "mean": scores["mean"]}
             shape = {"worst": min(each), "tails": float(kurtosis(each))}
-            ends = measures.sd_interval(np.array(each)).tolist()
-            values = {"sd": sd["value"], "sd_interval": ends, "remaining": scores["remaining_sd"]}
+            values = {"sd": sd["value"], "sd_interval": sd["interval"], "remaining": scores["remaining_sd"]}
             spread.append({**row, **shape, **values})
         if "crossed" in runs:
             shares += [{"task": task, **one} for one in runs["crossed"]["seeds"]["shares"]]
