@@ -35,7 +35,7 @@ METHODS = {
     "reinit": ["--mitigation.method", "reinit", "--mitigation.reinit.layers", "1"],
     "lora": ["--mitigation.method", "lora"],
 }
-LORA_RATES = {"sst2": 5e-3}  # the others, which take more steps: 2e-3
+LORA_RATES = {"bbc": 5e-3, "sst2": 5e-3}  # the others, which take more steps: 2e-3
 SOURCES = {
     "crossed": [
         *("--seeds.crossed", "true"),
