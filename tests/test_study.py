@@ -111,3 +111,40 @@ def test_rounding_is_compared_with_other_seeds(monkeypatch):
     assert found["share"] == pytest.approx((first != second).mean() / others, rel=1e-6)
     assert found["interval"][0] < found["share"] < found["interval"][1]
     assert found["interval"][1] - found["interval"][0] < 0.05
+
+
+def _votes(seeds, right, rng):
+    """Seeds that are right on each of 100 examples by chance."""
+    return {"logits": np.eye(2)[(rng.random((seeds, 100)) < right).astype(int)], "labels": np.ones(100, int)}
+
+
+def test_the_usual_interval_of_an_sd_holds_for_normal_scores_only(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    from study import by_chi_square
+
+    rng = np.random.default_rng(0)
+    normal = Sample.from_arrays("normal", **_votes(4000, 0.8, rng), only=["sd"])
+    failing = Sample.from_arrays(
+        "failing", **_votes(4000, np.where(rng.random((4000, 1)) < 0.1, 0.5, 0.8), rng), only=["sd"]
+    )
+    shares = [by_chi_square(one, 20, 500, np.random.default_rng(1)).share.value for one in (normal, failing)]
+    assert shares[0] == pytest.approx(0.95, abs=0.03)
+    assert shares[1] < 0.88
+
+
+def test_numbers_of_a_task_do_not_depend_on_the_others(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    from study import ranking
+
+    rng = np.random.default_rng(0)
+    tasks = {
+        task: {
+            name: Sample.from_arrays(name, **_votes(24, right, rng), only=["jsd", "pairwise_disagreement"])
+            for name, right in (("standard", 0.8), ("lora", 0.79))
+        }
+        for task in ("one", "other")
+    }
+    both = ranking(tasks, {}, 20)["rows"]
+    alone = ranking({"other": tasks["other"]}, {}, 20)["rows"]
+    assert alone
+    assert [row for row in both if row["task"] == "other"] == alone
