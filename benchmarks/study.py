@@ -218,8 +218,8 @@ def ranking(samples: Samples, facts: Facts, draws: int) -> dict[str, Any]:
 
 
 def sources(samples: Samples, facts: Facts, draws: int) -> dict[str, Any]:
-    """Where the spread comes from: the test set; initialisation, order and dropout; and rounding."""
-    spread, shares, floors, machines = [], [], [], []
+    """Where the spread comes from: the test set; initialisation, order and dropout; rounding; fewer examples."""
+    spread, shares, floors, machines, fewer = [], [], [], [], []
     for task, runs in facts.items():
         for name in (name for name in runs if name in METHODS or name == THOUSAND):
             measured = runs[name]["measured"]
@@ -229,13 +229,15 @@ def sources(samples: Samples, facts: Facts, draws: int) -> dict[str, Any]:
             shape = {"worst": min(each), "tails": float(kurtosis(each))}
             values = {"sd": sd["value"], "sd_interval": sd["interval"], "remaining": scores["remaining_sd"]}
             spread.append({**row, **shape, **values})
+            for part, of_part in (runs[name]["validity"].get("examples") or {}).items():
+                fewer += [{"part": part, "measure": measure, "ratio": of_part[measure]["ratio"]} for measure in of_part]
         if "crossed" in runs:
             shares += [{"task": task, **one} for one in runs["crossed"]["seeds"]["shares"]]
         if "rounding" in samples[task]:
             floors += [{"task": task, **one} for one in rounding(samples[task]["rounding"])]
         if {STANDARD, THOUSAND} <= set(runs) and runs[STANDARD]["machine"] != runs[THOUSAND]["machine"]:
             machines.append({"task": task, **same_seeds(samples[task][STANDARD], samples[task][THOUSAND])})
-    return {"spread": spread, "shares": shares, "floors": floors, "machines": machines}
+    return {"spread": spread, "shares": shares, "floors": floors, "machines": machines, "fewer": fewer}
 
 
 def same_seeds(one: Sample, other: Sample) -> dict[str, Any]:

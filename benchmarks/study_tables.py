@@ -146,6 +146,13 @@ def sources(found: Numbers) -> list[Table]:
             "votes that differ between two seeds",
         ]
         tables.append(Table("The same seeds on two machines", columns, machines))
+    fewer = _by(found["fewer"], "measure", "part")
+    parts = list(dict.fromkeys(row["part"] for row in found["fewer"]))
+    measures = list(dict.fromkeys(row["measure"] for row in found["fewer"]))
+    rows = [[named(one), *(_ratios(fewer.get((one, part), [])) for part in parts)] for one in measures]
+    if rows:
+        columns = ["measure", *(f"{part} of the examples" for part in parts)]
+        tables.append(Table("Values on fewer test examples, divided by those on all", columns, rows))
     return tables
 
 
@@ -178,6 +185,12 @@ def _by(rows: Sequence[Numbers], *keys: str) -> dict[Any, list[Numbers]]:
     for row in rows:
         found.setdefault(row[keys[0]] if len(keys) == 1 else tuple(row[key] for key in keys), []).append(row)
     return found
+
+
+def _ratios(rows: Sequence[Numbers]) -> str:
+    """The median over runs, and the range."""
+    ratios = [row["ratio"] for row in rows if row["ratio"] is not None]
+    return f"{np.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})" if ratios else "-"
 
 
 def _small(value: float) -> str:
