@@ -178,7 +178,9 @@ def _stack(axes: Axes, shares: Sequence[Numbers]) -> None:
         widths = np.array([row["shares"].get(name, 0.0) for row in shares])
         axes.barh(range(len(shares)), widths, left=left, color=colour, height=0.6, label=name)
         left += widths
-    axes.set_yticks(range(len(shares)), [named(row["quantity"]) for row in shares])
+    several = len({row["task"] for row in shares}) > 1
+    quantities = [f"{row['task']} " * several + named(row["quantity"]) for row in shares]
+    axes.set_yticks(range(len(shares)), quantities)
     axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
     axes.invert_yaxis()
     axes.set_xlabel("share of the variance")
