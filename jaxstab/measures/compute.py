@@ -66,11 +66,11 @@ def measure_arrays(
         >>> found
         Results(2 measures of 8 seeds: sd, pairwise_disagreement)
         >>> print(found["sd"]["interval"])
-        0.0353 to 0.1088
+        0.0326 to 0.1424
         >>> found.to_frame()[["measure", "value", "low", "high"]].round(4)
                          measure   value     low    high
         0                   mean  0.7850  0.7403  0.8297
-        1                     sd  0.0535  0.0353  0.1088
+        1                     sd  0.0535  0.0326  0.1424
         2  pairwise_disagreement  0.3343  0.2876  0.3885
     """
     inputs = check(logits, predictions, labels, representations, scores=scores, metric=metric)
