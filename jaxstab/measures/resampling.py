@@ -114,6 +114,7 @@ def sd_interval(scores: Float[np.ndarray, " S"]) -> Float[np.ndarray, " 2"]:
 
 def _excess_kurtosis(scores: Floats) -> float:
     """Fisher's G2, which is unbiased for normal scores; of three seeds 0, because theirs is always the same."""
+    # `scipy.stats.kurtosis(scores, bias=False)`, which takes most of a second to import.
     seeds = len(scores)
     if seeds == 3:
         return 0.0
